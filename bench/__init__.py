@@ -1,0 +1,1 @@
+"""Load on a server: per-request records, telemetry, and tokens per accelerator-hour at the SLO."""

