@@ -66,7 +66,7 @@ class Checkpoint(Record):
     path: str
     """The checkpoint's folder: absolute in a run folder's copy."""
     source: SourceRecord
-    recipe: dict[str, str | int | float | bool | None | list[str]]
+    recipe: dict[str, str | int | float | bool | list[str] | None]
     """Every parameter as it was resolved."""
     notes: tuple[str, ...] = ()
     """What was resolved differently from what was asked, such as a group size."""

@@ -35,7 +35,8 @@ class ModelSpec(Part):
     """Which weights. `source` has three forms, told apart by how it begins."""
 
     source: str
-    """`package:NAME[/FILE.gguf]` (a GGUF inside an installed package), `./folder` or `/folder` (safetensors), or `owner/name` on a model hub."""
+    """`package:NAME[/FILE.gguf]` (a GGUF inside an installed package), `./folder` or `/folder` (safetensors), or a
+    hub repository `owner/name`."""
     revision: str | None = None
     """A hub revision; pin a commit for anything you publish. Ignored for packages and folders."""
     trust_remote_code: bool = False
@@ -115,7 +116,7 @@ class ServingSpec(Part):
     tensor_parallel_size: Count = 1
     ready_timeout_s: Positive = 600.0
     """How long the server may take to answer its first completion."""
-    engine_args: dict[str, str | int | float | bool] = {}
+    engine_args: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """More vLLM arguments, by their names without the leading dashes."""
 
 

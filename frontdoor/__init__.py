@@ -1,0 +1,1 @@
+"""What stands at the front door besides the stages: the chain of them, the machine check, the trace, the schemas."""

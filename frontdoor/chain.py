@@ -1,0 +1,116 @@
+"""`tokenhour run`: the stages one after another, each a process of its own, what is current reused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from contracts.errors import InputError, RunFailedError
+from contracts.experiment import Experiment, load_experiment
+from contracts.lineage import ENGINE_ENV, engine_version, stale_summary
+from contracts.rundir import RunDir
+from contracts.units import human_seconds
+
+_STOP_GRACE_S = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage to run: what it is called, its arguments after `tokenhour`, and the scheme that it is for."""
+
+    title: str
+    arguments: tuple[str, ...]
+    scheme: str | None = None
+
+
+def steps(file: str, experiment: Experiment, results: str) -> Iterator[Step]:
+    """List the steps of an experiment in order."""
+    to = ("--results", results)
+    yield Step(f"quantize: {', '.join(experiment.schemes)}", ("quantize", "run", file, *to))
+    for scheme in experiment.schemes:
+        chosen = (file, "--scheme", scheme, *to)
+        bench = (sys.executable, "-m", "tokenhour", "bench", "run", *chosen)
+        yield Step(f"serve and measure: {scheme}", ("serving", "run", *chosen, "--", *bench), scheme)
+    yield Step("break-even", ("breakeven", "solve", file, *to))
+    yield Step("report", ("report", file, *to))
+
+
+def run_step(arguments: tuple[str, ...]) -> int:
+    """Run `tokenhour ARGUMENTS` as a child that dies with us; SIGTERM is passed on, and none outlives this call."""
+    environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
+    child = subprocess.Popen([sys.executable, "-m", "tokenhour", *arguments], env=environment)
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        child.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # The terminal sent SIGINT to the child as well: it is stopping what it started.
+        _reap(child)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(_STOP_GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+@click.command("run")
+@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
+@click.option("--results", default="results", show_default=True, help="Folder of the run folders.")
+@click.option("--fresh", is_flag=True, help="Measure again even where a current measurement exists.")
+def cli(experiment_file: Path, results: str, fresh: bool) -> None:
+    """Run every stage of EXP; what exists and whose recorded inputs still match is reused.
+
+    \b
+    Example:
+      tokenhour run configs/experiments/demo.yaml
+    """
+    experiment = load_experiment(experiment_file)
+    engine = engine_version(Path.cwd())
+    if engine is None:
+        raise InputError("vLLM is not installed", where=ENGINE_ENV, remedy="run `make setup` in the project's folder")
+    planned = list(steps(str(experiment_file), experiment, results))
+    began = time.monotonic()
+    failed: list[str] = []
+    for number, step in enumerate(planned, 1):
+        head = f"[{number}/{len(planned)}] {step.title}"
+        run = RunDir.of(Path(results), experiment, step.scheme)
+        if step.scheme and not fresh and not (why := stale_summary(run.path, experiment, engine)):
+            run.note("bench", "reused")
+            _say(f"{head}: reused {run.path}/summary.json (all of its inputs still match)")
+            continue
+        reason = (
+            f" (measured again: {', '.join(why)})" if step.scheme and not fresh and why != ["no summary yet"] else ""
+        )
+        _say(f"{head}{reason}  [{human_seconds(time.monotonic() - began)} so far]")
+        code = run_step(step.arguments)
+        if code == 2 or (code and not step.scheme):
+            sys.exit(code if code > 0 else 128 - code)
+        if code < 0:
+            raise RunFailedError(f"{step.title} was killed by signal {-code}", remedy="run the same command to go on")
+        if code:
+            failed.append(step.title)
+    _say(f"all stages ran in {human_seconds(time.monotonic() - began)}")
+    if failed:
+        raise RunFailedError(f"not all of it is valid: {'; '.join(failed)}", remedy="see the reasons above")
+
+
+def _say(line: str) -> None:
+    print(f"\n== {line}", file=sys.stderr, flush=True)

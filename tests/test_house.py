@@ -1,0 +1,72 @@
+"""The laws of the house that no linter checks."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tokenhour import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("contracts", "frontdoor", "quantize", "serving", "bench", "breakeven")
+HEAVY = (
+    "torch", "transformers", "gptqmodel", "llmcompressor", "bitsandbytes", "datasets", "vllm", "locust", "gevent",
+    "pynvml", "matplotlib", "pandas", "pyarrow", "scipy",
+)  # fmt: skip
+
+
+def blocked(code: str, *names: str) -> subprocess.CompletedProcess[str]:
+    """Run code with some imports blocked, in a process of its own."""
+    block = f"import sys\nfor n in {names!r}: sys.modules[n] = None\n"
+    return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_commands_help_works_without_any_heavy_package(command):
+    done = blocked(
+        f"import sys; sys.argv = ['tokenhour', {command!r}, '--help']; import tokenhour; tokenhour.main()", *HEAVY
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Example" in done.stdout
+
+
+def test_contracts_import_only_the_standard_library_pydantic_and_yaml():
+    allowed = {"pydantic", "yaml", "contracts", *sys.stdlib_module_names}
+    for file in (ROOT / "contracts").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {name.split(".")[0] for name in names} <= allowed, file.name
+
+
+def test_locust_is_imported_in_one_file():
+    importing = [
+        file.relative_to(ROOT)
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*.py")
+        if any(line.lstrip().startswith(("import locust", "from locust")) for line in file.read_text().splitlines())
+    ]
+    assert len(importing) == 1, importing
+
+
+def test_every_test_folder_is_a_package():
+    folders = {file.parent for file in (ROOT / "tests").rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_vllm_is_never_imported():
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert "vllm" not in {name.split(".")[0] for name in names}, file
+
+
+def test_the_locks_name_no_index_and_pin_everything():
+    for lock in (ROOT / "requirements").glob("*.txt"):
+        for line in lock.read_text().splitlines():
+            assert "://" not in line, lock.name
+            assert line.startswith("#") or "==" in line, f"{lock.name}: {line}"
