@@ -1,0 +1,167 @@
+"""`tokenhour trace`: from a dollar figure back to price rows, raw requests and the checkpoint's files, each hash checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from contracts.checkpoint import Checkpoint
+from contracts.environment import Environment
+from contracts.errors import InputError, RunFailedError
+from contracts.experiment import Experiment
+from contracts.request import REQUESTS_FILE
+from contracts.run import Summary
+from contracts.server import Server
+from contracts.store import sha256_file
+from contracts.telemetry import TELEMETRY_FILE
+from contracts.units import human_bytes, human_count
+from contracts.verdict import Verdict
+
+SUMMARY_PREFIX = "summary:"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step of the walk. `intact` is None where there is no hash to compare."""
+
+    text: str
+    intact: bool | None = None
+    below: tuple[Node, ...] = ()
+
+    def broken(self) -> Iterator[str]:
+        """Yield the text of every node whose hash does not match."""
+        if self.intact is False:
+            yield self.text
+        for node in self.below:
+            yield from node.broken()
+
+
+def trace_verdict(folder: Path) -> Node:
+    """Walk from results/<experiment>/verdict.json down."""
+    verdict = Verdict.read(folder)
+    below = []
+    for key, expected in verdict.inputs.items():
+        if key.startswith(SUMMARY_PREFIX):
+            run = folder.parent / key.removeprefix(SUMMARY_PREFIX)
+            below.append(trace_run(run, expected))
+    below += _prices(verdict)
+    return Node(f"{folder / Verdict.file_name}: {verdict.sentence}", None, tuple(below))
+
+
+def _prices(verdict: Verdict) -> Iterator[Node]:
+    rows = {(row.model, row.host): row for run in verdict.runs for row in (c.price for c in run.comparisons)}
+    for (model, host), row in rows.items():
+        since = row.effective_from or "undated"
+        yield Node(
+            f"price {model} at {host}: ${row.input} in, ${row.output} out per M tokens "
+            f"(from {since}, checked {row.checked_on}, {row.source}, {row.source_url})"
+        )
+    for row in {run.instance.instance: run.instance for run in verdict.runs}.values():
+        yield Node(f"price {row.cloud} {row.instance}: checked {row.checked_on}, {row.source}, {row.source_url}")
+
+
+def trace_run(folder: Path, expected_sha256: str | None = None) -> Node:
+    """Walk from results/<run>/summary.json down."""
+    summary = Summary.read(folder)
+    at_slo = summary.at_slo
+    figure = (
+        f"{human_count(at_slo.output_tokens_per_hour.value)} output + "
+        f"{human_count(at_slo.input_tokens_per_hour.value)} input tokens/h at the SLO"
+        if at_slo
+        else "no tested rate met the SLO"
+    )
+    intact = None if expected_sha256 is None else Summary.sha256_in(folder) == expected_sha256
+    below = (
+        *_raw(folder, summary),
+        *_sections(folder, summary),
+        _machine(folder),
+        _server(folder, summary),
+        _checkpoint(folder, summary),
+    )
+    return Node(f"{folder / Summary.file_name}: {summary.validity}, {figure}", intact, below)
+
+
+def _raw(folder: Path, summary: Summary) -> Iterator[Node]:
+    for name in (REQUESTS_FILE, TELEMETRY_FILE):
+        file = folder / name
+        size = human_bytes(file.stat().st_size) if file.is_file() else "missing"
+        yield Node(f"{file} ({size})", file.is_file() and sha256_file(file) == summary.inputs.get(name))
+
+
+def _sections(folder: Path, summary: Summary) -> Iterator[Node]:
+    experiment = Experiment.read(folder)
+    for section in ("serving", "bench"):
+        matches = experiment.section_sha256(section) == summary.inputs.get(f"experiment.{section}")
+        yield Node(f"{folder / Experiment.file_name}: section {section}", matches)
+
+
+def _machine(folder: Path) -> Node:
+    host = Environment.read(folder)
+    return Node(f"machine: {host.accelerator.name}, kernel {host.kernel}, source {host.git_revision or 'unknown'}")
+
+
+def _server(folder: Path, summary: Summary) -> Node:
+    server = Server.read(folder)
+    matches = Server.sha256_in(folder) == summary.inputs.get(Server.file_name)
+    return Node(f"{folder / Server.file_name}: {server.engine}, ready in {server.cold_start.ready_s:.0f} s", matches)
+
+
+def _checkpoint(folder: Path, summary: Summary) -> Node:
+    checkpoint = Checkpoint.read(folder)
+    matches = Checkpoint.sha256_in(folder) == summary.inputs.get(Checkpoint.file_name)
+    weights = Path(checkpoint.path)
+    files = tuple(
+        Node(f"{weights / name} {digest[:12]}", (weights / name).is_file() and sha256_file(weights / name) == digest)
+        for name, digest in checkpoint.files.items()
+    )
+    source = checkpoint.source
+    origin = Node(f"source {source.source}, licence {source.license or 'not stated'}. {source.note}".strip())
+    title = f"{folder / Checkpoint.file_name}: {checkpoint.model_name} {checkpoint.scheme}"
+    return Node(title, matches, (*files, origin))
+
+
+def find(path: Path) -> Node:
+    """Trace a folder, or a record in it; InputError when there is nothing to walk back from."""
+    folder = path if path.is_dir() else path.parent
+    if Verdict.exists(folder):
+        return trace_verdict(folder)
+    if Summary.exists(folder):
+        return trace_run(folder)
+    raise InputError(
+        "neither a verdict nor a summary is here", where=str(path), remedy="name a folder below results/, such as results/demo"
+    )
+
+
+@click.command("trace")
+@click.argument("result", type=click.Path(path_type=Path))
+def cli(result: Path) -> None:
+    """Walk RESULT (a folder below results/ or a record in it) back to its origins and check every hash.
+
+    \b
+    Examples:
+      tokenhour trace results/demo
+      tokenhour trace results/demo-w8a8/summary.json
+    """
+    node = find(result)
+    Console(soft_wrap=not sys.stdout.isatty()).print(_tree(node))
+    broken = list(node.broken())
+    if broken:
+        raise RunFailedError(
+            f"{len(broken)} of the files changed since they were recorded: {'; '.join(broken)}",
+            remedy="restore them, or run the experiment again",
+        )
+
+
+def _tree(node: Node) -> Tree:
+    mark = {True: "[green]intact[/] ", False: "[red]CHANGED[/] ", None: ""}[node.intact]
+    tree = Tree(mark + escape(node.text))
+    for below in node.below:
+        tree.children.append(_tree(below))
+    return tree

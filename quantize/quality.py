@@ -1,0 +1,80 @@
+"""Quality loss as figures with intervals: pure arithmetic over per-window statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.checkpoint import Quality, TextRecord
+from contracts.experiment import QualityGate
+from contracts.record import Interval
+
+_RESAMPLES = 2000
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStats:
+    """Means over the predicted positions of each window; every array has shape (windows,).
+
+    `nll` and `original_nll` are negative log-likelihoods in nats a token, `kl` is KL(original || quantized) in nats a
+    token, `top1` the share of positions with the same most likely token.
+    """
+
+    nll: Floats
+    original_nll: Floats
+    kl: Floats
+    top1: Floats
+
+
+def bootstrap(values: Floats, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the mean by resampling windows (Efron & Tibshirani, ch. 13)."""
+    picks = np.random.default_rng(seed).integers(0, len(values), size=(_RESAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def mean_interval(values: Floats) -> Interval:
+    """Return the mean over windows with its interval."""
+    low, high = bootstrap(values)
+    return Interval(value=float(values.mean()), low=low, high=high)
+
+
+def perplexity(nll: Floats) -> Interval:
+    """Return exp of the mean negative log-likelihood, its interval likewise."""
+    low, high = bootstrap(nll)
+    return Interval(value=float(np.exp(nll.mean())), low=float(np.exp(low)), high=float(np.exp(high)))
+
+
+def judge(stats: WindowStats, evaluation: TextRecord, gate: QualityGate) -> Quality:
+    """Assemble the quality record and apply the gate."""
+    ratio = float(np.exp(stats.nll.mean() - stats.original_nll.mean()))
+    kl = mean_interval(stats.kl)
+    verdict, reasons = apply_gate(gate, kl.value, ratio)
+    return Quality(
+        evaluation=evaluation,
+        perplexity=perplexity(stats.nll),
+        original_perplexity=float(np.exp(stats.original_nll.mean())),
+        perplexity_ratio=ratio,
+        mean_kl_divergence=kl,
+        top1_agreement=mean_interval(stats.top1),
+        gate=verdict,
+        gate_reasons=reasons,
+    )
+
+
+def apply_gate(gate: QualityGate, kl: float, ratio: float) -> tuple[Literal["PASS", "FAIL", "none"], tuple[str, ...]]:
+    """Return PASS, FAIL or none, with a reason for each bound that was broken."""
+    bounds = [
+        ("mean KL divergence", kl, gate.max_mean_kl_divergence),
+        ("perplexity ratio", ratio, gate.max_perplexity_ratio),
+    ]
+    if all(bound is None for _, _, bound in bounds):
+        return "none", ()
+    broken = tuple(
+        f"{name} {value:.4g} is above {bound:.4g}" for name, value, bound in bounds if bound and value > bound
+    )
+    return ("FAIL" if broken else "PASS"), broken

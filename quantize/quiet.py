@@ -1,0 +1,82 @@
+"""Third-party libraries talk to a log file while our own status line stays readable; and the peak memory of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from contracts.progress import Status
+
+_LAYER = re.compile(rb"\(?(\d+)\s*(?:/|of)\s*(\d+)\)?")
+_TAIL_BYTES = 400
+
+
+@contextlib.contextmanager
+def quiet(title: str, log: Path) -> Iterator[Status]:
+    """Send everything that is printed inside the block to `log`, and show `title` with the last "k/n" found there."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(2), os.dup(1)
+    with os.fdopen(kept[0], "w", closefd=True) as screen, log.open("ab", buffering=0) as sink:
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+        try:
+            with Status(title, screen) as status, _follow(log, status):
+                yield status
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(screen.fileno(), 2)
+            os.dup2(kept[1], 1)
+            os.close(kept[1])
+
+
+@contextlib.contextmanager
+def _follow(log: Path, status: Status) -> Iterator[None]:
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(1.0):
+            if step := last_step(log):
+                status.update(f"step {step}")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def last_step(log: Path) -> str | None:
+    """Return the last "k/n" that the libraries printed, such as 12/31."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        found = [(int(k), int(n)) for k, n in _LAYER.findall(stream.read())]
+    steps = [f"{k}/{n}" for k, n in found if 0 < k <= n]
+    return steps[-1] if steps else None
+
+
+class PeakMemory:
+    """Peak resident memory since construction (Linux resets the mark; elsewhere since the process began)."""
+
+    def __init__(self) -> None:
+        # No permission to reset the mark: the peak since the process began is still an upper bound.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """Return the peak in bytes."""
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+        except OSError:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

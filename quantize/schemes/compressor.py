@@ -1,0 +1,41 @@
+"""What the llm-compressor schemes share: one calibrated pass over the model, saved as compressed-tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quantize.schemes import Job
+
+
+def run(job: Job, modifiers: list[Any]) -> None:
+    """Apply `modifiers` with the job's calibration windows and save the packed checkpoint with its tokenizer."""
+    import torch
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(job.original, dtype=torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(job.original)
+    windows = job.calibration.tolist()
+    dataset = Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(row) for row in windows]})
+    oneshot(
+        model=model,
+        tokenizer=tokenizer,
+        dataset=dataset,
+        recipe=modifiers,
+        max_seq_length=job.calibration.shape[1],
+        num_calibration_samples=len(windows),
+        shuffle_calibration_samples=False,
+        pipeline="sequential",
+    )
+    model.save_pretrained(job.target, save_compressed=True)
+    tokenizer.save_pretrained(job.target)
+
+
+def load(folder: Path) -> Any:
+    """Load a compressed-tensors checkpoint: weights decompressed, activations quantized as the recipe says."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

@@ -1,0 +1,54 @@
+"""What the GPTQModel schemes share: calibrated rounding in the auto-gptq format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from contracts.environment import usable_cpus
+from quantize.schemes import Job, Recipe
+
+DAMPENING = 0.05
+
+
+def run(job: Job, bits: int) -> Recipe:
+    """Quantize every linear layer of the decoder to `bits` with GPTQ (arXiv 2210.17323), symmetric, in groups."""
+    # gptqmodel reads it when it is imported: its default of one worker contradicts its own loader on two cores.
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, usable_cpus())))
+    from gptqmodel import GPTQModel, QuantizeConfig
+    from transformers import AutoTokenizer
+
+    config = QuantizeConfig(bits=bits, group_size=job.group_size, sym=True, desc_act=False, damp_percent=DAMPENING)
+    model = GPTQModel.load(str(job.original), config, device="cpu")
+    windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.calibration.tolist()]
+    model.quantize(windows, batch_size=1)
+    model.save(str(job.target))
+    AutoTokenizer.from_pretrained(job.original).save_pretrained(job.target)
+    return {
+        "method": "GPTQ",
+        "weights": f"int{bits} symmetric, groups of {job.group_size}",
+        "group_size": job.group_size,
+        "symmetric": True,
+        "act_order": False,
+        "dampening": DAMPENING,
+        "ignore": ["lm_head"],
+    }
+
+
+def load(folder: Path) -> Any:
+    """Load the packed integers and unpack them into dense fp32 layers, so that only the rounding differs."""
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, usable_cpus())))
+    import torch
+    from gptqmodel import BACKEND, GPTQModel
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+    model = GPTQModel.load(str(folder), device="cpu", backend=BACKEND.TORCH, dtype=torch.bfloat16).model
+    for name, packed in [(n, m) for n, m in model.named_modules() if isinstance(m, BaseQuantLinear)]:
+        weight = packed.dequantize_weight().T.float()
+        dense = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=packed.bias is not None)
+        dense.weight.data = weight.contiguous()
+        if packed.bias is not None:
+            dense.bias.data = packed.bias.float()
+        model.set_submodule(name, dense)
+    return model.float().eval()

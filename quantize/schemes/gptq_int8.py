@@ -1,0 +1,13 @@
+"""`gptq-int8`: INT8 weights in groups, GPTQ, in the auto-gptq format (GPTQModel is auto-gptq's successor)."""
+
+from __future__ import annotations
+
+from quantize.schemes import Job, Recipe
+from quantize.schemes.gptq import load, run
+
+__all__ = ["load", "make"]
+
+
+def make(job: Job) -> Recipe:
+    """Quantize to 8 bits."""
+    return run(job, bits=8)

@@ -1,0 +1,52 @@
+"""`none`: the original weights as bf16 safetensors with config and tokenizer."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from quantize.evaluate import load_dense
+from quantize.source import Source
+
+load = load_dense
+
+
+def export(source: Source, target: Path) -> dict[str, str | int | float | bool | list[str] | None]:
+    """Write the source into `target` as a folder that transformers and vLLM read."""
+    if source.gguf is None:
+        _copy(source.folder, target)
+        return {"method": "copy"}
+    _unpack(source.folder, source.gguf, target)
+    return {"method": "GGUF de-quantized to bf16", "dtype": "bfloat16"}
+
+
+def _copy(folder: Path, target: Path) -> None:
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja", ".py"}:
+            shutil.copyfile(file, target / file.name)
+
+
+def _unpack(folder: Path, gguf: str, target: Path) -> None:
+    """De-quantize through transformers.
+
+    Its GGUF loader leaves a quantization_config that cannot be saved, so the tensors move into a fresh model of the
+    same shape.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+    packed = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32)
+    config = packed.config
+    for leftover in ("quantization_config", "_name_or_path"):
+        if hasattr(config, leftover):
+            delattr(config, leftover)
+    config.dtype = torch.bfloat16
+    dense: Any = type(packed)(config)
+    dense.load_state_dict(packed.state_dict())
+    dense.tie_weights()
+    dense.to(torch.bfloat16).save_pretrained(target)
+    # The GGUF names the token that ends a turn by its id; the tokenizer that is read from it lost that.
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
+    tokenizer.save_pretrained(target)
