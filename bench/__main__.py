@@ -2,8 +2,8 @@
 
 import sys
 
-from contracts.errors import exit_code_of
 from bench.cli import cli
+from contracts.errors import exit_code_of
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(cli))

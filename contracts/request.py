@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 REQUESTS_FILE = "requests.parquet"
-Outcome = Literal[
-    "success", "http_error", "in_band_error", "truncated", "malformed", "timeout", "connection", "cancelled"
-]
+Outcome = Literal["success", "http_error", "in_band_error", "truncated", "malformed", "timeout", "connection", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,9 +96,7 @@ def cli(experiment_file: Path, results: str, fresh: bool) -> None:
             run.note("bench", "reused")
             _say(f"{head}: reused {run.path}/summary.json (all of its inputs still match)")
             continue
-        reason = (
-            f" (measured again: {', '.join(why)})" if step.scheme and not fresh and why != ["no summary yet"] else ""
-        )
+        reason = f" (measured again: {', '.join(why)})" if step.scheme and not fresh and why != ["no summary yet"] else ""
         _say(f"{head}{reason}  [{human_seconds(time.monotonic() - began)} so far]")
         code = run_step(step.arguments)
         if code == 2 or (code and not step.scheme):

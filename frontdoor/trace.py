@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from contracts.verdict import Verdict
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
@@ -22,7 +23,6 @@ from contracts.server import Server
 from contracts.store import sha256_file
 from contracts.telemetry import TELEMETRY_FILE
 from contracts.units import human_bytes, human_count
-from contracts.verdict import Verdict
 
 SUMMARY_PREFIX = "summary:"
 
@@ -135,7 +135,9 @@ def find(path: Path) -> Node:
     if Summary.exists(folder):
         return trace_run(folder)
     raise InputError(
-        "neither a verdict nor a summary is here", where=str(path), remedy="name a folder below results/, such as results/demo"
+        "neither a verdict nor a summary is here",
+        where=str(path),
+        remedy="name a folder below results/, such as results/demo",
     )
 
 

@@ -63,7 +63,7 @@ def run(experiment_file: Path, only: str | None, results: Path, checkpoints: Pat
       tokenhour quantize run configs/experiments/demo.yaml
       tokenhour quantize run configs/experiments/demo.yaml --scheme w8a8
     """
-    from quantize.make import Workshop, current, make, publish  # noqa: PLC0415 (numpy)
+    from quantize.make import Workshop, current, make, publish
 
     experiment = load_experiment(experiment_file)
     if only and only not in experiment.schemes:
@@ -79,9 +79,7 @@ def run(experiment_file: Path, only: str | None, results: Path, checkpoints: Pat
             try:
                 found = make(experiment, name, where)
             except BaseException as error:
-                log.note(
-                    "quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300]
-                )
+                log.note("quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300])
                 raise
             log.note("quantize", "done", found.path)
             print(f"{name}: {describe(found)}")

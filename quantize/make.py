@@ -175,7 +175,7 @@ def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
 
 
 def _encoder(folder: Path) -> Callable[[str], list[int]]:
-    from tokenizers import Tokenizer  # noqa: PLC0415 (only where text is read)
+    from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids

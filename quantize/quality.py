@@ -74,7 +74,5 @@ def apply_gate(gate: QualityGate, kl: float, ratio: float) -> tuple[Literal["PAS
     ]
     if all(bound is None for _, _, bound in bounds):
         return "none", ()
-    broken = tuple(
-        f"{name} {value:.4g} is above {bound:.4g}" for name, value, bound in bounds if bound and value > bound
-    )
+    broken = tuple(f"{name} {value:.4g} is above {bound:.4g}" for name, value, bound in bounds if bound and value > bound)
     return ("FAIL" if broken else "PASS"), broken

@@ -69,9 +69,7 @@ def _package(wanted: str) -> Source:
     )
 
 
-def _folder(
-    folder: Path, *, name: str | None = None, revision: str | None = None, license_id: str | None = None
-) -> Source:
+def _folder(folder: Path, *, name: str | None = None, revision: str | None = None, license_id: str | None = None) -> Source:
     if not folder.is_dir():
         raise InputError("no such folder", where=f"model.source: {folder}", remedy="check the path")
     weights = tuple(sorted(folder.glob("*.safetensors")))
@@ -92,7 +90,7 @@ def _folder(
 
 def _check_safetensors(file: Path) -> None:
     """Compare the header's last offset with the file's size: a truncated download is found without loading it."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 (only where weights are read)
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="numpy"):
@@ -102,8 +100,8 @@ def _check_safetensors(file: Path) -> None:
 
 
 def _hub(spec: ModelSpec) -> Source:
-    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 (heavy)
-    from huggingface_hub import errors as hub_errors  # noqa: PLC0415
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import errors as hub_errors
 
     where = f"model.source: {spec.source}"
     try:
@@ -116,9 +114,7 @@ def _hub(spec: ModelSpec) -> Source:
             remedy="accept its terms and set HF_TOKEN, or check the name",
         ) from error
     except hub_errors.RevisionNotFoundError as error:
-        raise InputError(
-            f"no revision {spec.revision!r}", where=where, remedy="name a commit or a tag of it"
-        ) from error
+        raise InputError(f"no revision {spec.revision!r}", where=where, remedy="name a commit or a tag of it") from error
     except Exception as error:  # the hub client raises its transport's own types
         if not _is_network(error):
             raise
@@ -135,8 +131,7 @@ def _is_network(error: Exception) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(
         isinstance(error, OSError)
-        or names
-        & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}
+        or names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}
     )
 
 

@@ -30,7 +30,7 @@ class Windows:
 
 def bundled_text() -> str:
     """Return the reference text that comes with every Python: its documentation topics (PSF licence), about 465 kB."""
-    from pydoc_data.topics import topics  # noqa: PLC0415 (half a megabyte of text)
+    from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
 

@@ -87,9 +87,7 @@ def _schemes(experiment: Experiment, only: str | None, file: Path, *, several: b
     if only is None:
         return experiment.schemes if several else experiment.schemes[:1]
     if only not in experiment.schemes:
-        raise InputError(
-            f"{only!r} is not among its schemes", where=str(file), remedy=nearest(only, experiment.schemes)
-        )
+        raise InputError(f"{only!r} is not among its schemes", where=str(file), remedy=nearest(only, experiment.schemes))
     return (only,)
 
 

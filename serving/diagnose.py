@@ -30,9 +30,7 @@ _CAUSES = (
     ),
     (
         r"Unknown quantization method|does not support weight_bits|quantization method .* is not supported|Failed to find a kernel",
-        Cause(
-            "this engine cannot run the quantization", "choose another scheme; `tokenhour quantize schemes` lists them"
-        ),
+        Cause("this engine cannot run the quantization", "choose another scheme; `tokenhour quantize schemes` lists them"),
     ),
     (
         r"unrecognized arguments|error: argument",
@@ -48,9 +46,7 @@ _CAUSES = (
     ),
     (r"SafetensorError|Error while deserializing", Cause("the weights are damaged", "quantize again")),
 )
-_KILLED = Cause(
-    "it was killed, most often because memory ran out", "lower serving.kv_cache_gib or use a larger machine"
-)
+_KILLED = Cause("it was killed, most often because memory ran out", "lower serving.kv_cache_gib or use a larger machine")
 _UNKNOWN = Cause("the cause is not one that is known", "read the end of its log")
 
 

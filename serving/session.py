@@ -135,9 +135,7 @@ def run_beside(running: Engine, command: tuple[str, ...], server_json: Path) -> 
             preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509 (no other thread holds a lock here)
         )
     except OSError as error:
-        raise InputError(
-            f"cannot run {command[0]}: {error.strerror}", where="--", remedy="check the command"
-        ) from error
+        raise InputError(f"cannot run {command[0]}: {error.strerror}", where="--", remedy="check the command") from error
     try:
         while (code := child.poll()) is None:
             running.check()

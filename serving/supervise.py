@@ -154,13 +154,11 @@ def ask(base_url: str, model_id: str, timeout_s: float) -> str:
         reply = _post(f"{base_url}/v1/completions", {**common, "prompt": _QUESTION}, timeout_s)
         return str(reply["choices"][0]["text"]).strip()
     except OSError as error:
-        raise RunFailedError(
-            f"the first completion failed: {error}", where=base_url, remedy="read server.log"
-        ) from error
+        raise RunFailedError(f"the first completion failed: {error}", where=base_url, remedy="read server.log") from error
 
 
 def _post(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=timeout_s) as reply:
         found: dict[str, Any] = json.load(reply)
         return found

@@ -12,7 +12,7 @@ DAMPENING = 0.01
 
 def make(job: Job) -> Recipe:
     """GPTQ (arXiv 2210.17323) at the resolved group size, asymmetric."""
-    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme  # noqa: PLC0415 (heavy)
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
     from llmcompressor.modifiers.gptq import GPTQModifier
 
     weights = QuantizationArgs(num_bits=4, type="int", strategy="group", group_size=job.group_size, symmetric=False)

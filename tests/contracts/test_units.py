@@ -19,9 +19,7 @@ def test_bytes(count, text):
     assert human_bytes(count) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.42, "0.42 s"), (37.2, "37 s"), (245, "4 min 05 s"), (7320, "2 h 02 min")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.42 s"), (37.2, "37 s"), (245, "4 min 05 s"), (7320, "2 h 02 min")])
 def test_durations(seconds, text):
     assert human_seconds(seconds) == text
 

@@ -32,9 +32,7 @@ def planned(tmp_path, monkeypatch):
 
 
 def run(folder: Path) -> None:
-    CliRunner().invoke(
-        chain.cli, [str(folder / "x.yaml"), "--results", str(folder / "results")], catch_exceptions=False
-    )
+    CliRunner().invoke(chain.cli, [str(folder / "x.yaml"), "--results", str(folder / "results")], catch_exceptions=False)
 
 
 def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(planned):

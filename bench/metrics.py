@@ -1,0 +1,185 @@
+"""From request rows to the figures of one probe. Pure NumPy; definitions as in docs/method.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.experiment import SloSpec
+from contracts.record import Interval
+from contracts.request import RequestRow
+from contracts.run import Percentiles
+
+Floats = NDArray[np.float64]
+BATCHES = 10
+# Confidence with which enough samples lie beyond the percentile that it can be stated (MLPerf's argument, at 99 %).
+_TAIL_CONFIDENCE = 0.99
+
+
+def samples_needed(percentile: float) -> int:
+    """Return how many samples a percentile wants: 64 for p90, 662 for p99.
+
+    So many that with 99 % confidence at least 2 (p99) or 1 (p90: 6.4 expected) samples lie beyond it; below, the figure
+    is "not estimable". p90 and p99 are the stated minima; others follow n * (1 - p) >= 6.4.
+    """
+    stated = {90.0: 64, 99.0: 662}
+    return stated.get(percentile, math.ceil(6.4 / (1 - percentile / 100)))
+
+
+def percentile_with_failures(values: Floats, failures: int, percentile: float) -> float | None:
+    """Return the percentile (nearest rank) where each failure counts as +infinity; None without any sample."""
+    total = len(values) + failures
+    if total == 0:
+        return None
+    rank = max(1, math.ceil(percentile / 100 * total))
+    return math.inf if rank > len(values) else float(np.sort(values)[rank - 1])
+
+
+def percentiles(values: Floats, failures: int, at: float) -> Percentiles:
+    """Summarise a latency in seconds; `at` is the SLO's percentile."""
+    total = len(values) + failures
+
+    def estimate(percentile: float) -> float | None:
+        found = percentile_with_failures(values, failures, percentile)
+        enough = total >= samples_needed(percentile)
+        return found if found is not None and enough and math.isfinite(found) else None
+
+    found_at = percentile_with_failures(values, failures, at)
+    return Percentiles(
+        samples=total,
+        mean_s=float(values.mean()) if len(values) else None,
+        p50_s=estimate(50.0),
+        p90_s=estimate(90.0),
+        p99_s=estimate(99.0),
+        at_slo_s=estimate(at),
+        unbounded=found_at is not None and math.isinf(found_at),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Latencies of some requests, in seconds; arrays hold successes only."""
+
+    ttft: Floats
+    """First token from the scheduled arrival."""
+    ttft_from_sent: Floats
+    e2e: Floats
+    """Last token from the scheduled arrival."""
+    tpot: Floats
+    """(last - first) / (tokens - tokens of the first chunk); undefined for one chunk, left out."""
+    interchunk: Floats
+    lag: Floats
+    """Scheduled to sent, of every request that was sent."""
+    failures: int
+
+
+def latencies(rows: Sequence[RequestRow]) -> Latencies:
+    """Compute the latencies of `rows`."""
+    good = [r for r in rows if r.outcome == "success" and r.chunks]
+    gaps = [np.diff(np.asarray(r.chunk_offsets_s)) for r in good]
+    return Latencies(
+        ttft=_array(r.first_token_s - r.scheduled_s for r in good if r.first_token_s is not None),
+        ttft_from_sent=_array(
+            r.first_token_s - r.sent_s for r in good if r.first_token_s is not None and r.sent_s is not None
+        ),
+        e2e=_array(r.last_token_s - r.scheduled_s for r in good if r.last_token_s is not None),
+        tpot=_array(t for r in good if (t := tpot(r)) is not None),
+        interchunk=np.concatenate(gaps) if gaps else np.empty(0),
+        lag=_array(r.sent_s - r.scheduled_s for r in rows if r.sent_s is not None),
+        failures=len(rows) - len(good),
+    )
+
+
+def _array(values: object) -> Floats:
+    return np.fromiter(values, dtype=np.float64)  # type: ignore[call-overload,no-any-return]
+
+
+def tpot(row: RequestRow) -> float | None:
+    """Return the time per output token after the first chunk, in seconds; None where it is undefined."""
+    if row.first_token_s is None or row.last_token_s is None or row.completion_tokens is None:
+        return None
+    after = row.completion_tokens - (row.first_chunk_tokens or 0)
+    return (row.last_token_s - row.first_token_s) / after if row.chunks > 1 and after > 0 else None
+
+
+def meets(row: RequestRow, slo: SloSpec) -> bool:
+    """Tell whether one request met every bound; a failed one never does."""
+    if row.outcome != "success" or row.first_token_s is None or row.last_token_s is None:
+        return False
+    spent = tpot(row)
+    return (
+        (slo.ttft_s is None or row.first_token_s - row.scheduled_s <= slo.ttft_s)
+        and (slo.e2e_s is None or row.last_token_s - row.scheduled_s <= slo.e2e_s)
+        and (slo.tpot_s is None or spent is None or spent <= slo.tpot_s)
+    )
+
+
+def slo_reasons(found: Latencies, slo: SloSpec) -> tuple[bool | None, tuple[str, ...]]:
+    """Judge the objective: (met, reasons). None when the samples do not suffice for the percentile."""
+    bounds = (("TTFT", found.ttft, slo.ttft_s), ("TPOT", found.tpot, slo.tpot_s), ("e2e", found.e2e, slo.e2e_s))
+    reasons, few = [], False
+    for name, values, bound in bounds:
+        if bound is None:
+            continue
+        total = len(values) + found.failures
+        value = percentile_with_failures(values, found.failures, slo.percentile)
+        if value is not None and value > bound:
+            reasons.append(f"p{slo.percentile:g} {name} {value:.3g} s is above {bound:g} s")
+        if total < samples_needed(slo.percentile):
+            few = True
+            reasons.append(f"{total} samples of {name}: p{slo.percentile:g} wants {samples_needed(slo.percentile)}")
+    return (None if few else not reasons), tuple(reasons)
+
+
+def emitted(rows: Sequence[RequestRow], start_s: float, end_s: float) -> tuple[Floats, Floats]:
+    """Return (times, tokens) of the token-bearing chunks inside [start, end), whatever became of their request."""
+    times, tokens = [], []
+    for row in rows:
+        if row.sent_s is None:
+            continue
+        for offset, count in zip(row.chunk_offsets_s, row.chunk_tokens, strict=True):
+            if start_s <= row.sent_s + offset < end_s:
+                times.append(row.sent_s + offset)
+                tokens.append(count)
+    return np.asarray(times), np.asarray(tokens, dtype=np.float64)
+
+
+def rate_interval(times: Floats, amounts: Floats, start_s: float, end_s: float) -> Interval:
+    """Return a rate (amount/s over [start, end)) with a 95 % interval by batch means.
+
+    The window is cut into 10 batches; their means are nearly independent when a batch is longer than a request, and the
+    interval is Student's t on them (Law & Kelton, Simulation Modeling and Analysis, section 9.5.3).
+    """
+    from scipy import stats
+
+    edges = np.linspace(start_s, end_s, BATCHES + 1)
+    sums, _ = np.histogram(times, bins=edges, weights=amounts)
+    means = sums / (edges[1] - edges[0])
+    half = float(stats.t.ppf(0.975, BATCHES - 1) * means.std(ddof=1) / np.sqrt(BATCHES))
+    value = float(amounts.sum() / (end_s - start_s))
+    return Interval(value=value, low=max(0.0, value - half), high=value + half)
+
+
+def backlog_growth(rows: Sequence[RequestRow], start_s: float, end_s: float) -> tuple[int, int]:
+    """Return requests in the system at the window's start and at its end."""
+    return in_flight(rows, start_s), in_flight(rows, end_s)
+
+
+def in_flight(rows: Sequence[RequestRow], at_s: float) -> int:
+    """Count requests that had arrived and not ended at `at_s`."""
+    return sum(1 for r in rows if r.scheduled_s <= at_s < (r.last_token_s or r.finished_s))
+
+
+def is_stable(arrived: int, start_backlog: int, end_backlog: int) -> bool:
+    """Tell whether completions kept up with arrivals inside the window.
+
+    Completions = arrivals - growth of the backlog. Below 0.95 of the arrivals the engine falls behind, unless the growth is
+    what a stable queue shows by chance (two standard deviations of a Poisson count in the system at either end).
+    """
+    growth = end_backlog - start_backlog
+    chance = 2 * math.sqrt(max(1, start_backlog) + max(1, end_backlog))
+    return growth <= 0.05 * arrived or growth <= chance

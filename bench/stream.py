@@ -1,0 +1,138 @@
+"""From the bytes of one HTTP response to what happened: strict success, token times. Pure; the clock was read before.
+
+A response arrives as (time, bytes) pieces. An event counts at the time of the piece that completed it.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from contracts.request import Outcome
+
+Pieces = list[tuple[float, bytes]]
+
+
+@dataclass(slots=True)
+class Parsed:
+    """One response. Times on the clock of the pieces."""
+
+    outcome: Outcome = "truncated"
+    status: int | None = None
+    detail: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
+    token_times: list[float] = field(default_factory=list)
+    token_counts: list[int] = field(default_factory=list)
+    done: bool = False
+
+
+def parse(pieces: Pieces) -> Parsed:
+    """Read a whole response. `success` needs status 200, a finish reason, a usage record and [DONE]."""
+    raw = b"".join(data for _, data in pieces)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    found = Parsed()
+    if not raw:
+        found.outcome, found.detail = "connection", "the server closed the connection without an answer"
+        return found
+    try:
+        found.status = int(head.split(b" ", 2)[1])
+    except (IndexError, ValueError):
+        found.outcome, found.detail = "malformed", f"no HTTP status line: {head[:60]!r}"
+        return found
+    chunked = b"transfer-encoding: chunked" in head.lower()
+    text, offsets = _dechunk(body, len(head) + 4) if chunked else (body, [(0, len(head) + 4)])
+    if found.status != 200:
+        found.outcome, found.detail = "http_error", f"HTTP {found.status}: {text[:200].decode(errors='replace')}"
+        return found
+    ends = list(accumulate(len(data) for _, data in pieces))
+    _events(text, offsets, ends, [t for t, _ in pieces], found)
+    return found
+
+
+def _dechunk(body: bytes, base: int) -> tuple[bytes, list[tuple[int, int]]]:
+    """Undo chunked transfer coding; return the text and a map (offset in text, offset in the raw response)."""
+    out, offsets, at, size_so_far = [], [], 0, 0
+    while True:
+        line_end = body.find(b"\r\n", at)
+        if line_end < 0:
+            break
+        try:
+            size = int(body[at:line_end].split(b";")[0], 16)
+        except ValueError:
+            break
+        start = line_end + 2
+        if size == 0:
+            break
+        data = body[start : start + size]
+        offsets.append((size_so_far, base + start))
+        out.append(data)
+        size_so_far += len(data)
+        at = start + size + 2
+    return b"".join(out), offsets or [(0, base)]
+
+
+def _events(text: bytes, offsets: list[tuple[int, int]], ends: list[int], times: list[float], found: Parsed) -> None:
+    starts = [offset for offset, _ in offsets]
+    seen, at = 0, 0
+    for event in text.split(b"\n\n"):
+        complete_at = at + len(event) + 2
+        at = complete_at
+        line = event.strip()
+        if not line.startswith(b"data:"):
+            continue
+        payload = line[5:].strip()
+        if payload == b"[DONE]":
+            found.done = True
+            break
+        try:
+            message = json.loads(payload)
+        except ValueError:
+            if complete_at <= len(text):
+                found.outcome, found.detail = "malformed", f"not JSON: {payload[:80]!r}"
+                return
+            break
+        if not isinstance(message, dict) or "error" in message:
+            found.outcome, found.detail = "in_band_error", str(message)[:200]
+            return
+        tokens = _usage(message, found)
+        if tokens > seen and message.get("choices"):
+            k = bisect_left(starts, complete_at) - 1
+            raw_end = offsets[k][1] + complete_at - starts[k]
+            found.token_times.append(times[min(bisect_left(ends, raw_end), len(times) - 1)])
+            found.token_counts.append(tokens - seen)
+            seen = tokens
+    _judge(found)
+
+
+def _usage(message: dict[str, Any], found: Parsed) -> int:
+    """Note the usage and the finish reason of an event; return the completion tokens so far."""
+    for choice in message.get("choices") or ():
+        found.finish_reason = choice.get("finish_reason") or found.finish_reason
+    usage = message.get("usage")
+    if usage:
+        found.prompt_tokens = usage.get("prompt_tokens")
+        found.completion_tokens = usage.get("completion_tokens")
+        found.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return found.completion_tokens or 0
+
+
+def _judge(found: Parsed) -> None:
+    missing = [
+        name
+        for name, there in (
+            ("a finish reason", found.finish_reason),
+            ("a usage record", found.completion_tokens is not None),
+            ("[DONE]", found.done),
+        )
+        if not there
+    ]
+    if missing:
+        found.outcome, found.detail = "truncated", f"the stream ended without {', '.join(missing)}"
+    else:
+        found.outcome = "success"

@@ -1,0 +1,57 @@
+"""What was done to the server, probe by probe: raw, so that a summary can be derived again.
+
+History
+    1  first version
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from contracts.record import Part, Record
+
+
+class EngineCounters(Part):
+    """The engine's own totals since its start; None where it does not offer one."""
+
+    prompt_tokens: float | None = None
+    generation_tokens: float | None = None
+    prefix_queries: float | None = None
+    prefix_hits: float | None = None
+
+
+class Probe(Part):
+    """One probe: what was offered and when (seconds on the run's clock)."""
+
+    probe: int
+    phase: Literal["saturation", "search", "confirm"]
+    arrivals: Literal["closed", "poisson"]
+    offered_rps: float | None
+    concurrency: int | None
+    started_s: float
+    """The schedule's zero."""
+    window_start_s: float
+    window_s: float
+    drained_s: float
+    """When the last request had ended."""
+    stopped_early: bool
+    """Its outcome was certain before its end; the window is what was measured until then."""
+    before: EngineCounters
+    after: EngineCounters
+
+
+class Probes(Record):
+    """All probes of a run, in order."""
+
+    file_name: ClassVar[str] = "probes.json"
+    record: Literal["probes"] = "probes"
+    version: Literal[1] = 1
+    clock_anchor_utc: str
+    """Wall time at zero of the run's clock."""
+    clock_zero_monotonic_s: float
+    """time.monotonic() of the measuring process at zero."""
+    salt: str
+    """What kept this run's prompts out of the prefix cache."""
+    probes: tuple[Probe, ...]
+    interrupted: str | None
+    """Why the run ended before its time, if it did."""
