@@ -99,7 +99,6 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
     found = metrics.latencies(inside)
     closed = probe.arrivals == "closed"
     met, why = (None, ()) if closed else metrics.slo_reasons(found, bench.slo)
-    begun, left = metrics.backlog_growth(rows, start, end)
     _, tokens = metrics.emitted(rows, start, end)
     usage_in, usage_out = _usage(rows)
     engine_in = _difference(probe.before.prompt_tokens, probe.after.prompt_tokens)
@@ -128,7 +127,7 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         lag_p99_s=metrics.percentile_with_failures(found.lag, 0, 99.0),
         slo_met=met,
         slo_reasons=why,
-        stable=None if closed else metrics.is_stable(len(inside), begun, left),
+        stable=None if closed else metrics.is_stable(rows, start, end),
         usage_prompt_tokens=usage_in,
         usage_completion_tokens=usage_out,
         engine_prompt_tokens=engine_in,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from contracts.verdict import Verdict
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
@@ -23,6 +22,7 @@ from contracts.server import Server
 from contracts.store import sha256_file
 from contracts.telemetry import TELEMETRY_FILE
 from contracts.units import human_bytes, human_count
+from contracts.verdict import Verdict
 
 SUMMARY_PREFIX = "summary:"
 
@@ -63,8 +63,9 @@ def _prices(verdict: Verdict) -> Iterator[Node]:
             f"price {model} at {host}: ${row.input} in, ${row.output} out per M tokens "
             f"(from {since}, checked {row.checked_on}, {row.source}, {row.source_url})"
         )
-    for row in {run.instance.instance: run.instance for run in verdict.runs}.values():
-        yield Node(f"price {row.cloud} {row.instance}: checked {row.checked_on}, {row.source}, {row.source_url}")
+    for machine in {run.instance.instance: run.instance for run in verdict.runs}.values():
+        checked = f"checked {machine.checked_on}, {machine.source}, {machine.source_url}"
+        yield Node(f"price {machine.cloud} {machine.instance}: {checked}")
 
 
 def trace_run(folder: Path, expected_sha256: str | None = None) -> Node:

@@ -1,0 +1,108 @@
+"""All crossings of an integer-replica cost staircase with an API's straight line. Pure; the heart of the house.
+
+With volume V, replica capacity C, replica cost G, fixed cost F, spare replicas r and API price p (all a month, p a token):
+self-hosting costs S(V) = F + G (ceil(V/C) + r), the API p V. Self-hosting wins exactly on the union over n of
+( max((F + G (n + r)) / p, (n - 1) C), n C ].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from contracts.errors import InputError
+from contracts.verdict import Outcome
+
+LISTED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Staircase:
+    """A month of self-hosting: cost and token capacity of one replica, fixed cost, spare replicas."""
+
+    replica_usd: float
+    replica_tokens: float
+    fixed_usd: float = 0.0
+    redundancy: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("replica_usd", self.replica_usd, 0.0),
+            ("replica_tokens", self.replica_tokens, 0.0),
+            ("fixed_usd", self.fixed_usd, -1.0),
+            ("redundancy", self.redundancy, -1.0),
+        ):
+            if not math.isfinite(value) or value <= least:
+                raise InputError(
+                    f"{value} cannot be", where=name, remedy=f"give a number {'above' if least == 0 else 'of at least'} 0"
+                )
+
+    def replicas(self, tokens: float) -> int:
+        """Return the serving replicas that a volume needs, spares not counted."""
+        return math.ceil(tokens / self.replica_tokens)
+
+    def cost_usd(self, tokens: float) -> float:
+        """Return the month's cost of a volume."""
+        return self.fixed_usd + self.replica_usd * (self.replicas(tokens) + self.redundancy)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossings:
+    """Where self-hosting wins: windows (above, up to and including), the first and the lasting crossing."""
+
+    windows: tuple[tuple[float, float | None], ...]
+    first_tokens: float | None
+    stable_tokens: float | None
+    outcome: Outcome
+    first_replicas: int | None
+
+
+def solve(stairs: Staircase, api_usd_per_token: float, max_replicas: int = 1_000_000) -> Crossings:
+    """Find every window in closed form.
+
+    Never, when a full replica costs at least what the API takes for its tokens (p C <= G). Otherwise the first window is
+    on step n1 = floor((F + G r) / (p C - G)) + 1, and from step ns = ceil((F + G (1 + r)) / (p C - G)) on every window
+    touches the next, so that it wins for good from there.
+    """
+    if not math.isfinite(api_usd_per_token) or api_usd_per_token < 0:
+        raise InputError(f"{api_usd_per_token} is no price", where="api_usd_per_mtok", remedy="give a number of at least 0")
+    margin = api_usd_per_token * stairs.replica_tokens - stairs.replica_usd
+    if margin <= 0:
+        return Crossings((), None, None, "never", None)
+    spare = stairs.fixed_usd + stairs.replica_usd * stairs.redundancy
+    first_step = math.floor(spare / margin) + 1
+    stable_step = max(1, math.ceil((spare + stairs.replica_usd) / margin))
+    if first_step > max_replicas:
+        return Crossings((), None, None, "beyond_capacity", first_step)
+    stable = _onset(stairs, api_usd_per_token, stable_step)
+    first = _onset(stairs, api_usd_per_token, first_step)
+    last = min(stable_step, first_step + LISTED - 1)
+    closed = [(_onset(stairs, api_usd_per_token, n), n * stairs.replica_tokens) for n in range(first_step, last)]
+    windows = (*((a, b) for a, b in closed if a < b), (stable, None))
+    outcome: Outcome = "first" if first < stable else "stable"
+    return Crossings(windows, first, stable, outcome, first_step)
+
+
+def _onset(stairs: Staircase, api_usd_per_token: float, step: int) -> float:
+    """Return the volume above which step `step` of the staircase lies below the API's line."""
+    cost = stairs.fixed_usd + stairs.replica_usd * (step + stairs.redundancy)
+    return max(cost / api_usd_per_token, (step - 1) * stairs.replica_tokens)
+
+
+def hybrid(
+    stairs: Staircase, api_usd_per_token: float, tokens: float, max_replicas: int = 1_000_000
+) -> tuple[int, float, float]:
+    """Return (base replicas, overflow tokens, cost) of the cheapest mixture at a flat demand of `tokens` a month.
+
+    min over k of F 1[k>0] + G (k + r 1[k>0]) + p max(0, V - k C). Between 1 and V/C the cost is linear in k, so only the
+    ends and the last whole replica matter.
+    """
+    full = min(stairs.replicas(tokens), max_replicas)
+    candidates = {0, min(1, full), max(full - 1, 0), full}
+
+    def cost(k: int) -> float:
+        fixed = (stairs.fixed_usd + stairs.replica_usd * stairs.redundancy) if k else 0.0
+        return fixed + k * stairs.replica_usd + api_usd_per_token * max(0.0, tokens - k * stairs.replica_tokens)
+
+    best = min(sorted(candidates), key=cost)
+    return best, max(0.0, tokens - best * stairs.replica_tokens), cost(best)
