@@ -58,7 +58,7 @@ check: setup-house ## format, lint, types, import laws
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
-	@.venv/bin/lint-imports --config pyproject.toml
+	@.venv/bin/lint-imports
 	@$(PY) -m frontdoor.schemas --check
 
 format: setup-house ## format and fix what can be fixed

@@ -174,9 +174,10 @@ def in_flight(rows: Sequence[RequestRow], at_s: NDArray[np.floating]) -> Floats:
 def is_stable(rows: Sequence[RequestRow], start_s: float, end_s: float) -> bool:
     """Tell whether completions kept up with arrivals inside the window.
 
-    Completions are arrivals less the growth of the backlog. The growth is taken from the mean backlog of the first and of
-    the last third of the window (their centres lie two thirds of it apart), since counts at two instants are mostly chance. The
-    engine falls behind when it leaves more than 5 % of the arrivals undone and more than twice a Poisson queue's spread.
+    Completions are arrivals less the growth of the backlog. The growth is taken from the mean backlog of the first and
+    of the last third of the window (their centres lie two thirds of it apart), since counts at two instants are mostly
+    chance. The engine falls behind when it leaves more than 5 % of the arrivals undone and more than twice a Poisson
+    queue's spread.
     """
     thirds = in_flight(rows, np.linspace(start_s, end_s, 300)).reshape(3, 100).mean(axis=1)
     growth = float(thirds[2] - thirds[0]) * 1.5

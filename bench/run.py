@@ -293,7 +293,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _sigterm_interrupts() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C: what was recorded is kept and summarised as INVALID."""
 
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)

@@ -80,7 +80,7 @@ class Telemetry:
         return found.rate(start_s, end_s) if found else None
 
     def energy_j(self, start_s: float, end_s: float) -> float | None:
-        """Return the joules of all GPUs (or, without one, of the host's RAPL domains) over a window; None where unmeasured."""
+        """Return the joules of all GPUs (else of the host's RAPL domains) over a window; None where unmeasured."""
         for wanted in ("gpu", "host"):
             rates = [
                 s.rate(start_s, end_s)

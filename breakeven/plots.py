@@ -49,14 +49,14 @@ def all_plots(verdict: Verdict, summaries: Sequence[Summary]) -> list[Plot]:
     return [
         _render(
             "cost",
-            "Monthly cost against volume: each step of the staircase is one more machine; below, the volumes at which the cheapest "
-            "run beats each API. Hatched: more than the one machine that was measured.",
+            "Monthly cost against volume: each step of the staircase is one more machine; below, the volumes at which the "
+            "cheapest run beats each API. Hatched: more than the one machine that was measured.",
             lambda: cost_against_volume(verdict),
         ),
         _render(
             "latency",
-            f"Latency (p{slo.percentile:g}, from the scheduled arrival) against output throughput, with the objective. Hollow: "
-            "saturated, closed loop.",
+            f"Latency (p{slo.percentile:g}, from the scheduled arrival) against output throughput, with the objective. "
+            "Hollow: saturated, closed loop.",
             lambda: throughput_against_latency(summaries),
         ),
         _render(
@@ -101,9 +101,16 @@ def throughput_against_latency(summaries: Sequence[Summary]) -> Any:
         axis.set(xlabel="output tokens/s", ylabel=f"p{slo.percentile:g} {name}, s", yscale="log", xlim=(0, None))
         low, high = axis.get_ylim()
         axis.set_ylim(min(low, bound / 3), max(high, bound * 1.8))
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(_few_digits)
+        axis.tick_params(axis="y", which="minor", labelsize=8)
     axes[0][0].legend(loc="best")
     return figure
+
+
+def _few_digits(value: float, _: int) -> str:
+    """Label 1, 2 and 5 of each decade."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
 def _curve(axis: Any, summary: Summary, field: str, index: int) -> None:
@@ -136,7 +143,7 @@ def cost_against_volume(verdict: Verdict) -> Any:
         return figure
     volumes = volume_range(verdict, best)
     for index, run in enumerate(r for r in verdict.runs if r.capacity_tokens_per_month):
-        stairs = staircase_of(run, verdict)
+        stairs = staircase_of(run)
         label = f"own: {run.scheme}" + (" (INVALID)" if run.validity == "INVALID" else "")
         width = 2.4 if run is best else 1.2
         top.plot(volumes, [stairs.cost_usd(v) for v in volumes], color=COLOURS[index % 7], linewidth=width, label=label)
@@ -159,7 +166,7 @@ def cost_against_volume(verdict: Verdict) -> Any:
         va="top",
         color="#b00020",
     )
-    usd = [staircase_of(best, verdict).cost_usd(v) for v in volumes]
+    usd = [staircase_of(best).cost_usd(v) for v in volumes]
     top.set(
         xscale="log", yscale="log", ylabel="USD a month", xlim=(volumes[0], volumes[-1]), ylim=(min(usd) / 12, max(usd) * 12)
     )
@@ -191,7 +198,7 @@ def _windows(axis: Any, best: RunVerdict, volumes: Any) -> None:
     axis.xaxis.set_major_formatter(lambda value, _: human_count(value))
 
 
-def staircase_of(run: RunVerdict, verdict: Verdict) -> Staircase:
+def staircase_of(run: RunVerdict) -> Staircase:
     """Rebuild a run's staircase from its verdict (fixed cost from the bill at today's volume)."""
     bill = run.cost_today
     if bill is None or run.capacity_tokens_per_month is None:

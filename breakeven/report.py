@@ -18,6 +18,7 @@ from contracts.store import write_bytes_atomic, write_text_atomic
 from contracts.units import human_bytes, human_count, human_seconds
 from contracts.verdict import Verdict
 
+NOTHING = "\u2013"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -90,12 +91,12 @@ def fill(template: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "count": lambda v: "–" if v is None else human_count(v),
-        "usd": lambda v: "–" if v is None else f"${v:,.2f}",
-        "usd3": lambda v: "–" if v is None else f"${v:,.3f}",
-        "percent": lambda v: "–" if v is None else f"{v:.1%}",
-        "seconds": lambda v: "–" if v is None else human_seconds(v),
+        "count": lambda v: NOTHING if v is None else human_count(v),
+        "usd": lambda v: NOTHING if v is None else f"${v:,.2f}",
+        "usd3": lambda v: NOTHING if v is None else f"${v:,.3f}",
+        "percent": lambda v: NOTHING if v is None else f"{v:.1%}",
+        "seconds": lambda v: NOTHING if v is None else human_seconds(v),
         "bytes": human_bytes,
-        "number": lambda v: "–" if v is None else f"{v:.3g}",
+        "number": lambda v: NOTHING if v is None else f"{v:.3g}",
     }
     return environment.get_template(template).render(context)

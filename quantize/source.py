@@ -63,10 +63,15 @@ def _package(wanted: str) -> Source:
         folder=file.parent,
         gguf=file.name,
         files=(file,),
-        license=distribution.metadata.get("License-Expression") or distribution.metadata.get("License"),
+        license=_metadata(distribution, "License-Expression") or _metadata(distribution, "License"),
         revision=f"{name} {distribution.version}",
         note=GGUF_NOTE.format(kind=kind or "packing"),
     )
+
+
+def _metadata(distribution: metadata.Distribution, key: str) -> str | None:
+    found = distribution.metadata.get_all(key)
+    return str(found[0]) if found else None
 
 
 def _folder(folder: Path, *, name: str | None = None, revision: str | None = None, license_id: str | None = None) -> Source:

@@ -29,7 +29,7 @@ _CAUSES = (
         Cause("not enough KV-cache memory", "raise serving.kv_cache_gib or lower serving.max_model_len"),
     ),
     (
-        r"Unknown quantization method|does not support weight_bits|quantization method .* is not supported|Failed to find a kernel",
+        r"Unknown quantization method|does not support weight_bits|quantization method .* is not supported|find a kernel",
         Cause("this engine cannot run the quantization", "choose another scheme; `tokenhour quantize schemes` lists them"),
     ),
     (

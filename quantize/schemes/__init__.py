@@ -22,7 +22,7 @@ MODULES = {
 }
 GROUPED = ("w4a16", "gptq-int4", "gptq-int8")
 
-Recipe = dict[str, str | int | float | bool | None | list[str]]
+Recipe = dict[str, str | int | float | bool | list[str] | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from quantize.evaluate import load_dense
+from quantize.schemes import Recipe
 from quantize.source import Source
 
 load = load_dense
 
 
-def export(source: Source, target: Path) -> dict[str, str | int | float | bool | list[str] | None]:
+def export(source: Source, target: Path) -> Recipe:
     """Write the source into `target` as a folder that transformers and vLLM read."""
     if source.gguf is None:
         _copy(source.folder, target)
