@@ -7,6 +7,7 @@ a finished request to the probe's file, and answers {"done": probe} on standard 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -216,6 +217,9 @@ def main() -> None:
     parent = os.environ.pop("TOKENHOUR_PARENT_PID", "")
     if parent:
         die_with_parent(int(parent))
+    # On a machine that it shares with the engine it must not wait for a core; it needs a few percent of one.
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)
     commands = FileObject(sys.stdin.buffer, "rb")
     print(json.dumps({"ready": True}), flush=True)
     running: Probe | None = None

@@ -14,6 +14,9 @@ TOKEN_DISAGREEMENT = 0.005
 LENGTH_MISMATCH = 0.005  # of the successful requests
 ERROR_RATE = 0.01
 DRIFT = 0.30  # between the halves of the saturated window
+LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
+# What another program on the machine can cause: worth measuring again.
+DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 
 
 def reasons(
@@ -39,10 +42,10 @@ def _instrument(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
     bounds = [b for b in (bench.slo.ttft_s, bench.slo.e2e_s, bench.slo.tpot_s) if b is not None]
     limit = LAG_SHARE * bounds[0]
     if point.lag_p99_s is not None and point.lag_p99_s > limit:
-        yield Reason(rule="client lag", measured=f"p99 {point.lag_p99_s:.3f} s", limit=f"{limit:.3f} s", probe=point.probe)
+        yield Reason(rule=LAG_RULE, measured=f"p99 {point.lag_p99_s:.3f} s", limit=f"{limit:.3f} s", probe=point.probe)
     if point.generator_cpu_share is not None and point.generator_cpu_share > GENERATOR_CPU:
         yield Reason(
-            rule="generator saturated",
+            rule=CPU_RULE,
             measured=f"{point.generator_cpu_share:.0%} of a core",
             limit=f"{GENERATOR_CPU:.0%}",
             probe=point.probe,
@@ -84,7 +87,7 @@ def _lengths(wrong: float) -> Iterator[Reason]:
 
 def _steady(drift: float | None) -> Iterator[Reason]:
     if drift is not None and drift > DRIFT:
-        yield Reason(rule="no steady state at saturation", measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
+        yield Reason(rule=DRIFT_RULE, measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
 
 
 def _capacity(points: Sequence[LoadPoint], at_slo: LoadPoint | None) -> Iterator[Reason]:

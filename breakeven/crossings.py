@@ -8,6 +8,7 @@ self-hosting costs S(V) = F + G (ceil(V/C) + r), the API p V. Self-hosting wins 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 from contracts.errors import InputError
@@ -57,7 +58,7 @@ class Crossings:
     first_replicas: int | None
 
 
-def solve(stairs: Staircase, api_usd_per_token: float, max_replicas: int = 1_000_000) -> Crossings:
+def solve(stairs: Staircase, api_usd_per_token: float, max_replicas: int = sys.maxsize) -> Crossings:
     """Find every window in closed form.
 
     Never, when a full replica costs at least what the API takes for its tokens (p C <= G). Otherwise the first window is
@@ -71,7 +72,9 @@ def solve(stairs: Staircase, api_usd_per_token: float, max_replicas: int = 1_000
         return Crossings((), None, None, "never", None)
     spare = stairs.fixed_usd + stairs.replica_usd * stairs.redundancy
     first_step = math.floor(spare / margin) + 1
-    stable_step = max(1, math.ceil((spare + stairs.replica_usd) / margin))
+    while _onset(stairs, api_usd_per_token, first_step) >= first_step * stairs.replica_tokens:
+        first_step += 1  # rounding put the quotient just below a whole number: that step's window is empty
+    stable_step = max(first_step, math.ceil((spare + stairs.replica_usd) / margin))
     if first_step > max_replicas:
         return Crossings((), None, None, "beyond_capacity", first_step)
     stable = _onset(stairs, api_usd_per_token, stable_step)
@@ -90,7 +93,7 @@ def _onset(stairs: Staircase, api_usd_per_token: float, step: int) -> float:
 
 
 def hybrid(
-    stairs: Staircase, api_usd_per_token: float, tokens: float, max_replicas: int = 1_000_000
+    stairs: Staircase, api_usd_per_token: float, tokens: float, max_replicas: int = sys.maxsize
 ) -> tuple[int, float, float]:
     """Return (base replicas, overflow tokens, cost) of the cheapest mixture at a flat demand of `tokens` a month.
 

@@ -1,0 +1,96 @@
+"""Latency counts from the scheduled arrival, failures are infinite, throughput is what was emitted inside the window."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import metrics
+from contracts.experiment import SloSpec
+from tests.bench.rows import row
+
+LATENCIES = st.lists(st.floats(0.001, 100), min_size=1, max_size=200)
+
+
+def test_waiting_before_sending_counts_into_ttft():
+    found = metrics.latencies([row(lag=2.0, ttft=0.5)])
+    assert found.ttft[0] == pytest.approx(2.5)
+    assert found.ttft_from_sent[0] == pytest.approx(0.5)
+    assert found.lag[0] == pytest.approx(2.0)
+
+
+def test_tpot_leaves_out_the_first_chunk_and_is_undefined_for_one():
+    assert metrics.tpot(row(tokens=5, gap=0.02)) == pytest.approx(0.02)
+    assert metrics.tpot(row(tokens=1)) is None
+
+
+@given(LATENCIES, st.integers(1, 50))
+def test_a_failure_never_improves_a_tail(values, failures):
+    clean = metrics.percentile_with_failures(np.array(values), 0, 90)
+    assert metrics.percentile_with_failures(np.array(values), failures, 90) >= clean
+
+
+@given(LATENCIES, st.sampled_from([50.0, 90.0, 99.0]))
+def test_at_least_that_share_of_the_samples_is_no_slower_than_the_percentile(values, percentile):
+    found = metrics.percentile_with_failures(np.array(values), 0, percentile)
+    assert np.mean(np.array(values) <= found) >= percentile / 100
+
+
+def test_more_failures_than_the_tail_holds_make_it_infinite():
+    assert metrics.percentile_with_failures(np.ones(80), 20, 90) == math.inf
+    assert metrics.percentiles(np.ones(80), 20, 90).unbounded
+
+
+@pytest.mark.parametrize(("percentile", "needed"), [(90.0, 64), (99.0, 662)])
+def test_below_the_stated_number_of_samples_a_percentile_is_not_estimable(percentile, needed):
+    assert metrics.percentiles(np.ones(needed - 1), 0, percentile).at_slo_s is None
+    assert metrics.percentiles(np.ones(needed), 0, percentile).at_slo_s == 1.0
+
+
+def test_the_slo_is_judged_on_every_bound_and_needs_samples():
+    rows = [row(k * 0.1, ttft=0.5) for k in range(100)]
+    found = metrics.latencies(rows)
+    assert metrics.slo_reasons(found, SloSpec(percentile=90, ttft_s=1)) == (True, ())
+    met, why = metrics.slo_reasons(found, SloSpec(percentile=90, ttft_s=0.4))
+    assert met is False
+    assert "p90 TTFT 0.5 s is above 0.4 s" in why[0]
+    assert metrics.slo_reasons(metrics.latencies(rows[:63]), SloSpec(percentile=90, ttft_s=1))[0] is None
+
+
+def test_tokens_of_a_request_that_straddles_the_window_count_only_inside():
+    times, tokens = metrics.emitted([row(0.0, ttft=0.95, gap=0.1, tokens=5)], 1.0, 1.2)
+    assert tokens.sum() == 2
+    assert all((times >= 1.0) & (times < 1.2))
+
+
+@given(st.lists(st.floats(0, 50), max_size=40), st.floats(1, 25), st.floats(26, 49))
+def test_windows_side_by_side_hold_all_tokens_once(starts, middle, end):
+    rows = [row(s) for s in starts]
+    total = sum(metrics.emitted(rows, a, b)[1].sum() for a, b in ((0, middle), (middle, end), (end, 1000)))
+    assert total == 5 * len(rows)
+
+
+def test_the_interval_of_a_steady_rate_is_narrow_and_covers_it():
+    times = np.arange(0, 100, 0.01)
+    found = metrics.rate_interval(times, np.ones_like(times), 0, 100)
+    assert found.value == pytest.approx(100)
+    assert found.high - found.low < 1
+
+
+def test_intervals_cover_the_true_rate_of_poisson_emissions():
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(200):
+        times = np.sort(rng.uniform(0, 100, rng.poisson(3000)))
+        found = metrics.rate_interval(times, np.ones_like(times), 0, 100)
+        covered += found.low <= 30 <= found.high
+    assert 180 <= covered <= 199
+
+
+def test_a_queue_that_grows_is_not_stable_and_one_that_fluctuates_is():
+    rng = np.random.default_rng(0)
+    steady = [row(t, ttft=0.5) for t in np.cumsum(rng.exponential(0.1, 300))]
+    assert metrics.is_stable(steady, 2, 20)
+    falling_behind = [row(t, ttft=0.5 + 0.3 * t) for t in np.cumsum(rng.exponential(0.1, 300))]
+    assert not metrics.is_stable(falling_behind, 2, 20)

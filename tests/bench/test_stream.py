@@ -1,0 +1,98 @@
+"""A stream succeeded only with a finish reason, a usage record and [DONE]; an event counts when its last byte came."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.stream import parse
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def event(tokens, finish=None, **more):
+    return {
+        "choices": [{"text": "x", "finish_reason": finish}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": tokens},
+        **more,
+    }
+
+
+def chunk(data):
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def sse(message):
+    return b"data: " + json.dumps(message).encode() + b"\n\n"
+
+
+GOOD = [event(1), event(2), event(3, "length"), {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}]
+WHOLE = HEAD + b"".join(chunk(sse(m)) for m in GOOD) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+def test_a_whole_stream_succeeds_with_its_tokens_and_times():
+    pieces = (
+        [(0.0, HEAD)]
+        + [(1.0 + k, chunk(sse(m))) for k, m in enumerate(GOOD)]
+        + [(9.0, chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")]
+    )
+    found = parse(pieces)
+    assert (found.outcome, found.completion_tokens, found.prompt_tokens, found.finish_reason) == ("success", 3, 5, "length")
+    assert found.token_times == [1.0, 2.0, 3.0]
+    assert found.token_counts == [1, 1, 1]
+
+
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
+def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts):
+    edges = sorted({0, len(WHOLE), *cuts})
+    pieces = [(float(b), WHOLE[a:b]) for a, b in pairwise(edges)]
+    found = parse(pieces)
+    assert (found.outcome, found.token_counts) == ("success", [1, 1, 1])
+    assert found.token_times == sorted(found.token_times)
+
+
+@given(st.integers(1, len(WHOLE) - 1))
+def test_a_stream_that_is_cut_off_never_succeeds_before_done(length):
+    found = parse([(0.0, WHOLE[:length])])
+    assert (found.outcome == "success") == (b"[DONE]\n\n" in WHOLE[:length])
+
+
+def test_two_tokens_in_one_chunk_count_as_two():
+    body = chunk(sse(event(2))) + chunk(sse(event(4, "stop"))) + chunk(b"data: [DONE]\n\n")
+    assert parse([(1.0, HEAD + body)]).token_counts == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "detail"),
+    [
+        (chunk(sse(event(1))) + b"0\r\n\r\n", "truncated", "finish reason"),
+        (chunk(sse(event(1, "length"))) + b"0\r\n\r\n", "truncated", "[DONE]"),
+        (chunk(sse({"choices": [{"finish_reason": "stop"}]})) + chunk(b"data: [DONE]\n\n"), "truncated", "usage"),
+        (chunk(sse({"error": {"message": "boom"}})), "in_band_error", "boom"),
+        (chunk(b"data: {oops\n\n"), "malformed", "oops"),
+        (chunk(b"data: [1]\n\n"), "in_band_error", "[1]"),
+    ],
+)
+def test_what_is_not_a_whole_stream_is_named(body, outcome, detail):
+    found = parse([(0.0, HEAD + body)])
+    assert found.outcome == outcome
+    assert detail in found.detail
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome"),
+    [
+        (b"", "connection"),
+        (b"garbage", "malformed"),
+        (b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\nno", "http_error"),
+    ],
+)
+def test_a_response_that_is_no_stream_is_named(raw, outcome):
+    assert parse([(0.0, raw)] if raw else []).outcome == outcome
+
+
+def test_a_response_without_chunked_coding_is_read_too():
+    raw = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(sse(m) for m in GOOD) + b"data: [DONE]\n\n"
+    assert parse([(2.0, raw)]).outcome == "success"

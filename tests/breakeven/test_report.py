@@ -1,0 +1,83 @@
+"""The report is one file, says where figures come from, and refuses what is not real or not valid."""
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from breakeven.report import render
+from breakeven.stage import run
+from contracts.errors import InputError, RunFailedError
+from contracts.run import Summary
+from tests.breakeven.summaries import EXPERIMENT, LAG, write_all
+
+
+def solved(results, **changes):
+    made = write_all(results, **changes)
+    run(EXPERIMENT, results, Path("configs/prices"), allow_invalid=changes.get("validity") == "INVALID")
+    return results / "golden", made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, _ = solved(tmp_path_factory.mktemp("results"))
+    render(folder)
+    return folder
+
+
+def test_the_html_stands_alone(folder):
+    html = (folder / "report.html").read_text()
+    loads = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', html)
+    assert loads == []
+    assert "<script" not in html
+
+
+def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder):
+    names = {file.name for file in (folder / "plots").iterdir()}
+    assert names == {f"{plot}.{kind}" for plot in ("cost", "latency", "precision") for kind in ("png", "svg")}
+    for svg in (folder / "plots").glob("*.svg"):
+        assert ET.parse(svg).getroot().tag.endswith("svg")
+    assert all(len(alt) > 30 for alt in re.findall(r'alt="([^"]+)"', (folder / "report.html").read_text()))
+
+
+def test_the_first_page_says_verdict_dates_and_warnings(folder):
+    for name in ("report.html", "report.md"):
+        text = (folder / name).read_text()
+        assert "It depends on the API" in text
+        assert "2027-02-02" in text
+        assert "Quality parity is assumed" in text
+        assert "never" in text
+
+
+@pytest.mark.parametrize("badge", ["measured", "quoted", "assumed"])
+def test_inputs_carry_their_badge(folder, badge):
+    assert f'class="badge {badge}"' in (folder / "report.html").read_text()
+
+
+def test_an_invalid_run_is_printed_in_red(tmp_path):
+    folder, _ = solved(tmp_path, validity="INVALID", reasons=(LAG,))
+    html = render(folder).read_text()
+    assert 'class="bad">INVALID measurement' in html
+    assert "must not be used for a decision" in html
+
+
+def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path):
+    folder, _ = solved(tmp_path, synthetic=("dummy weights",))
+    with pytest.raises(RunFailedError, match="dummy weights"):
+        render(folder)
+    assert not (folder / "report.html").exists()
+    assert "dummy weights" in render(folder, allow_synthetic=True).read_text()
+
+
+def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path):
+    folder, made = solved(tmp_path)
+    path = tmp_path / made[0].run / Summary.file_name
+    path.write_text(path.read_text().replace('"measuring_s": 80.0', '"measuring_s": 81.0'))
+    with pytest.raises(InputError, match="changed after the verdict"):
+        render(folder)
+
+
+def test_rendering_twice_gives_the_same_bytes(folder):
+    before = (folder / "report.html").read_bytes()
+    assert render(folder).read_bytes() == before

@@ -1,0 +1,166 @@
+"""The verdict: figures that can be checked by hand, refusals, reuse, and a golden file."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from breakeven.cli import cli
+from breakeven.stage import run
+from contracts.errors import InputError, RunFailedError
+from contracts.verdict import Verdict
+from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all
+
+PRICES = Path("configs/prices")
+GOLDEN = Path("tests/golden/verdict.json")
+
+
+def solve(results, experiment=EXPERIMENT, **options):
+    return run(experiment, results, PRICES, **{"allow_invalid": False, **options})[0]
+
+
+def test_the_figures_follow_from_the_inputs_by_hand(tmp_path):
+    """2.7M tokens an hour at the SLO x 0.8 x 730 h; $0.08925/h x 730 h; gpt-4o-mini at 2:1 is $0.30 per M."""
+    write_all(tmp_path)
+    first = solve(tmp_path).runs[0]
+    capacity, month = 2.7e6 * 0.8 * 730, 0.08925 * 730
+    assert first.capacity_tokens_per_month == pytest.approx(capacity)
+    openai = first.comparisons[0]
+    assert openai.blended_usd_per_mtok == pytest.approx(0.30)
+    assert openai.first_tokens_per_month == pytest.approx(month / 0.30e-6)
+    assert openai.utilization_at_breakeven == pytest.approx(month / 0.30e-6 / capacity)
+    assert first.cost_today.total == pytest.approx(month * math.ceil(1e9 / capacity))
+    assert first.output_usd_per_mtok == pytest.approx(0.08925 / 3600 / (400 / 4 + 200) * 1e6)
+
+
+def test_an_api_that_is_cheaper_than_a_full_machine_is_never_beaten(tmp_path):
+    write_all(tmp_path)
+    novita = solve(tmp_path).runs[0].comparisons[2]
+    assert (novita.outcome, novita.first_tokens_per_month, novita.windows) == ("never", None, ())
+    assert novita.hybrid.base_replicas == 0
+
+
+def test_a_wider_interval_of_capacity_moves_only_what_depends_on_it(tmp_path):
+    write_all(tmp_path)
+    groq = solve(tmp_path).runs[2].comparisons[1]
+    assert groq.first_interval.low <= groq.first_tokens_per_month
+    assert groq.first_interval.high is None or groq.first_interval.high >= groq.first_tokens_per_month
+
+
+def test_the_same_inputs_give_the_verdict_that_stands(tmp_path):
+    write_all(tmp_path)
+    one, reused_first = run(EXPERIMENT, tmp_path, PRICES, allow_invalid=False)
+    two, reused_second = run(EXPERIMENT, tmp_path, PRICES, allow_invalid=False)
+    assert (reused_first, reused_second) == (False, True)
+    assert one == two
+
+
+def test_a_changed_price_table_gives_a_new_verdict_and_keeps_the_old(tmp_path):
+    write_all(tmp_path)
+    solve(tmp_path)
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    for name in ("api.yaml", "instances.yaml"):
+        (prices / name).write_text((PRICES / name).read_text().replace("on_demand: 0.08925", "on_demand: 0.1785"))
+    found, reused = run(EXPERIMENT, tmp_path, prices, allow_invalid=False)
+    assert not reused
+    assert found.runs[0].replica_usd_per_hour == pytest.approx(0.1785)
+    assert (tmp_path / "golden/superseded/1/verdict.json").is_file()
+
+
+def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path):
+    write_all(tmp_path, validity="INVALID", reasons=(LAG,))
+    with pytest.raises(RunFailedError, match="client lag"):
+        solve(tmp_path)
+    assert not (tmp_path / "golden").exists()
+    found = solve(tmp_path, allow_invalid=True)
+    assert found.allowed_invalid
+    assert any("INVALID" in warning for warning in found.warnings)
+
+
+def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path):
+    for one in (summary("none", at_slo=None), summary("w8a8", at_slo=None), summary("gptq-int4", at_slo=None)):
+        (tmp_path / one.run).mkdir()
+        one.write(tmp_path / one.run)
+    found = solve(tmp_path)
+    assert all(r.comparisons == () and r.output_usd_per_mtok is None for r in found.runs)
+    assert "no capacity" in found.sentence
+
+
+def test_a_missing_run_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(InputError, match="make bench"):
+        solve(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hardware": "H100_1x", "cloud": "nebius"}, "measured on cpu"),
+        ({"hardware": "c7i.larje"}, "no price of c7i.larje"),
+        ({"on_date": "tomorrow"}, "is no date"),
+        ({"purchase": "spot"}, "has no spot price"),
+        ({"apis": ({"model": "gpt-9", "host": "openai"},)}, "no price of gpt-9"),
+    ],
+)
+def test_bad_economics_are_named_and_nothing_is_written(tmp_path, change, said):
+    write_all(tmp_path)
+    data = EXPERIMENT.model_dump(mode="json")
+    data["economics"] |= change
+    with pytest.raises(InputError, match=said) as caught:
+        solve(tmp_path, type(EXPERIMENT).model_validate(data))
+    assert caught.value.remedy
+    assert not (tmp_path / "golden").exists()
+
+
+def test_the_sentence_says_where_it_never_pays_off(tmp_path):
+    write_all(tmp_path)
+    text = solve(tmp_path).sentence
+    assert text.startswith("It depends on the API")
+    assert "novita) it never pays off" in text
+
+
+def test_the_golden_verdict(tmp_path):
+    """Written once; a change of any figure must be meant. Hashes and times are left out."""
+    write_all(tmp_path)
+    found = json.loads(solve(tmp_path).to_json())
+    kept = {key: found[key] for key in ("sentence", "runs", "tokens_per_month", "price_ratio", "recompute_by")}
+    golden = json.loads(GOLDEN.read_text())
+    assert _rounded(kept) == _rounded(golden)
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_quick_calculators_answer_in_json():
+    done = CliRunner().invoke(
+        cli, ["crossings", "--replica-usd", "1000", "--replica-tokens", "1e9", "--api-usd-per-mtok", "1.3", "--json"]
+    )
+    answer = json.loads(done.stdout)
+    assert answer["first_tokens_per_month"] == pytest.approx(1000 / 1.3e-6)
+    assert answer["outcome"] == "first"
+    done = CliRunner().invoke(cli, ["token-cost", "--usd-per-hour", "6.98", "--output-tps", "2464.4", "--json"])
+    assert json.loads(done.stdout)["output_usd_per_mtok"] == pytest.approx(0.7867, rel=2e-4)
+
+
+def test_the_shell_solves_and_prints(tmp_path):
+    write_all(tmp_path)
+    file = tmp_path / "golden.yaml"
+    file.write_text(EXPERIMENT.to_json().decode())
+    done = CliRunner().invoke(cli, ["solve", str(file), "--results", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "recompute by" in done.stdout
+    assert Verdict.read(tmp_path / "golden").experiment == "golden"
+
+
+def test_more_tokens_an_hour_are_never_dearer(tmp_path):
+    write_all(tmp_path)
+    slow, fast = solve(tmp_path).runs[2], solve(tmp_path).runs[1]
+    assert hour(1).output_tokens_per_hour.value == 1
+    assert fast.output_usd_per_mtok < slow.output_usd_per_mtok
