@@ -284,6 +284,7 @@ def _warnings(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
         said.append("energy was not measured: this machine offers no counter for it")
     if best and best.generator_cpu_share is not None and best.host_cpu_share is not None and best.host_cpu_share > 0.9:
         said.append(
-            f"the load generator ran on the same cores as the engine (at a raised priority where permitted) and took {best.generator_cpu_share:.0%} of one of them"
+            "the load generator ran on the same cores as the engine (at a raised priority where permitted) "
+            f"and took {best.generator_cpu_share:.0%} of one of them"
         )
     return said

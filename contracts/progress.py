@@ -56,5 +56,7 @@ class Status:
     def _write(self, end: str) -> None:
         start = "\r\033[K" if self._terminal else ""
         text = f": {self._text}" if self._text else ""
-        self._stream.write(f"{start}   {self._title}{text}  [{human_seconds(self.elapsed_s())}]{end}")
+        elapsed = self.elapsed_s()
+        spent = f"  [{human_seconds(round(elapsed))}]" if elapsed >= 1 else ""
+        self._stream.write(f"{start}   {self._title}{text}{spent}{end}")
         self._stream.flush()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import RunFailedError
+from contracts.errors import InputError, RunFailedError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -88,8 +88,11 @@ def write_text_atomic(path: Path, text: str) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty work folder beside `path` that becomes `path` only when the block ends without an error.
 
-    A killed process leaves at most a `.NAME.*.part` folder, which the next call for the same path removes.
+    A killed process leaves at most a `.NAME.*.part` folder, which the next call for the same path removes. Raises
+    InputError when something stands at `path` already.
     """
+    if path.exists():
+        raise InputError("something stands here that is not ours", where=str(path), remedy="move it away or delete it")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.*.part"):

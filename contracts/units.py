@@ -36,7 +36,9 @@ def human_count(count: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Write a duration as people say it: 0.42 s, 37 s, 4 min 05 s."""
+    """Write a duration as people say it: 35 ms, 0.42 s, 37 s, 4 min 05 s."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.0005 else "0 s"
     if seconds < 10:
         return f"{seconds:.2g} s"
     if seconds < 60:

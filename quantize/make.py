@@ -65,7 +65,8 @@ def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
 def folder_of(experiment: Experiment, name: str, where: Workshop) -> Path:
     """Name the checkpoint's folder; the hash keeps variants of one scheme apart."""
     digest = sha256_of(expected_inputs(experiment, name))[:12]
-    label = re.sub(r"[^\w.-]+", "-", experiment.model.source.rsplit(":", 1)[-1].strip("./~")).strip("-") or "model"
+    last = experiment.model.source.rstrip("/").rsplit("/", 1)[-1].removeprefix("package:")
+    label = re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
     return where.checkpoints / f"{label}-{name}-{digest}"
 
 

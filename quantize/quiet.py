@@ -20,6 +20,7 @@ _TAIL_BYTES = 400
 @contextlib.contextmanager
 def quiet(title: str, log: Path) -> Iterator[Status]:
     """Send everything that is printed inside the block to `log`, and show `title` with the last "k/n" found there."""
+    log = log.resolve()
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,10 @@ from typing import Any
 from contracts.errors import RunFailedError
 from contracts.progress import Status
 from contracts.server import ColdStart
+from contracts.store import disk_errors
 from serving.command import Launch
 from serving.diagnose import cause_of, tail
-from serving.guard import GRACE_S, children_of
+from serving.guard import GRACE_S, MARK, children_of, kill_marked
 
 _POLL_S = 0.1
 _QUESTION = "What is the capital of France? Answer in one sentence."
@@ -66,33 +67,38 @@ class Engine:
 @contextlib.contextmanager
 def engine(launch: Launch, log: Path) -> Iterator[Engine]:
     """Run `launch` under a guardian; when the block ends, however it ends, the whole tree is gone."""
-    reader, writer = os.pipe()
-    try:
-        with log.open("wb") as sink:
+    mark = uuid.uuid4().hex
+    with disk_errors(log), log.open("wb") as sink:
+        reader, writer = os.pipe()
+        try:
             guard = subprocess.Popen(
                 [sys.executable, "-m", "serving.guard", *launch.argv],
                 stdin=reader,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **launch.environment},
+                env={**os.environ, **launch.environment, MARK: mark},
                 start_new_session=True,
             )
-        os.close(reader)
+        except OSError:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+    try:
         yield Engine(guard, launch, log)
     finally:
         os.close(writer)
-        _collect(guard)
+        _collect(guard, mark)
 
 
-def _collect(guard: subprocess.Popen[bytes]) -> None:
+def _collect(guard: subprocess.Popen[bytes], mark: str) -> None:
     try:
         guard.wait(GRACE_S + 5)
     except subprocess.TimeoutExpired:
         guard.kill()
         guard.wait()
-    # The guardian itself may have been killed: what it led shares its process group.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(guard.pid, signal.SIGKILL)
+    # The guardian itself may have been killed: then nobody else knows what the engine had started.
+    kill_marked(mark)
 
 
 def wait_ready(running: Engine, timeout_s: float, status: Status) -> tuple[ColdStart, str]:
@@ -147,9 +153,11 @@ def ask(base_url: str, model_id: str, timeout_s: float) -> str:
         reply = _post(f"{base_url}/v1/chat/completions", {**common, "messages": messages}, timeout_s)
         return str(reply["choices"][0]["message"]["content"]).strip()
     except urllib.error.HTTPError as error:
+        with error:
+            said = error.read(300).decode(errors="replace")
         if error.code not in {400, 404, 422}:
             raise RunFailedError(
-                f"the first completion failed: {error}", where=base_url, remedy="read server.log"
+                f"the first completion failed: {error} {said}", where=base_url, remedy="read server.log"
             ) from error
         reply = _post(f"{base_url}/v1/completions", {**common, "prompt": _QUESTION}, timeout_s)
         return str(reply["choices"][0]["text"]).strip()

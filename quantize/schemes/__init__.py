@@ -53,5 +53,9 @@ def scheme(name: str) -> Scheme:
 
 
 def resolve_group_size(wanted: int, widths: tuple[int, ...]) -> int:
-    """Return the largest group size of at most `wanted` that divides every width (input features of a layer)."""
-    return next(size for size in range(min(wanted, *widths), 0, -1) if all(width % size == 0 for width in widths))
+    """Return `wanted` when it divides every width (a layer's input features), else the largest power of two that does.
+
+    Kernels exist for powers of two: a divisor such as 96 would make a checkpoint that nothing serves.
+    """
+    powers = [1 << k for k in reversed(range(wanted.bit_length())) if 1 << k <= wanted]
+    return next(size for size in (wanted, *powers) if all(width % size == 0 for width in widths))

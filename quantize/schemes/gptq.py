@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,15 @@ def run(job: Job, bits: int) -> Recipe:
     from gptqmodel import GPTQModel, QuantizeConfig
     from transformers import AutoTokenizer
 
+    original, target = job.original.resolve(), job.target.resolve()
     config = QuantizeConfig(bits=bits, group_size=job.group_size, sym=True, desc_act=False, damp_percent=DAMPENING)
-    model = GPTQModel.load(str(job.original), config, device="cpu")
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.calibration.tolist()]
-    model.quantize(windows, batch_size=1)
-    model.save(str(job.target))
-    AutoTokenizer.from_pretrained(job.original).save_pretrained(job.target)
+    # The library writes a folder `logs` wherever the process stands.
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        model = GPTQModel.load(str(original), config, device="cpu")
+        model.quantize(windows, batch_size=1)
+        model.save(str(target))
+    AutoTokenizer.from_pretrained(original).save_pretrained(target)
     return {
         "method": "GPTQ",
         "weights": f"int{bits} symmetric, groups of {job.group_size}",

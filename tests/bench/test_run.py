@@ -182,7 +182,7 @@ def test_a_broken_stream_is_a_failed_request_and_the_run_is_invalid(tmp_path, mo
     assert outcomes == {"success", outcome}
 
 
-def test_tokens_that_the_engine_counts_otherwise_invalidate(tmp_path, model_folder):
+def test_tokens_that_the_engine_counts_otherwise_invalidate(tmp_path, model_folder, monkeypatch):
     spec = experiment(search={"saturation_s": 0.6, "probe_s": 0.5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.5})
     with running(slots=8) as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -192,7 +192,7 @@ def test_tokens_that_the_engine_counts_otherwise_invalidate(tmp_path, model_fold
             toy.generation_tokens += 1
             await original(writer, body, fault)
 
-        toy._stream = more
+        monkeypatch.setattr(toy, "_stream", more)
         summary = run(spec, server, run_dir)
     assert any(r.rule.startswith("token counts disagree") for r in summary.reasons)
 
@@ -201,7 +201,8 @@ def child(run_dir: Path) -> subprocess.Popen:
     script = (
         "import sys; from pathlib import Path; from bench.run import run; from contracts.rundir import RunDir\n"
         "from contracts.experiment import Experiment; from contracts.server import Server\n"
-        "p = Path(sys.argv[1]); s = run(Experiment.read(p), Server.read(p), RunDir(p)); sys.exit(int(s.validity == 'INVALID'))\n"
+        "p = Path(sys.argv[1]); s = run(Experiment.read(p), Server.read(p), RunDir(p))\n"
+        "sys.exit(int(s.validity == 'INVALID'))\n"
     )
     return subprocess.Popen([sys.executable, "-c", script, str(run_dir)], stderr=subprocess.DEVNULL)
 

@@ -1,0 +1,63 @@
+"""A model hub on loopback that speaks what huggingface_hub asks for: revision, tree, files, or a refusal."""
+
+import contextlib
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+Reply = tuple[int, bytes, dict[str, str]]
+
+
+def _json(value) -> Reply:
+    return 200, json.dumps(value).encode(), {"Content-Type": "application/json"}
+
+
+def answer(folder: Path, path: str) -> Reply:
+    """Return status, body and headers for a path of the repository acme/tiny, licensed apache-2.0."""
+    files = sorted(folder.iterdir())
+    if path.startswith("/api/models/acme/tiny"):
+        if path.endswith("/revision/absent"):
+            return 404, b"", {"X-Error-Code": "RevisionNotFound"}
+        if "/tree/" in path:
+            return _json([{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0" * 40} for f in files])
+        siblings = [{"rfilename": f.name} for f in files]
+        card = {"license": "apache-2.0"}
+        return _json({"id": "acme/tiny", "modelId": "acme/tiny", "sha": COMMIT, "siblings": siblings, "cardData": card})
+    file = folder / path.rsplit("/", 1)[-1]
+    if not file.is_file():
+        return 404, b"", {"X-Error-Code": "EntryNotFound"}
+    body = file.read_bytes()
+    return 200, body, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
+
+
+@contextlib.contextmanager
+def hub(folder: Path, refusal: str | None = None):
+    """Serve `folder`; with a `refusal`, answer everything with 401 and that error code."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            status, body, headers = answer(folder, self.path.split("?")[0])
+            if refusal:
+                status, body, headers = 401, b"", {"X-Error-Code": refusal}
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 (http.server's name)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()

