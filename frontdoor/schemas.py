@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from contracts.verdict import Verdict
 from pydantic import BaseModel
 
 from contracts.checkpoint import Checkpoint
@@ -17,6 +16,7 @@ from contracts.experiment import Experiment
 from contracts.price import ApiPriceTable, InstancePriceTable
 from contracts.run import Summary
 from contracts.server import Server
+from contracts.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
 EDITED: tuple[type[BaseModel], ...] = (Experiment, ApiPriceTable, InstancePriceTable)

@@ -119,7 +119,7 @@ def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
 @contextmanager
 def running(**settings: object) -> Iterator[Server]:
     """Serve in a thread until the block ends."""
-    server = Server(**settings)  # type: ignore[arg-type]
+    server = Server(**settings)
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 
