@@ -49,10 +49,10 @@ test-fast: setup-house ## the fast suite alone
 	@$(PY) -m pytest -m 'not engine and not gpu'
 
 test-engine: setup ## real quantizers and real vLLM on the CPU
-	@$(PY) -m pytest -m engine -v tests/engine
+	@$(PY) -m pytest -m engine -vv tests/engine
 
 test-gpu: setup ## tests that need an NVIDIA GPU
-	@$(PY) -m pytest -m gpu -v
+	@$(PY) -m pytest -m gpu -vv
 
 check: setup-house ## format, lint, types, import laws
 	@.venv/bin/ruff format --check .

@@ -58,10 +58,10 @@ def trace_verdict(folder: Path) -> Node:
 def _prices(verdict: Verdict) -> Iterator[Node]:
     rows = {(row.model, row.host): row for run in verdict.runs for row in (c.price for c in run.comparisons)}
     for (model, host), row in rows.items():
-        since = row.effective_from or "undated"
+        since = f"from {row.effective_from}" if row.effective_from else "undated"
         yield Node(
             f"price {model} at {host}: ${row.input} in, ${row.output} out per M tokens "
-            f"(from {since}, checked {row.checked_on}, {row.source}, {row.source_url})"
+            f"({since}, checked {row.checked_on}, {row.source}, {row.source_url})"
         )
     for machine in {run.instance.instance: run.instance for run in verdict.runs}.values():
         checked = f"checked {machine.checked_on}, {machine.source}, {machine.source_url}"
@@ -105,7 +105,12 @@ def _sections(folder: Path, summary: Summary) -> Iterator[Node]:
 
 def _machine(folder: Path) -> Node:
     host = Environment.read(folder)
-    return Node(f"machine: {host.accelerator.name}, kernel {host.kernel}, source {host.git_revision or 'unknown'}")
+    return Node(f"machine: {host.accelerator.name}, kernel {host.kernel}, source {_source(host)}")
+
+
+def _source(host: Environment) -> str:
+    changes = " with uncommitted changes" if host.git_dirty else ""
+    return f"{host.git_revision[:12]}{changes}" if host.git_revision else "unknown"
 
 
 def _server(folder: Path, summary: Summary) -> Node:
@@ -153,7 +158,8 @@ def cli(result: Path) -> None:
       tokenhour trace results/demo-w8a8/summary.json
     """
     node = find(result)
-    Console(soft_wrap=not sys.stdout.isatty()).print(_tree(node))
+    # A pipe has no width: nothing is cut there.
+    Console(width=None if sys.stdout.isatty() else 1000).print(_tree(node))
     broken = list(node.broken())
     if broken:
         raise RunFailedError(

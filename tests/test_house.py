@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.breakeven.summaries import EXPERIMENT, write_all
 from tokenhour import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,23 @@ def test_every_commands_help_works_without_any_heavy_package(command):
     )
     assert done.returncode == 0, done.stderr
     assert "Example" in done.stdout
+
+
+def test_break_even_is_solved_and_traced_without_any_heavy_package(tmp_path):
+    """Summaries and price tables are enough: no torch, no pandas, no load generator."""
+    results = tmp_path / "results"
+    write_all(results)
+    EXPERIMENT.write(tmp_path)
+    arguments = ["tokenhour", "breakeven", "solve", str(tmp_path / "experiment.json"), "--results", str(results)]
+    done = blocked(f"import sys; sys.argv = {arguments!r}; import tokenhour; tokenhour.main()", *HEAVY)
+    assert done.returncode == 0, done.stderr
+    assert (results / "golden/verdict.json").is_file()
+
+
+def test_the_generated_files_are_current():
+    from frontdoor.schemas import generated
+
+    assert [path.name for path, text in generated() if path.read_text() != text] == []
 
 
 def test_contracts_import_only_the_standard_library_pydantic_and_yaml():

@@ -1,7 +1,6 @@
 """The instrument against a small deterministic server: real processes, real sockets, real faults."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,16 +15,13 @@ from bench.run import derive, run
 from bench.tables import read_table, request_rows
 from bench.telemetry import counters, parse_metrics
 from bench.validity import DISTURBANCES
-from contracts.checkpoint import Checkpoint, SourceRecord
-from contracts.environment import Accelerator
 from contracts.experiment import Experiment
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.rundir import RunDir
-from contracts.server import ColdStart, Server
+from contracts.server import Server
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
+from tests import records
 from tests.bench.server import running
-
-ACCELERATOR = Accelerator(kind="cpu", name="Test CPU", count=1, memory_bytes=2**34)
 
 
 def experiment(**bench):
@@ -65,44 +61,8 @@ def model_folder(tmp_path_factory):
 def prepare(results: Path, model: Path, base_url: str, spec: Experiment) -> tuple[RunDir, Server]:
     """Write the records that earlier stages would have left."""
     run_dir = RunDir.of(results, spec, "none").open(spec)
-    Checkpoint(
-        scheme="none",
-        model_name="Toy",
-        path=str(model),
-        source=SourceRecord(source="./model", files={}),
-        recipe={},
-        calibration=None,
-        parameters=1,
-        bits_per_weight=16,
-        weight_bytes=2,
-        total_bytes=2,
-        quantize_seconds=0,
-        peak_rss_bytes=1,
-        tool_versions={},
-        files={},
-        quality=None,
-        inputs={},
-        created_utc="2026-01-01T00:00:00+00:00",
-    ).write(run_dir.path)
-    server = Server(
-        engine="toy 1",
-        argv=(),
-        environment={},
-        base_url=base_url,
-        model_id="toy",
-        scheme="none",
-        checkpoint_path=str(model),
-        checkpoint_sha256="",
-        accelerator=ACCELERATOR,
-        engine_pid=os.getpid(),
-        cold_start=ColdStart(weights_s=None, health_s=1, ready_s=2),
-        greeting="hello",
-        quantization=None,
-        versions={},
-        log_path="",
-        started_utc="2026-01-01T00:00:00+00:00",
-        inputs={},
-    )
+    records.checkpoint(path=str(model)).write(run_dir.path)
+    server = records.server(base_url, str(model))
     server.write(run_dir.path)
     return run_dir, server
 

@@ -2,32 +2,10 @@
 
 import pytest
 
-from contracts.checkpoint import Checkpoint, SourceRecord
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from serving.command import plan
-
-
-def checkpoint(scheme="w8a8", path="/c/model"):
-    return Checkpoint(
-        scheme=scheme,
-        model_name="Tiny",
-        path=path,
-        source=SourceRecord(source="./model", files={}),
-        recipe={},
-        calibration=None,
-        parameters=10,
-        bits_per_weight=8,
-        weight_bytes=10,
-        total_bytes=10,
-        quantize_seconds=0,
-        peak_rss_bytes=1,
-        tool_versions={},
-        files={},
-        quality=None,
-        inputs={},
-        created_utc="2026-01-01T00:00:00+00:00",
-    )
+from tests.records import checkpoint
 
 
 def experiment(model=None, **serving):
@@ -46,7 +24,7 @@ def experiment(model=None, **serving):
 
 
 def launch(spec, device="cpu", scheme="w8a8", cpus=2):
-    return plan(spec, checkpoint(scheme), device, cpus, 8123, "/py")
+    return plan(spec, checkpoint(scheme=scheme, model_name="Tiny"), device, cpus, 8123, "/py")
 
 
 def value_of(argv, flag):

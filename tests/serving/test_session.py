@@ -18,7 +18,8 @@ from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import sha256_file
 from serving.session import exclusive, prepare, run_beside, serve
-from tests.serving.test_command import checkpoint, experiment
+from tests.records import checkpoint
+from tests.serving.test_command import experiment
 
 HOUSE = Path(__file__).parents[2]
 SERVE = """
@@ -60,7 +61,7 @@ def house(tmp_path: Path, mode: str = "good", **serving):
     (model / "model.safetensors").write_bytes(b"weights")
     files = {"model.safetensors": sha256_file(model / "model.safetensors")}
     run = RunDir.of(tmp_path / "results", spec, "w8a8").open(spec)
-    checkpoint(path=str(model)).model_copy(update={"files": files}).write(run.path)
+    checkpoint(scheme="w8a8", path=str(model), files=files).write(run.path)
     spec.write(tmp_path)
     return spec, run
 
