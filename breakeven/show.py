@@ -19,7 +19,7 @@ OUTCOME_WORDS = {
 
 def print_verdict(found: Verdict) -> None:
     """Print the sentence and a row for each run and API."""
-    console = Console(width=None if Console().is_terminal else 140)
+    console = Console(width=None if Console().is_terminal else 180)
     console.print(f"\n[bold]{escape(found.sentence)}[/]\n")
     table = Table(title=f"Break-even at prices of {found.on_date}", title_justify="left")
     for name in ("run", "API", "API $/M", "own $/M today", "wins first above", "for good above", "how", "utilization there"):

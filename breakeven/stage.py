@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from breakeven.prices import Tables, load_tables
+from breakeven.prices import Tables, api_price, hourly_usd, instance_price, load_tables
 from breakeven.solve import verdict
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment
@@ -51,6 +51,15 @@ def price_date(experiment: Experiment, today: dt.date) -> dt.date:
         return dt.date.fromisoformat(said)
     except ValueError as error:
         raise InputError(f"{said!r} is no date", where="economics.on_date", remedy="write it as 2026-11-24") from error
+
+
+def preflight(experiment: Experiment, prices: Path) -> None:
+    """Look every price up that the experiment will need, so that a wrong name is found before the hours of measuring."""
+    spec, tables = experiment.economics, load_tables(prices)
+    on = price_date(experiment, dt.datetime.now(dt.UTC).date())
+    hourly_usd(instance_price(tables, spec.hardware, spec.cloud, spec.region, on), spec.purchase)
+    for choice in spec.apis:
+        api_price(tables, choice.model, choice.host, on)
 
 
 def run(experiment: Experiment, results: Path, prices: Path, *, allow_invalid: bool) -> tuple[Verdict, bool]:

@@ -35,6 +35,8 @@ class TextRecord(Part):
     windows: int
     window_tokens: int
     seed: int | None = None
+    passed_over: int = 0
+    """Windows that were not taken because they share a passage with the evaluation text."""
     sha256: str
     """Of the token ids, in order."""
 

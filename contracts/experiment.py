@@ -32,11 +32,11 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class ModelSpec(Part):
-    """Which weights. `source` has three forms, told apart by how it begins."""
+    """Which weights. `source` has four forms, told apart by how it begins."""
 
     source: str
-    """`package:NAME[/FILE.gguf]` (a GGUF inside an installed package), `./folder` or `/folder` (safetensors), or a
-    hub repository `owner/name`."""
+    """`package:NAME[/FILE.gguf]` (a GGUF inside an installed package), `./folder` (safetensors), `./file.gguf`, or a hub
+    repository `owner/name`."""
     revision: str | None = None
     """A hub revision; pin a commit for anything you publish. Ignored for packages and folders."""
     trust_remote_code: bool = False
@@ -50,28 +50,40 @@ class ModelSpec(Part):
         raise ValueError("is neither package:NAME, nor a folder (./…, /…), nor a hub repository owner/name")
 
 
-class CalibrationSpec(Part):
-    """Text that the quantizer sees. Never overlaps the evaluation text."""
+class TextSpec(Part):
+    """Text as windows of tokens. The last third of a text is for evaluation, the rest for calibration."""
 
     source: str = "bundled"
-    """`bundled` (Python's own documentation topics, PSF licence) or a local .txt or .jsonl file (field `text`)."""
+    """`bundled` (Python's own documentation topics, PSF licence), a text file, a .jsonl file, or `hub:owner/dataset`.
+    A row holds `field`, or a conversation in `messages`, or a `prompt`; the last two go through the chat template."""
+    field: str = "text"
+    """Field of a row that holds plain text."""
+    revision: str | None = None
+    """Of a hub dataset; pin a commit for anything you publish."""
+    subset: str | None = None
+    """Of a hub dataset that has several."""
+    split: str = "train"
+    """Of a hub dataset."""
+    rows: Count = 5000
+    """First rows that are read of a hub dataset."""
     windows: Count = 32
     """Number of token windows."""
     window_tokens: Annotated[int, Field(ge=16)] = 512
     """Tokens a window."""
+
+
+class CalibrationSpec(TextSpec):
+    """Text that the quantizer sees. Windows that share a passage with the evaluation text are passed over."""
+
     seed: int = 0
     """Chooses the windows."""
 
 
-class EvaluationSpec(Part):
+class EvaluationSpec(TextSpec):
     """Held-out text on which quality loss against the original is measured."""
 
-    source: str = "bundled"
-    """As for calibration; taken from another part of the text."""
     windows: Count = 24
     """Number of token windows; the bootstrap interval is over windows."""
-    window_tokens: Annotated[int, Field(ge=16)] = 512
-    """Tokens a window."""
 
 
 class QualityGate(Part):
@@ -83,15 +95,53 @@ class QualityGate(Part):
     """Quantized over original."""
 
 
+class LayerOverride(Part):
+    """Settings of the layers whose name matches a regular expression; the first that matches counts."""
+
+    match: str
+    """Searched in the layer's name, such as `model.layers.0.mlp.down_proj`."""
+    skip: bool = False
+    """Leave them in their original precision."""
+    bits: Literal[4, 8] | None = None
+    """gptq-int4, gptq-int8 and w4a16 only."""
+    group_size: Count | None = None
+    """gptq-int4, gptq-int8 and w4a16 only."""
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> LayerOverride:
+        if self.skip == (self.bits is not None or self.group_size is not None):
+            raise ValueError("give either skip: true, or bits or group_size")
+        return self
+
+
 class QuantizeSpec(Part):
     """How the weights become small, and how the loss is measured."""
 
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     group_size: Count = 128
-    """Weights that share a scale (INT4, gptq-int8); resolved downward to a divisor of the model's width."""
+    """Weights that share a scale (INT4, gptq-int8). One that does not divide the model's widths is resolved to the largest
+    power of two below that does."""
+    symmetric: bool | None = None
+    """Whether zero is fixed; absent: the scheme's own default. w4a16 has both."""
+    act_order: bool = False
+    """GPTQ: round the columns with the largest activations first."""
+    dampening: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
+    w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"
     ignore: tuple[str, ...] = ("lm_head",)
-    """Layers left in their original precision."""
+    """Layers left in their original precision: names, or `re:` and a regular expression."""
+    overrides: tuple[LayerOverride, ...] = ()
+    """Layers that are treated differently."""
     gate: QualityGate = QualityGate()
 
 

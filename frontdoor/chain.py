@@ -71,6 +71,20 @@ def _reap(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
+def preflight(experiment: Experiment, engine: str, results: Path) -> None:
+    """Find what would stop a later stage before the first one starts: prices, kernels, the port. Raises InputError."""
+    from breakeven.stage import preflight as check_prices
+    from serving.command import refuse_without_kernel
+    from serving.engine import choose_port, device_of
+
+    check_prices(experiment, Path("configs/prices"))
+    device = device_of(experiment, engine)
+    for scheme in experiment.schemes:
+        refuse_without_kernel(scheme, device)
+    if any(stale_summary(RunDir.of(results, experiment, scheme).path, experiment, engine) for scheme in experiment.schemes):
+        choose_port(experiment.serving.host, experiment.serving.port)
+
+
 @click.command("run")
 @click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
 @click.option("--results", default="results", show_default=True, help="Folder of the run folders.")
@@ -86,6 +100,7 @@ def cli(experiment_file: Path, results: str, fresh: bool) -> None:
     engine = engine_version(Path.cwd())
     if engine is None:
         raise InputError("vLLM is not installed", where=ENGINE_ENV, remedy="run `make setup` in the project's folder")
+    preflight(experiment, engine, Path(results))
     planned = list(steps(str(experiment_file), experiment, results))
     began = time.monotonic()
     failed: list[str] = []
@@ -101,8 +116,9 @@ def cli(experiment_file: Path, results: str, fresh: bool) -> None:
         code = run_step(step.arguments)
         if code == 2 or (code and not step.scheme):
             sys.exit(code if code > 0 else 128 - code)
-        if code < 0:
-            raise RunFailedError(f"{step.title} was killed by signal {-code}", remedy="run the same command to go on")
+        if code < 0 or code > 128:
+            said = f"{step.title} was stopped by signal {-code if code < 0 else code - 128}"
+            raise RunFailedError(said, remedy="run the same command to go on")
         if code:
             failed.append(step.title)
     _say(f"all stages ran in {human_seconds(time.monotonic() - began)}")

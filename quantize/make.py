@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from contracts.checkpoint import Checkpoint, SourceRecord, TextRecord
 from contracts.environment import installed, memory_bytes
 from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.progress import Status
 from contracts.rundir import RunDir, now_utc
 from contracts.store import atomic_folder, sha256_file, sha256_of
 from contracts.units import human_bytes
@@ -22,9 +22,10 @@ from quantize.quiet import PeakMemory, quiet
 from quantize.schemes import GROUPED, MODULES, Job, Recipe, resolve_group_size, scheme
 from quantize.schemes.original import export
 from quantize.source import Source, resolve
-from quantize.text import BUNDLED, windows
+from quantize.text import calibration_windows, evaluation_windows
+from quantize.tokens import ModelTokens
 
-_VERSION = 1  # raise it when the same settings would give another checkpoint
+_VERSION = 2  # raise it when the same settings would give another checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
     if name == "none":
         section = {"evaluation": section["evaluation"]}
     texts = {spec.evaluation.source} | ({spec.calibration.source} if name != "none" else set())
-    files = {f"text:{text}": sha256_file(Path(text)) for text in texts if text != BUNDLED and Path(text).is_file()}
+    files = {f"text:{text}": sha256_file(Path(text)) for text in texts if Path(text).is_file()}
     return {
         "model": sha256_of(experiment.model.model_dump(mode="json")),
         "recipe": sha256_of([_VERSION, name, section]),
@@ -110,7 +111,8 @@ def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
         memory = PeakMemory()
         recipe = export(source, part)
         made = Made(recipe, None, (), status.elapsed_s(), memory.peak_bytes())
-        return _finish(experiment, "none", part, folder, (source.name, source_record(experiment, source), part), made)
+        origin = (source.name, source_record(experiment, source), part)
+        return _finish(experiment, "none", part, folder, origin, made, status)
 
 
 def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, where: Workshop) -> Checkpoint:
@@ -119,13 +121,16 @@ def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, whe
     widths = layer_widths(base)
     group = resolve_group_size(experiment.quantize.group_size, widths)
     spec = experiment.quantize.calibration
-    text = windows(spec.source, "calibration", spec.windows, spec.window_tokens, spec.seed, _encoder(base))
+    tokens = ModelTokens(base)
+    held_out = evaluation_windows(experiment.quantize.evaluation, tokens)
+    text = calibration_windows(spec, spec.seed, held_out.ids, tokens)
     with quiet(f"{name} of {original.model_name}", log_of(folder)) as status, atomic_folder(folder) as part:
         memory = PeakMemory()
         recipe = scheme(name).make(Job(base, part, experiment.quantize, text.ids, group))
         notes = _group_note(name, experiment.quantize.group_size, group, widths)
         made = Made(recipe, text.record, notes, status.elapsed_s(), memory.peak_bytes())
-        return _finish(experiment, name, part, folder, (original.model_name, original.source, base), made)
+        origin = (original.model_name, original.source, base)
+        return _finish(experiment, name, part, folder, origin, made, status)
 
 
 def log_of(folder: Path) -> Path:
@@ -175,22 +180,22 @@ def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
         )
 
 
-def _encoder(folder: Path) -> Callable[[str], list[int]]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-
-
 def _finish(
-    experiment: Experiment, name: str, part: Path, folder: Path, origin: tuple[str, SourceRecord, Path], made: Made
+    experiment: Experiment,
+    name: str,
+    part: Path,
+    folder: Path,
+    origin: tuple[str, SourceRecord, Path],
+    made: Made,
+    status: Status,
 ) -> Checkpoint:
     """Evaluate what was packed, hash every file and write the manifest last."""
     model_name, source, base = origin
     spec = experiment.quantize.evaluation
-    text = windows(spec.source, "evaluation", spec.windows, spec.window_tokens, None, _encoder(base))
+    text = evaluation_windows(spec, ModelTokens(base))
     original = load_dense(base)
-    stats = window_stats(original, original if name == "none" else scheme(name).load(part), text.ids)
+    quantized = original if name == "none" else scheme(name).load(part)
+    stats = window_stats(original, quantized, text.ids, lambda k: status.update(f"quality, window {k}/{spec.windows}"))
     weight_bytes = sum(file.stat().st_size for file in part.glob("*.safetensors"))
     parameters = sum(p.numel() for p in original.parameters())
     files = [file for file in sorted(part.iterdir()) if file.is_file()]

@@ -44,8 +44,10 @@ def _follow(log: Path, status: Status) -> Iterator[None]:
     done = threading.Event()
 
     def run() -> None:
+        shown = None
         while not done.wait(1.0):
-            if step := last_step(log):
+            if (step := last_step(log)) and step != shown:
+                shown = step
                 status.update(f"step {step}")
 
     thread = threading.Thread(target=run, daemon=True)

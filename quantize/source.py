@@ -1,17 +1,15 @@
-"""Where weights come from: a GGUF inside an installed package, a local folder, or a hub repository."""
+"""Where weights come from: a local folder, a GGUF file, one inside an installed package, or a hub repository."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from contracts.errors import InputError
 from contracts.experiment import ModelSpec
+from quantize.hub import licence, snapshot
 
-_HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 GGUF_NOTE = "The original is itself de-quantized from the GGUF file's {kind}: quality loss is against that."
 
 
@@ -35,7 +33,8 @@ def resolve(spec: ModelSpec) -> Source:
     if spec.source.startswith("package:"):
         return _package(spec.source.removeprefix("package:"))
     if spec.source.startswith((".", "/", "~")):
-        return _folder(Path(spec.source).expanduser())
+        place = Path(spec.source).expanduser()
+        return _gguf_file(place) if place.suffix == ".gguf" else _folder(place)
     return _hub(spec)
 
 
@@ -65,8 +64,24 @@ def _package(wanted: str) -> Source:
         files=(file,),
         license=_metadata(distribution, "License-Expression") or _metadata(distribution, "License"),
         revision=f"{name} {distribution.version}",
-        note=GGUF_NOTE.format(kind=kind or "packing"),
+        note=_gguf_note(kind),
     )
+
+
+def _gguf_file(file: Path) -> Source:
+    if not file.is_file():
+        raise InputError("no such file", where=f"model.source: {file}", remedy="check the path")
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise InputError("not a GGUF file", where=f"model.source: {file}", remedy="fetch it again")
+    label, _, kind = file.stem.rpartition(".") if "." in file.stem else (file.stem, "", "")
+    return Source(
+        name=label, folder=file.parent, gguf=file.name, files=(file,), license=None, revision=None, note=_gguf_note(kind)
+    )
+
+
+def _gguf_note(kind: str) -> str:
+    return GGUF_NOTE.format(kind=kind or "packing")
 
 
 def _metadata(distribution: metadata.Distribution, key: str) -> str | None:
@@ -89,6 +104,8 @@ def _folder(folder: Path, *, name: str | None = None, revision: str | None = Non
     for needed in ("config.json", "tokenizer_config.json"):
         if not (folder / needed).is_file():
             raise InputError(f"{needed} is missing", where=str(folder), remedy="copy it beside the weights")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError("no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder), remedy="copy it there")
     other = tuple(sorted(folder.glob("*.json")))
     return Source(name or folder.resolve().name, folder, None, (*weights, *other), license_id, revision)
 
@@ -105,44 +122,5 @@ def _check_safetensors(file: Path) -> None:
 
 
 def _hub(spec: ModelSpec) -> Source:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub import errors as hub_errors
-
-    where = f"model.source: {spec.source}"
-    try:
-        patterns = [*_HUB_FILES, *(["*.py"] if spec.trust_remote_code else [])]
-        folder = Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=patterns))
-    except (hub_errors.GatedRepoError, hub_errors.RepositoryNotFoundError) as error:
-        raise InputError(
-            "the hub does not give this repository: it is gated, private or does not exist",
-            where=where,
-            remedy="accept its terms and set HF_TOKEN, or check the name",
-        ) from error
-    except hub_errors.RevisionNotFoundError as error:
-        raise InputError(f"no revision {spec.revision!r}", where=where, remedy="name a commit or a tag of it") from error
-    except Exception as error:  # the hub client raises its transport's own types
-        if not _is_network(error):
-            raise
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
-        raise InputError(
-            f"the model hub cannot be reached{offline} and the repository is not in its local cache",
-            where=where,
-            remedy="connect, or use a local folder (./my-model) or package:NAME",
-        ) from error
-    return _folder(folder, name=spec.source.split("/")[-1], revision=folder.name, license_id=_license(HfApi(), spec))
-
-
-def _is_network(error: Exception) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(
-        isinstance(error, OSError)
-        or names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}
-    )
-
-
-def _license(api: Any, spec: ModelSpec) -> str | None:
-    try:
-        card = api.model_info(spec.source, revision=spec.revision).card_data
-    except Exception:  # noqa: BLE001 (the licence is worth a request, not a failure)
-        return None
-    return card.get("license") if card else None
+    folder = snapshot(spec)
+    return _folder(folder, name=spec.source.split("/")[-1], revision=folder.name, license_id=licence(spec))

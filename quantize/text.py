@@ -1,30 +1,48 @@
-"""Text for calibration and for evaluation: two parts that never overlap, cut into windows of token ids."""
+"""Text for calibration and for evaluation: read, tokenized, cut into windows, and never the same for both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.checkpoint import TextRecord
 from contracts.errors import InputError
+from contracts.experiment import TextSpec
 from contracts.store import sha256_of
+from quantize.hub import dataset_rows
 
 BUNDLED = "bundled"
 BUNDLED_LICENSE = "PSF-2.0"
+HUB = "hub:"
 # Of a text that serves both purposes the last third is for evaluation.
 EVALUATION_SHARE = 1 / 3
+# Two windows that share a run of this many tokens hold the same text, wherever it came from.
+OVERLAP_TOKENS = 64
+
+Ids = NDArray[np.int64]
+
+
+class Tokens(Protocol):
+    """What a model's tokenizer does for us."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of plain text, without special tokens of its own."""
+
+    def chat(self, messages: list[dict[str, str]]) -> str:
+        """Return a conversation as the model's chat template writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Token ids, int64, shape (windows, window_tokens), and where they came from."""
 
-    ids: NDArray[np.int64]
+    ids: Ids
     record: TextRecord
 
 
@@ -35,32 +53,59 @@ def bundled_text() -> str:
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def read_text(source: str) -> str:
-    """Read the bundled text, a text file, or the field `text` of each line of a .jsonl file.
+def read_text(spec: TextSpec, tokens: Tokens) -> str:
+    """Read the bundled text, a text file, a .jsonl file or a hub dataset; conversations go through the chat template.
 
-    Raises InputError for a missing file, a bad line or a missing field.
+    Raises InputError for a missing file, a bad line, a missing field or a hub that cannot be reached.
     """
-    if source == BUNDLED:
+    if spec.source == BUNDLED:
         return bundled_text()
-    file = Path(source).expanduser()
+    if spec.source.startswith(HUB):
+        return _join(dataset_rows(spec, spec.source.removeprefix(HUB)), spec, tokens)
+    file = Path(spec.source).expanduser()
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"cannot read the text: {error}", where=source, remedy="name a UTF-8 file, or use: bundled"
+            f"cannot read the text: {error}", where=spec.source, remedy="name a UTF-8 file, or use: bundled"
         ) from error
-    if file.suffix != ".jsonl":
-        return text
-    return "\n\n".join(_line_text(line, f"{source}:{n}") for n, line in enumerate(text.splitlines(), 1) if line.strip())
+    return _join(_json_lines(text, spec.source), spec, tokens) if file.suffix == ".jsonl" else text
 
 
-def _line_text(line: str, where: str) -> str:
-    try:
-        return str(json.loads(line)["text"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            "not a JSON object with a field `text`", where=where, remedy="correct or remove the line"
-        ) from error
+def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            yield f"{source}:{number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"not JSON: {error}", where=f"{source}:{number}", remedy="correct or remove the line"
+            ) from error
+
+
+def _join(rows: Iterable[tuple[str, Any]], spec: TextSpec, tokens: Tokens) -> str:
+    return "\n\n".join(document(row, spec.field, tokens, where) for where, row in rows)
+
+
+def document(row: Any, field: str, tokens: Tokens, where: str) -> str:
+    """Return the text of one row: `field`, or a conversation in `messages`, or a user's `prompt` (with its `completion`)."""
+    match row:
+        case {"messages": [*turns]} if all(_is_turn(turn) for turn in turns):
+            return tokens.chat([{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns])
+        case {"prompt": str(prompt)} if field not in row:
+            answer = row.get("completion")
+            said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else []
+            return tokens.chat([{"role": "user", "content": prompt}, *said])
+        case Mapping() if isinstance(row.get(field), str):
+            return str(row[field])
+    raise InputError(
+        f"neither a text in `{field}`, nor `messages`, nor a `prompt`", where=where, remedy="correct or remove the row"
+    )
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, Mapping) and {"role", "content"} <= set(turn)
 
 
 def split(text: str, purpose: str) -> str:
@@ -70,32 +115,62 @@ def split(text: str, purpose: str) -> str:
     return text[:cut] if purpose == "calibration" else text[cut:]
 
 
-def windows(
-    source: str, purpose: str, count: int, window_tokens: int, seed: int | None, encode: Callable[[str], list[int]]
-) -> Windows:
-    """Cut `count` windows: at random places by `seed`, or spread evenly when it is None.
+def evaluation_windows(spec: TextSpec, tokens: Tokens) -> Windows:
+    """Cut the held-out windows, spread evenly over their part of the text. InputError when it is too short."""
+    room = _room(spec, "evaluation", tokens)
+    chosen = [int(k) for k in np.linspace(0, len(room) - 1, spec.windows)] if len(room) >= spec.windows else []
+    return _cut(room, chosen, spec, "evaluation", None, 0)
 
-    Windows do not overlap each other. Raises InputError when the text is shorter than one window, or too short for `count`.
+
+def calibration_windows(spec: TextSpec, seed: int, held_out: Ids, tokens: Tokens) -> Windows:
+    """Draw windows by `seed`, passing over those that share OVERLAP_TOKENS in a row with a held-out one.
+
+    Windows do not overlap each other. InputError when the text has too few.
     """
-    ids = np.asarray(encode(split(read_text(source), purpose)), dtype=np.int64)
-    room = len(ids) // window_tokens
-    if room < count:
+    room = _room(spec, "calibration", tokens)
+    known = set(_runs(held_out))
+    chosen: list[int] = []
+    passed_over = 0
+    for k in np.random.default_rng(seed).permutation(len(room)):
+        if len(chosen) == spec.windows:
+            break
+        if known.isdisjoint(_runs(room[k : k + 1])):
+            chosen.append(int(k))
+        else:
+            passed_over += 1
+    return _cut(room, sorted(chosen), spec, "calibration", seed, passed_over)
+
+
+def _room(spec: TextSpec, purpose: str, tokens: Tokens) -> Ids:
+    """Return all windows of a purpose's part of the text, shape (room, window_tokens)."""
+    ids = np.asarray(tokens.encode(split(read_text(spec, tokens), purpose)), dtype=np.int64)
+    count = len(ids) // spec.window_tokens
+    return ids[: count * spec.window_tokens].reshape(count, spec.window_tokens)
+
+
+def _runs(windows: Ids) -> Iterator[bytes]:
+    length = min(OVERLAP_TOKENS, windows.shape[1])
+    for row in np.lib.stride_tricks.sliding_window_view(windows, length, axis=1).reshape(-1, length):
+        yield row.tobytes()
+
+
+def _cut(room: Ids, chosen: list[int], spec: TextSpec, purpose: str, seed: int | None, passed_over: int) -> Windows:
+    if len(chosen) < spec.windows:
+        shared = f" ({passed_over} more share text with the evaluation)" if passed_over else ""
         raise InputError(
-            f"the {purpose} text has {len(ids)} tokens: room for {room} windows of {window_tokens}, {count} are asked for",
-            where=source,
-            remedy=f"ask for fewer or shorter windows (quantize.{purpose}.windows), or name a longer text",
+            f"the {purpose} text has {room.size} tokens: room for {len(room) - passed_over} windows of "
+            f"{spec.window_tokens}{shared}, {spec.windows} are asked for",
+            where=spec.source,
+            remedy=f"ask for fewer or shorter windows (quantize.{purpose}.windows), or name a longer or another text",
         )
-    if seed is None:
-        chosen = np.linspace(0, room - 1, count).astype(np.int64)
-    else:
-        chosen = np.sort(np.random.default_rng(seed).choice(room, size=count, replace=False))
-    cut = np.stack([ids[k * window_tokens : (k + 1) * window_tokens] for k in chosen])
+    bundled = spec.source == BUNDLED
     record = TextRecord(
-        source="pydoc_data.topics (Python documentation)" if source == BUNDLED else source,
-        license=BUNDLED_LICENSE if source == BUNDLED else "the user's own",
-        windows=count,
-        window_tokens=window_tokens,
+        source="pydoc_data.topics (Python documentation)" if bundled else spec.source,
+        license=BUNDLED_LICENSE if bundled else "the user's own" if not spec.source.startswith(HUB) else "see the dataset",
+        windows=len(chosen),
+        window_tokens=spec.window_tokens,
         seed=seed,
-        sha256=sha256_of(cut.tolist()),
+        passed_over=passed_over,
+        sha256=sha256_of(room[chosen].tolist()),
     )
-    return Windows(cut, record)
+    return Windows(room[chosen], record)

@@ -1,12 +1,15 @@
 """The laws of the house that no linter checks."""
 
 import ast
+import datetime as dt
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from contracts.experiment import load_experiment
 from tests.breakeven.summaries import EXPERIMENT, write_all
 from tokenhour import COMMANDS
 
@@ -48,6 +51,19 @@ def test_the_generated_files_are_current():
     from frontdoor.schemas import generated
 
     assert [path.name for path, text in generated() if path.read_text() != text] == []
+
+
+def test_the_readmes_experiment_is_valid_and_priced(tmp_path):
+    from breakeven.prices import api_price, hourly_usd, instance_price, load_tables
+
+    block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block
+    (tmp_path / "mine.yaml").write_text(block[1])
+    wanted = load_experiment(tmp_path / "mine.yaml").economics
+    tables, today = load_tables(ROOT / "configs/prices"), dt.date(2026, 11, 24)
+    row = instance_price(tables, wanted.hardware, wanted.cloud, wanted.region, today)
+    assert hourly_usd(row, wanted.purchase) > 0
+    assert all(api_price(tables, api.model, api.host, today) for api in wanted.apis)
 
 
 def test_contracts_import_only_the_standard_library_pydantic_and_yaml():

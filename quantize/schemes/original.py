@@ -26,6 +26,10 @@ def _copy(folder: Path, target: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja", ".py"}:
             shutil.copyfile(file, target / file.name)
+    if not (target / "tokenizer.json").is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(folder).save_pretrained(target)
 
 
 def _unpack(folder: Path, gguf: str, target: Path) -> None:

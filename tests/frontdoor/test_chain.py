@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,43 @@ def test_without_an_engine_nothing_starts(planned, monkeypatch):
     monkeypatch.setattr(chain, "engine_version", lambda _: None)
     with pytest.raises(InputError, match="make setup"):
         run(folder)
+    assert calls == []
+
+
+@pytest.mark.parametrize("code", [-9, 143])
+def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planned, code):
+    folder, calls, codes = planned
+    codes["serving"] = code
+    with pytest.raises(RunFailedError, match="stopped by signal"):
+        run(folder)
+    assert [call[0] for call in calls] == ["quantize", "serving"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("hardware: c7i.large", "hardware: c7i.largo", "did you mean c7i.large at aws"),
+        ("model: gpt-4o-mini", "model: gpt-4o-mimi", "gpt-4o-mini"),
+        ("schemes: [none, w8a8]", "schemes: [none, gptq-int8]", "no kernel for gptq-int8"),
+    ],
+)
+def test_what_would_stop_a_later_stage_is_found_before_the_first(planned, old, new, expected):
+    folder, calls, _ = planned
+    load(folder, GOOD.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        run(folder)
+    assert expected in str(caught.value)
+    assert calls == []
+
+
+def test_a_busy_port_is_found_before_the_first_stage(planned):
+    folder, calls, _ = planned
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        load(folder, GOOD.replace("serving:\n", f"serving:\n  port: {taken.getsockname()[1]}\n"))
+        with pytest.raises(InputError, match="is taken"):
+            run(folder)
     assert calls == []
 
 

@@ -11,9 +11,6 @@ load = load_dense
 
 
 def make(job: Job) -> Recipe:
-    import torch
-    from transformers import AutoModelForCausalLM
-
     os.write(1, b"layer 1/2\n")
     (job.target / "model.safetensors").write_bytes(b"half")
     if wait := os.environ.get("ROUNDING_WAITS"):
@@ -21,6 +18,9 @@ def make(job: Job) -> Recipe:
         time.sleep(60)
     if os.environ.get("ROUNDING_FAILS"):
         raise OSError(int(os.environ["ROUNDING_FAILS"]), "as asked")
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(job.original, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""Calibration and evaluation text: never the same tokens, always as many as were asked for."""
+"""Calibration and evaluation text: never the same passage, always as many windows as were asked for."""
 
 import json
 
@@ -8,17 +8,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import InputError
-from quantize.text import BUNDLED, bundled_text, read_text, split, windows
+from contracts.experiment import CalibrationSpec, EvaluationSpec, TextSpec
+from quantize.text import bundled_text, calibration_windows, evaluation_windows, read_text, split
 
 
-def characters(text):
-    return [ord(c) for c in text]
+class Characters:
+    """A tokenizer of one token a character, with a visible chat template."""
+
+    def encode(self, text):
+        return [ord(c) for c in text]
+
+    def chat(self, messages):
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages)
+
+
+TOKENS = Characters()
 
 
 def text_file(tmp_path, paragraphs=40):
     file = tmp_path / "mine.txt"
-    file.write_text("\n\n".join(f"paragraph {n} " + "word " * 20 for n in range(paragraphs)))
+    file.write_text("\n\n".join(f"paragraph {n} " + f"word{n} " * 20 for n in range(paragraphs)))
     return str(file)
+
+
+def evaluation(source, windows=4, tokens=80):
+    return evaluation_windows(EvaluationSpec(source=source, windows=windows, window_tokens=tokens), TOKENS)
+
+
+def calibration(source, windows=8, seed=3, held_out=None, tokens=80):
+    spec = CalibrationSpec(source=source, windows=windows, window_tokens=tokens)
+    held_out = evaluation(source).ids if held_out is None else held_out
+    return calibration_windows(spec, seed, held_out, TOKENS)
 
 
 @given(st.lists(st.text(alphabet="abc \n", min_size=1, max_size=30), min_size=1, max_size=30).map("\n\n".join))
@@ -31,48 +51,88 @@ def test_the_bundled_text_is_long_enough_for_the_defaults():
     assert len(split(bundled_text(), "evaluation")) > 130_000
 
 
-def test_calibration_windows_are_seeded_distinct_and_from_their_own_part(tmp_path):
+def test_calibration_windows_are_seeded_and_distinct(tmp_path):
     source = text_file(tmp_path)
-    first = windows(source, "calibration", 8, 64, 3, characters)
-    assert np.array_equal(first.ids, windows(source, "calibration", 8, 64, 3, characters).ids)
-    assert not np.array_equal(first.ids, windows(source, "calibration", 8, 64, 4, characters).ids)
+    first = calibration(source)
+    assert np.array_equal(first.ids, calibration(source).ids)
+    assert not np.array_equal(first.ids, calibration(source, seed=4).ids)
     assert len({tuple(row) for row in first.ids.tolist()}) == 8
-    held_out = "".join(map(chr, windows(source, "evaluation", 4, 64, None, characters).ids.ravel()))
-    for row in first.ids:
-        assert "".join(map(chr, row)) not in held_out
+
+
+def test_no_calibration_window_shares_a_passage_with_the_evaluation_text():
+    """Documents repeat themselves: the bundled text holds whole sections twice."""
+    held_out = evaluation("bundled", windows=24, tokens=512)
+    found = calibration("bundled", windows=128, held_out=held_out.ids, tokens=512)
+    passages = {row[i : i + 64].tobytes() for row in held_out.ids for i in range(512 - 63)}
+    assert not any(row[i : i + 64].tobytes() in passages for row in found.ids for i in range(512 - 63))
+
+
+def test_a_copy_of_the_evaluation_text_is_passed_over_and_counted(tmp_path):
+    source = text_file(tmp_path)
+    copied = tmp_path / "copied.txt"
+    original = (tmp_path / "mine.txt").read_text()
+    copied.write_text(split(original, "evaluation")[:1500] + "\n\n" + split(original, "calibration") * 2)
+    everything = evaluation(source, windows=20, tokens=80)
+    found = calibration(str(copied), windows=20, held_out=everything.ids)
+    assert found.record.passed_over > 0
+    with pytest.raises(InputError, match="share text with the evaluation"):
+        calibration(str(copied), windows=10_000, held_out=everything.ids)
 
 
 def test_the_record_names_text_licence_and_hash(tmp_path):
-    found = windows(BUNDLED, "evaluation", 2, 128, None, characters).record
+    found = evaluation("bundled", 2, 128).record
     assert (found.windows, found.window_tokens, found.license) == (2, 128, "PSF-2.0")
-    mine = windows(text_file(tmp_path), "evaluation", 2, 128, None, characters).record
+    mine = evaluation(text_file(tmp_path), 2, 128).record
     assert mine.license == "the user's own"
     assert mine.sha256 != found.sha256
 
 
-def test_a_text_that_is_too_short_is_refused_with_figures(tmp_path):
-    with pytest.raises(InputError, match=r"room for \d+ windows of 64, 999 are asked for"):
-        windows(text_file(tmp_path), "calibration", 999, 64, 0, characters)
+@pytest.mark.parametrize("cut", [evaluation, calibration])
+def test_a_text_that_is_too_short_is_refused_with_figures(tmp_path, cut):
+    with pytest.raises(InputError, match=r"room for \d+ windows of 80.*, 999 are asked for"):
+        cut(text_file(tmp_path), windows=999)
+    (tmp_path / "short.txt").write_text("short")
+    with pytest.raises(InputError, match="room for 0 windows"):
+        cut(str(tmp_path / "short.txt"), windows=1)
 
 
-def test_jsonl_lines_become_paragraphs(tmp_path):
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"text": "one"}, "one"),
+        (
+            {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]},
+            "<user>hi<assistant>yes",
+        ),
+        ({"prompt": "hi"}, "<user>hi"),
+        ({"prompt": "hi", "completion": "yes"}, "<user>hi<assistant>yes"),
+    ],
+)
+def test_a_row_is_text_or_a_conversation(tmp_path, row, expected):
     file = tmp_path / "prompts.jsonl"
-    file.write_text("\n".join(json.dumps({"text": t}) for t in ("one", "two")) + "\n\n")
-    assert read_text(str(file)) == "one\n\ntwo"
+    file.write_text(json.dumps(row) + "\n\n" + json.dumps(row) + "\n")
+    assert read_text(TextSpec(source=str(file)), TOKENS) == f"{expected}\n\n{expected}"
 
 
-@pytest.mark.parametrize("line", ["not json", '{"prompt": "x"}', "[1]"])
-def test_a_bad_jsonl_line_is_named(tmp_path, line):
+def test_plain_text_may_stand_in_another_field(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"body": "words", "prompt": "no"}')
+    assert read_text(TextSpec(source=str(file), field="body"), TOKENS) == "words"
+
+
+@pytest.mark.parametrize("line", ["not json", '{"words": "x"}', "[1]", '{"messages": [1]}', '{"text": 3}'])
+def test_a_bad_line_is_named(tmp_path, line):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"text": "good"}\n' + line + "\n")
-    with pytest.raises(InputError, match="field `text`") as caught:
-        read_text(str(file))
+    with pytest.raises(InputError) as caught:
+        read_text(TextSpec(source=str(file)), TOKENS)
     assert caught.value.where == f"{file}:2"
+    assert caught.value.remedy
 
 
 def test_a_missing_or_binary_text_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot read the text"):
-        read_text(str(tmp_path / "absent.txt"))
+        read_text(TextSpec(source=str(tmp_path / "absent.txt")), TOKENS)
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00bad")
     with pytest.raises(InputError, match="cannot read the text"):
-        read_text(str(tmp_path / "x.txt"))
+        read_text(TextSpec(source=str(tmp_path / "x.txt")), TOKENS)

@@ -1,0 +1,81 @@
+"""What comes from a model hub: weights and datasets, with every refusal as one message."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import InputError
+from contracts.experiment import ModelSpec, TextSpec
+
+_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+_TRANSPORT = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}
+
+
+@contextlib.contextmanager
+def explained(where: str, revision: str | None, instead: str) -> Iterator[None]:
+    """Turn what the hub's client raises into an InputError that names the remedy."""
+    from huggingface_hub import errors as hub
+
+    try:
+        yield
+    except hub.RevisionNotFoundError as error:
+        raise InputError(f"no revision {revision!r}", where=where, remedy="name a commit or a tag of it") from error
+    except (hub.GatedRepoError, hub.RepositoryNotFoundError) as error:
+        raise InputError(
+            "the hub does not give this repository: it is gated, private or does not exist",
+            where=where,
+            remedy="accept its terms and set HF_TOKEN, or check the name",
+        ) from error
+    except Exception as error:  # the client raises its transport's own types
+        if not _is_network(error):
+            raise
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+        raise InputError(
+            f"the hub cannot be reached{offline} and this is not in its local cache",
+            where=where,
+            remedy=f"connect, or use {instead}",
+        ) from error
+
+
+def _is_network(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(names & _TRANSPORT)
+
+
+def snapshot(spec: ModelSpec) -> Path:
+    """Fetch a repository's safetensors, configs and tokenizer (no pickles; code only when the experiment trusts it)."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_FILES, *(["*.py"] if spec.trust_remote_code else [])]
+    with explained(f"model.source: {spec.source}", spec.revision, "a local folder (./my-model) or package:NAME"):
+        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=patterns))
+
+
+def licence(spec: ModelSpec) -> str | None:
+    """Return the licence that a repository's card states; None when it cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        card = HfApi().model_info(spec.source, revision=spec.revision).card_data
+    except Exception:  # noqa: BLE001 (the licence is worth a request, not a failure)
+        return None
+    return card.get("license") if card else None
+
+
+def dataset_rows(spec: TextSpec, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield (where, row) of the first `spec.rows` rows of a dataset. Streamed: what is not needed is not fetched."""
+    where = f"hub:{name}"
+    with explained(where, spec.revision, "a local file or: bundled"):
+        from datasets import load_dataset
+
+        try:
+            rows = load_dataset(name, spec.subset, split=spec.split, revision=spec.revision, streaming=True)
+        except ValueError as error:  # an unknown subset or split; the message lists those that exist
+            raise InputError(str(error), where=where, remedy="correct `subset` or `split`") from error
+        for number, row in enumerate(itertools.islice(rows, spec.rows), 1):
+            yield f"{where} row {number}", row

@@ -1,0 +1,43 @@
+"""A checkpoint's tokenizer, and its chat template where a conversation needs it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import InputError
+
+
+class ModelTokens:
+    """The tokenizer in a checkpoint's folder; each half is loaded when it is needed first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def _plain(self) -> Any:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+
+    @cached_property
+    def _templated(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._folder)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of plain text, without special tokens of its own."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def chat(self, messages: list[dict[str, str]]) -> str:
+        """Return a conversation as the model's chat template writes it; InputError for a model without one."""
+        if not self._templated.chat_template:
+            raise InputError(
+                "this model has no chat template, and the text holds conversations",
+                where=str(self._folder),
+                remedy="give plain text in the field `text`",
+            )
+        return str(self._templated.apply_chat_template(messages, tokenize=False))
