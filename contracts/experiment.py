@@ -21,8 +21,11 @@ SCHEMES = {
     "none": "the original weights, bf16",
     "w8a8": "INT8 weights and activations, SmoothQuant + GPTQ (llm-compressor, compressed-tensors)",
     "w4a16": "INT4 weights, 16-bit activations, GPTQ (llm-compressor, compressed-tensors)",
+    "fp8": "FP8 weights and activations, no calibration (llm-compressor, compressed-tensors); for GPUs that have it",
     "gptq-int4": "INT4 weights, GPTQ (GPTQModel, the auto-gptq format)",
     "gptq-int8": "INT8 weights, GPTQ (GPTQModel, the auto-gptq format); no vLLM kernel on CPUs",
+    "bnb-int8": "INT8 weights, LLM.int8(), no calibration (bitsandbytes)",
+    "bnb-nf4": "4-bit NormalFloat weights, no calibration (bitsandbytes)",
 }
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -133,8 +136,8 @@ class QuantizeSpec(Part):
     power of two below that does."""
     symmetric: bool | None = None
     """Whether zero is fixed; absent: the scheme's own default. w4a16 has both."""
-    act_order: bool = False
-    """GPTQ: round the columns with the largest activations first."""
+    act_order: bool = True
+    """GPTQ: round the columns with the largest activations first, in an order that costs the engine nothing."""
     dampening: Annotated[float, Field(gt=0, lt=1)] | None = None
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
     w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"

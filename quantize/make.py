@@ -8,10 +8,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from contracts.checkpoint import Checkpoint, SourceRecord, TextRecord
 from contracts.environment import installed, memory_bytes
 from contracts.errors import InputError
-from contracts.experiment import Experiment
+from contracts.experiment import Experiment, QuantizeSpec
 from contracts.progress import Status
 from contracts.rundir import RunDir, now_utc
 from contracts.store import atomic_folder, sha256_file, sha256_of
@@ -19,7 +21,7 @@ from contracts.units import human_bytes
 from quantize.evaluate import load_dense, window_stats
 from quantize.quality import judge
 from quantize.quiet import PeakMemory, quiet
-from quantize.schemes import GROUPED, MODULES, Job, Recipe, resolve_group_size, scheme
+from quantize.schemes import GROUPED, MODULES, UNCALIBRATED, Job, Recipe, check, resolve_group_size, scheme
 from quantize.schemes.original import export
 from quantize.source import Source, resolve
 from quantize.text import calibration_windows, evaluation_windows
@@ -50,10 +52,10 @@ class Workshop:
 def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
     """Return the hashes that a checkpoint of this scheme must have recorded to be current."""
     spec = experiment.quantize
-    section = spec.model_dump(mode="json", exclude={"gate"})
+    section = spec.model_dump(mode="json", exclude={"gate"} if calibrated(name, spec) else {"gate", "calibration"})
     if name == "none":
         section = {"evaluation": section["evaluation"]}
-    texts = {spec.evaluation.source} | ({spec.calibration.source} if name != "none" else set())
+    texts = {spec.evaluation.source} | ({spec.calibration.source} if calibrated(name, spec) else set())
     files = {f"text:{text}": sha256_file(Path(text)) for text in texts if Path(text).is_file()}
     return {
         "model": sha256_of(experiment.model.model_dump(mode="json")),
@@ -61,6 +63,11 @@ def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
         "tools": sha256_of(installed(MODULES[name][1])),
         **files,
     }
+
+
+def calibrated(name: str, spec: QuantizeSpec) -> bool:
+    """Tell whether a scheme reads calibration text."""
+    return name not in UNCALIBRATED and not (name == "w8a8" and spec.w8a8_method == "round-to-nearest")
 
 
 def folder_of(experiment: Experiment, name: str, where: Workshop) -> Path:
@@ -85,6 +92,7 @@ def current(experiment: Experiment, name: str, where: Workshop) -> Checkpoint | 
 
 def make(experiment: Experiment, name: str, where: Workshop) -> Checkpoint:
     """Make one scheme's checkpoint (and the original's, when that is not there yet) and return its manifest."""
+    check(name, experiment.quantize)
     if name == "none":
         return _make_original(experiment, where)
     original = current(experiment, "none", where) or _make_original(experiment, where)
@@ -121,14 +129,16 @@ def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, whe
     widths = layer_widths(base)
     group = resolve_group_size(experiment.quantize.group_size, widths)
     spec = experiment.quantize.calibration
-    tokens = ModelTokens(base)
-    held_out = evaluation_windows(experiment.quantize.evaluation, tokens)
-    text = calibration_windows(spec, spec.seed, held_out.ids, tokens)
+    text = None
+    if calibrated(name, experiment.quantize):
+        tokens = ModelTokens(base)
+        text = calibration_windows(spec, spec.seed, evaluation_windows(experiment.quantize.evaluation, tokens).ids, tokens)
+    ids = text.ids if text else np.empty((0, spec.window_tokens), np.int64)
     with quiet(f"{name} of {original.model_name}", log_of(folder)) as status, atomic_folder(folder) as part:
         memory = PeakMemory()
-        recipe = scheme(name).make(Job(base, part, experiment.quantize, text.ids, group))
+        recipe = scheme(name).make(Job(base, part, experiment.quantize, ids, group))
         notes = _group_note(name, experiment.quantize.group_size, group, widths)
-        made = Made(recipe, text.record, notes, status.elapsed_s(), memory.peak_bytes())
+        made = Made(recipe, text.record if text else None, notes, status.elapsed_s(), memory.peak_bytes())
         origin = (original.model_name, original.source, base)
         return _finish(experiment, name, part, folder, origin, made, status)
 

@@ -12,7 +12,8 @@ from contracts.experiment import Experiment
 
 # vLLM's own console script fails for the CPU distribution; its module is the way in that both builds have.
 MODULE = "vllm.entrypoints.openai.api_server"
-NO_KERNEL = {"cpu": {"gptq-int8": "w8a8 for INT8, gptq-int4 or w4a16 for INT4"}}
+_ON_CPUS = "w8a8 or bnb-int8 for 8 bits, gptq-int4, w4a16 or bnb-nf4 for 4"
+NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
 _RESERVED = frozenset(
     {"model", "host", "port", "served-model-name", "api-key", "trust-remote-code", "max-model-len", "max-num-seqs"}
 )

@@ -8,8 +8,8 @@ from typing import Any
 from quantize.schemes import Job
 
 
-def run(job: Job, modifiers: list[Any]) -> None:
-    """Apply `modifiers` with the job's calibration windows and save the packed checkpoint with its tokenizer."""
+def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
+    """Apply `modifiers`, with the job's calibration windows where they need any, and save the packed checkpoint."""
     import torch
     from datasets import Dataset
     from llmcompressor import oneshot
@@ -17,18 +17,17 @@ def run(job: Job, modifiers: list[Any]) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(job.original, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(job.original)
-    windows = job.calibration.tolist()
-    dataset = Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(row) for row in windows]})
-    oneshot(
-        model=model,
-        tokenizer=tokenizer,
-        dataset=dataset,
-        recipe=modifiers,
-        max_seq_length=job.calibration.shape[1],
-        num_calibration_samples=len(windows),
-        shuffle_calibration_samples=False,
-        pipeline="sequential",
-    )
+    text = {}
+    if calibrated:
+        windows = job.calibration.tolist()
+        text = {
+            "dataset": Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(row) for row in windows]}),
+            "max_seq_length": job.calibration.shape[1],
+            "num_calibration_samples": len(windows),
+            "shuffle_calibration_samples": False,
+            "pipeline": "sequential",
+        }
+    oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **text)
     model.save_pretrained(job.target, save_compressed=True)
     tokenizer.save_pretrained(job.target)
 

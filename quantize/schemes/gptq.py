@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from contracts.environment import usable_cpus
-from quantize.schemes import Job, Recipe
+from contracts.experiment import QuantizeSpec
+from quantize.schemes import Job, Recipe, anchored, skipped
 
 DAMPENING = 0.05
 
 
 def run(job: Job, bits: int) -> Recipe:
-    """Quantize every linear layer of the decoder to `bits` with GPTQ (arXiv 2210.17323), symmetric, in groups."""
+    """Quantize every linear layer of the decoder to `bits` with GPTQ (arXiv 2210.17323), symmetric, in groups.
+
+    Act-order is GPTQModel's group-aware one, which leaves the groups where they are: engines no longer run the other.
+    """
     # gptqmodel reads it when it is imported: its default of one worker contradicts its own loader on two cores.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, usable_cpus())))
     from gptqmodel import GPTQModel, QuantizeConfig
     from transformers import AutoTokenizer
 
     original, target = job.original.resolve(), job.target.resolve()
-    config = QuantizeConfig(bits=bits, group_size=job.group_size, sym=True, desc_act=False, damp_percent=DAMPENING)
+    spec, dampening, layers = job.spec, job.spec.dampening or DAMPENING, dynamic(job.spec)
+    config = QuantizeConfig(
+        bits=bits,
+        group_size=job.group_size,
+        sym=True,
+        desc_act=False,
+        act_group_aware=spec.act_order,
+        damp_percent=dampening,
+        dynamic=layers or None,
+    )
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.calibration.tolist()]
     # The library writes a folder `logs` wherever the process stands.
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
@@ -35,10 +49,25 @@ def run(job: Job, bits: int) -> Recipe:
         "weights": f"int{bits} symmetric, groups of {job.group_size}",
         "group_size": job.group_size,
         "symmetric": True,
-        "act_order": False,
-        "dampening": DAMPENING,
-        "ignore": ["lm_head"],
+        "act_order": spec.act_order,
+        "dampening": dampening,
+        "ignore": skipped(spec),
+        "overrides": sorted(f"{pattern} {settings}" for pattern, settings in layers.items()),
     }
+
+
+def dynamic(spec: QuantizeSpec) -> dict[str, dict[str, int]]:
+    """Write ignored layers and overrides as GPTQModel's `dynamic`: "-:regex" leaves out, "+:regex" sets; first match."""
+    found: dict[str, dict[str, int]] = {}
+    for item in spec.ignore:
+        # lm_head is never quantized in this format unless asked for.
+        if item != "lm_head":
+            found[f"-:{item[3:] if item.startswith('re:') else anchored(re.escape(item) + '$')}"] = {}
+    for override in spec.overrides:
+        settings = {"bits": override.bits, "group_size": override.group_size}
+        given = {key: value for key, value in settings.items() if value is not None}
+        found[f"{'-' if override.skip else '+'}:{anchored(override.match)}"] = given
+    return found
 
 
 def load(folder: Path) -> Any:

@@ -1,8 +1,10 @@
-"""`w8a8`: INT8 weights (a scale a channel) and INT8 activations (a scale a token): SmoothQuant, then GPTQ."""
+"""`w8a8`: INT8 weights (a scale a channel) and INT8 activations (a scale a token)."""
 
 from __future__ import annotations
 
-from quantize.schemes import Job, Recipe
+from typing import Any
+
+from quantize.schemes import Job, Recipe, skipped
 from quantize.schemes.compressor import load, run
 
 __all__ = ["load", "make"]
@@ -12,23 +14,32 @@ DAMPENING = 0.01
 
 
 def make(job: Job) -> Recipe:
-    """SmoothQuant (arXiv 2211.10438) moves outliers from activations to weights; GPTQ (arXiv 2210.17323) rounds."""
+    """SmoothQuant (arXiv 2211.10438) moves outliers from activations to weights; GPTQ (arXiv 2210.17323) rounds.
+
+    `quantize.w8a8_method` leaves out either; round-to-nearest leaves out both and reads no text.
+    """
     from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
-    ignore = list(job.spec.ignore)
-    run(
-        job,
-        [
-            SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH),
-            GPTQModifier(scheme="W8A8", targets="Linear", ignore=ignore, dampening_frac=DAMPENING),
-        ],
-    )
-    return {
-        "method": "SmoothQuant + GPTQ",
+    method, ignore, dampening = job.spec.w8a8_method, skipped(job.spec), job.spec.dampening or DAMPENING
+    recipe: Recipe = {
+        "method": method,
         "weights": "int8 symmetric per channel",
         "activations": "int8 symmetric per token, dynamic",
-        "smoothing_strength": SMOOTHING_STRENGTH,
-        "dampening": DAMPENING,
         "ignore": ignore,
     }
+    modifiers: list[Any] = []
+    if method.startswith("smoothquant"):
+        modifiers.append(SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH))
+        recipe["smoothing_strength"] = SMOOTHING_STRENGTH
+    if method.endswith("gptq"):
+        actorder = "static" if job.spec.act_order else None
+        modifiers.append(
+            GPTQModifier(scheme="W8A8", targets="Linear", ignore=ignore, dampening_frac=dampening, actorder=actorder)
+        )
+        recipe |= {"dampening": dampening, "act_order": job.spec.act_order}
+    else:
+        modifiers.append(QuantizationModifier(scheme="W8A8", targets="Linear", ignore=ignore))
+    run(job, modifiers, calibrated=method != "round-to-nearest")
+    return recipe

@@ -1,0 +1,21 @@
+"""`bnb-int8`: LLM.int8() of bitsandbytes: INT8 weights a row, outlier activation columns in 16 bits."""
+
+from __future__ import annotations
+
+from quantize.schemes import Job, Recipe
+from quantize.schemes.bnb import load, run
+
+__all__ = ["load", "make"]
+
+OUTLIER_THRESHOLD = 6.0
+
+
+def make(job: Job) -> Recipe:
+    """Pack as LLM.int8() does (arXiv 2208.07339); no calibration text is read."""
+    skipped = run(job, load_in_8bit=True, llm_int8_threshold=OUTLIER_THRESHOLD)
+    return {
+        "method": "LLM.int8()",
+        "weights": "int8 symmetric per row",
+        "outlier_threshold": OUTLIER_THRESHOLD,
+        "ignore": skipped,
+    }

@@ -1,0 +1,22 @@
+"""`fp8`: E4M3 weights (a scale a channel) and activations (a scale a token), for GPUs that compute in it."""
+
+from __future__ import annotations
+
+from quantize.schemes import Job, Recipe, skipped
+from quantize.schemes.compressor import load, run
+
+__all__ = ["load", "make"]
+
+
+def make(job: Job) -> Recipe:
+    """Round to E4M3 (arXiv 2209.05433); the scales need no calibration text."""
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    ignore = skipped(job.spec)
+    run(job, [QuantizationModifier(scheme="FP8_DYNAMIC", targets="Linear", ignore=ignore)], calibrated=False)
+    return {
+        "method": "round to nearest",
+        "weights": "fp8 e4m3 per channel",
+        "activations": "fp8 e4m3 per token, dynamic",
+        "ignore": ignore,
+    }
