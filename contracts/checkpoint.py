@@ -41,6 +41,20 @@ class TextRecord(Part):
     """Of the token ids, in order."""
 
 
+class GenerationAgreement(Part):
+    """Whether greedy answers to a fixed set of prompts stay the original's. Near ties flip it: read it beside the KL."""
+
+    prompts: int
+    tokens: int
+    """Of the original's answers."""
+    same_choice: Interval
+    """Share of positions along the original's answers at which the same token is chosen; bootstrap over prompts."""
+    before_divergence: Interval
+    """Mean share of an answer before the first other choice."""
+    identical: int
+    """Answers that are the same to the end."""
+
+
 class Quality(Part):
     """Loss against the original on held-out windows. Intervals: bootstrap over windows."""
 
@@ -52,6 +66,9 @@ class Quality(Part):
     """Nats a token, KL(original || quantized)."""
     top1_agreement: Interval
     """Share of positions with the same most likely token."""
+    generation: GenerationAgreement | None = None
+    window_nll: tuple[float, ...] = ()
+    """Mean negative log-likelihood of each window, nats a token: for paired comparisons and other intervals."""
     gate: Literal["PASS", "FAIL", "none"] = "none"
     gate_reasons: tuple[str, ...] = ()
 
@@ -79,6 +96,8 @@ class Checkpoint(Record):
     weight_bytes: int
     """Bytes of the safetensors files."""
     total_bytes: int
+    memory_bytes: int = 0
+    """Of the packed tensors, tied ones once: what an engine must hold for weights. 0 where it was not kept yet."""
     quantize_seconds: float
     peak_rss_bytes: int
     tool_versions: dict[str, str]

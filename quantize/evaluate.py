@@ -1,8 +1,8 @@
-"""Run the original and the packed checkpoint side by side over held-out windows (torch)."""
+"""Run the original and the packed checkpoint side by side over held-out windows and fixed prompts (torch)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize.quality import WindowStats
+
+Choices = list[NDArray[np.bool_]]
 
 
 def window_stats(
@@ -41,6 +43,50 @@ def _one(original: Any, quantized: Any, window: Any) -> tuple[float, float, floa
     kl = (p.exp() * (p - q)).sum(-1).mean()
     top1 = (p.argmax(-1) == q.argmax(-1)).float().mean()
     return float(nll), float(original_nll), float(kl), float(top1)
+
+
+def greedy_answers(original: Any, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], list[int]]]:
+    """Answer each prompt (token ids) greedily with at most `tokens`; return (prompt, answer) pairs."""
+    import torch
+
+    pairs = []
+    with torch.inference_mode():
+        for prompt in prompts:
+            ids = torch.tensor([prompt])
+            # No pad token is needed for one prompt at a time; naming one keeps the library quiet.
+            found = original.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=tokens,
+                pad_token_id=original.config.pad_token_id or 0,
+            )
+            pairs.append((prompt, found[0, len(prompt) :].tolist()))
+    return pairs
+
+
+def same_choices(quantized: Any, answers: Sequence[tuple[list[int], list[int]]]) -> Choices:
+    """Tell for each token of each answer whether `quantized` would choose it after all that stands before it.
+
+    One pass over a given answer finds where greedy decoding would part from it, without decoding.
+    """
+    import torch
+
+    found: Choices = []
+    with torch.inference_mode():
+        for prompt, answer in answers:
+            logits = quantized(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+            found.append(np.asarray(logits.argmax(-1).tolist()) == np.asarray(answer))
+    return found
+
+
+def choices(model: Any, window: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the most likely next token at each position but the last of one window, shape (window_tokens - 1,)."""
+    import torch
+
+    with torch.inference_mode():
+        found: NDArray[np.int64] = model(torch.from_numpy(window)[None]).logits[0, :-1].argmax(-1).numpy()
+    return found
 
 
 def load_dense(folder: Path) -> Any:

@@ -16,10 +16,11 @@ from contracts.errors import InputError
 from contracts.experiment import Experiment, QuantizeSpec
 from contracts.progress import Status
 from contracts.rundir import RunDir, now_utc
-from contracts.store import atomic_folder, sha256_file, sha256_of
+from contracts.store import atomic_folder, canonical_json, sha256_file, sha256_of
 from contracts.units import human_bytes
-from quantize.evaluate import load_dense, window_stats
-from quantize.quality import judge
+from quantize.evaluate import greedy_answers, load_dense, same_choices, window_stats
+from quantize.prompts import ANSWER_TOKENS, ANSWERS_FILE, PROMPTS
+from quantize.quality import agreement, judge
 from quantize.quiet import PeakMemory, quiet
 from quantize.schemes import GROUPED, MODULES, UNCALIBRATED, Job, Recipe, check, resolve_group_size, scheme
 from quantize.schemes.original import export
@@ -27,7 +28,7 @@ from quantize.source import Source, resolve
 from quantize.text import calibration_windows, evaluation_windows
 from quantize.tokens import ModelTokens
 
-_VERSION = 2  # raise it when the same settings would give another checkpoint
+_VERSION = 3  # raise it when the same settings would give another checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,12 @@ def layer_widths(folder: Path) -> tuple[int, ...]:
     return hidden, int(config["intermediate_size"]), heads * int(config.get("head_dim") or hidden // heads)
 
 
+def tensor_bytes(file: Path) -> int:
+    """Return the bytes of the tensors in a safetensors file: its size without the header."""
+    with file.open("rb") as stream:
+        return file.stat().st_size - 8 - int.from_bytes(stream.read(8), "little")
+
+
 def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
     """Refuse before anything is written when disk or memory will not suffice."""
     place.mkdir(parents=True, exist_ok=True)
@@ -202,10 +209,17 @@ def _finish(
     """Evaluate what was packed, hash every file and write the manifest last."""
     model_name, source, base = origin
     spec = experiment.quantize.evaluation
-    text = evaluation_windows(spec, ModelTokens(base))
+    tokens = ModelTokens(base)
+    text = evaluation_windows(spec, tokens)
     original = load_dense(base)
     quantized = original if name == "none" else scheme(name).load(part)
     stats = window_stats(original, quantized, text.ids, lambda k: status.update(f"quality, window {k}/{spec.windows}"))
+    status.update("quality, generation")
+    if name == "none":
+        answers = greedy_answers(original, [tokens.question(prompt) for prompt in PROMPTS], ANSWER_TOKENS)
+        (part / ANSWERS_FILE).write_bytes(canonical_json(answers))
+    answers = json.loads((base / ANSWERS_FILE).read_bytes())
+    generation = agreement(same_choices(quantized, answers))
     weight_bytes = sum(file.stat().st_size for file in part.glob("*.safetensors"))
     parameters = sum(p.numel() for p in original.parameters())
     files = [file for file in sorted(part.iterdir()) if file.is_file()]
@@ -221,11 +235,12 @@ def _finish(
         bits_per_weight=weight_bytes * 8 / parameters,
         weight_bytes=weight_bytes,
         total_bytes=sum(file.stat().st_size for file in files),
+        memory_bytes=sum(tensor_bytes(file) for file in part.glob("*.safetensors")),
         quantize_seconds=made.seconds,
         peak_rss_bytes=made.peak_rss_bytes,
         tool_versions=installed(MODULES[name][1]),
         files={file.name: sha256_file(file) for file in files},
-        quality=judge(stats, text.record, experiment.quantize.gate),
+        quality=judge(stats, text.record, experiment.quantize.gate, generation),
         inputs=expected_inputs(experiment, name),
         created_utc=now_utc(),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.checkpoint import Quality, TextRecord
+from contracts.checkpoint import GenerationAgreement, Quality, TextRecord
 from contracts.experiment import QualityGate
 from contracts.record import Interval
 
@@ -49,7 +50,22 @@ def perplexity(nll: Floats) -> Interval:
     return Interval(value=float(np.exp(nll.mean())), low=float(np.exp(low)), high=float(np.exp(high)))
 
 
-def judge(stats: WindowStats, evaluation: TextRecord, gate: QualityGate) -> Quality:
+def agreement(choices: Sequence[NDArray[np.bool_]]) -> GenerationAgreement:
+    """Summarize, for each answer, which of its tokens would be chosen again; each array has shape (answer tokens,)."""
+    kept = [answer for answer in choices if len(answer)]
+    before = np.array([float(np.argmin(answer)) / len(answer) if not answer.all() else 1.0 for answer in kept])
+    return GenerationAgreement(
+        prompts=len(kept),
+        tokens=sum(len(answer) for answer in kept),
+        same_choice=mean_interval(np.array([answer.mean() for answer in kept])),
+        before_divergence=mean_interval(before),
+        identical=sum(bool(answer.all()) for answer in kept),
+    )
+
+
+def judge(
+    stats: WindowStats, evaluation: TextRecord, gate: QualityGate, generation: GenerationAgreement | None = None
+) -> Quality:
     """Assemble the quality record and apply the gate."""
     ratio = float(np.exp(stats.nll.mean() - stats.original_nll.mean()))
     kl = mean_interval(stats.kl)
@@ -61,6 +77,8 @@ def judge(stats: WindowStats, evaluation: TextRecord, gate: QualityGate) -> Qual
         perplexity_ratio=ratio,
         mean_kl_divergence=kl,
         top1_agreement=mean_interval(stats.top1),
+        generation=generation,
+        window_nll=tuple(stats.nll.tolist()),
         gate=verdict,
         gate_reasons=reasons,
     )

@@ -8,10 +8,12 @@ import re
 import resource
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from contracts.progress import Status
+from contracts.units import human_seconds
 
 _LAYER = re.compile(rb"\(?(\d+)\s*(?:/|of)\s*(\d+)\)?")
 _TAIL_BYTES = 400
@@ -44,11 +46,15 @@ def _follow(log: Path, status: Status) -> Iterator[None]:
     done = threading.Event()
 
     def run() -> None:
-        shown = None
+        shown, first = None, (0, 0, 0.0)
         while not done.wait(1.0):
-            if (step := last_step(log)) and step != shown:
-                shown = step
-                status.update(f"step {step}")
+            step, now = last_step(log), time.monotonic()
+            if step is None or step == shown:
+                continue
+            shown, (k, n) = step, step
+            if n != first[1] or k < first[0]:
+                first = (k, n, now)
+            status.update(f"step {k}/{n}{time_left(k - first[0], n - k, now - first[2])}")
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -59,12 +65,17 @@ def _follow(log: Path, status: Status) -> Iterator[None]:
         thread.join()
 
 
-def last_step(log: Path) -> str | None:
-    """Return the last "k/n" that the libraries printed, such as 12/31."""
+def time_left(steps: int, remaining: int, elapsed_s: float) -> str:
+    """Say how long `remaining` steps take at the pace of the `steps` since `elapsed_s`; nothing before one is known."""
+    return f", about {human_seconds(round(remaining * elapsed_s / steps))} left" if steps > 0 and remaining > 0 else ""
+
+
+def last_step(log: Path) -> tuple[int, int] | None:
+    """Return the last "k/n" that the libraries printed, such as (12, 31): layers, or modules of one pass."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         found = [(int(k), int(n)) for k, n in _LAYER.findall(stream.read())]
-    steps = [f"{k}/{n}" for k, n in found if 0 < k <= n]
+    steps = [(k, n) for k, n in found if 0 < k <= n]
     return steps[-1] if steps else None
 
 

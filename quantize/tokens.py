@@ -41,3 +41,10 @@ class ModelTokens:
                 remedy="give plain text in the field `text`",
             )
         return str(self._templated.apply_chat_template(messages, tokenize=False))
+
+    def question(self, prompt: str) -> list[int]:
+        """Return the ids of a user's question, ready to be answered; plain text for a model without a chat template."""
+        if not self._templated.chat_template:
+            return self.encode(prompt)
+        messages = [{"role": "user", "content": prompt}]
+        return self.encode(str(self._templated.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)))

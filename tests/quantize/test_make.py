@@ -20,7 +20,7 @@ from contracts.store import write_text_atomic
 from quantize import schemes
 from quantize.cli import cli
 from quantize.make import Workshop, current, expected_inputs, folder_of, log_of, make, preflight, publish
-from quantize.quiet import last_step
+from quantize.quiet import last_step, time_left
 from quantize.schemes import resolve_group_size
 from tests.quantize.tiny import TEXT, experiment, tiny_model
 
@@ -56,6 +56,10 @@ def test_a_manifest_says_what_was_made_and_from_what(shop):
     assert found.weight_bytes == (folder / "model.safetensors").stat().st_size
     assert 0 < found.quality.mean_kl_divergence.value < 1
     assert found.quality.top1_agreement.value <= 1
+    assert found.quality.generation.prompts == 16
+    assert 0 <= found.quality.generation.before_divergence.value <= found.quality.generation.same_choice.value <= 1
+    assert len(found.quality.window_nll) == 4
+    assert 0 < found.memory_bytes < found.weight_bytes
     assert set(found.source.files) >= {"model.safetensors", "config.json"}
     found.verify(folder)
 
@@ -65,6 +69,7 @@ def test_the_originals_loss_is_zero(shop):
     assert found.quality.mean_kl_divergence.value == 0
     assert found.quality.perplexity_ratio == 1
     assert found.calibration is None
+    assert found.quality.generation.identical == 16
 
 
 def test_what_is_current_is_reused_and_only_that(shop):
@@ -174,9 +179,15 @@ def test_each_scheme_has_inputs_of_its_own(shop):
 def test_the_last_step_is_read_from_a_libraries_log(tmp_path):
     log = tmp_path / "x.log"
     log.write_text("(3/31) calibrating\nnonsense 9/2\nlayer (4/31): done\n")
-    assert last_step(log) == "4/31"
+    assert last_step(log) == (4, 31)
     log.write_text("")
     assert last_step(log) is None
+
+
+def test_time_left_is_said_only_when_a_pace_is_known():
+    assert time_left(0, 10, 5.0) == ""
+    assert time_left(5, 10, 20.0) == ", about 40 s left"
+    assert time_left(5, 0, 20.0) == ""
 
 
 def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path):
