@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-engine test-gpu check format schemas lock clean
 .DEFAULT_GOAL := help
 
+# More than cores: many tests wait for a process or a clock.
+TEST_PROCESSES ?= 3
 EXP ?= configs/experiments/demo.yaml
 DEMO = $(if $(QUICK),configs/experiments/demo-quick.yaml,configs/experiments/demo.yaml)
 SCHEME_FLAG = $(if $(SCHEME),--scheme $(SCHEME))
@@ -46,7 +48,7 @@ doctor: setup-house ## what this machine can do, and what is missing for what
 test: setup test-fast test-engine ## install and run everything: the fast suite, then engine tests with real vLLM on the CPU
 
 test-fast: setup-house ## the fast suite alone
-	@$(PY) -m pytest -m 'not engine and not gpu'
+	@$(PY) -m pytest -m 'not engine and not gpu' -n $(TEST_PROCESSES) --dist loadfile
 
 test-engine: setup ## real quantizers and real vLLM on the CPU
 	@$(PY) -m pytest -m engine -vv tests/engine

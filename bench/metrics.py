@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.experiment import SloSpec
+from contracts.bench_spec import SloSpec
 from contracts.record import Interval
 from contracts.request import RequestRow
 from contracts.run import Percentiles

@@ -22,9 +22,10 @@ from bench.search import Bracket, next_rate, window_s
 from bench.summarize import Raw, Telemetry, load_point, passed, summarize
 from bench.tables import read_table, request_rows, telemetry_rows, write_table
 from bench.telemetry import counters
+from contracts.bench_spec import BenchSpec
 from contracts.checkpoint import Checkpoint
 from contracts.errors import RunFailedError
-from contracts.experiment import BenchSpec, Experiment
+from contracts.experiment import Experiment
 from contracts.lineage import measurement_inputs
 from contracts.probe import Probe, Probes
 from contracts.progress import Status

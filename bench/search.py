@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from bench.metrics import samples_needed
-from contracts.experiment import SearchSpec, SloSpec
+from contracts.bench_spec import SearchSpec, SloSpec
 
 FIRST_SHARE = 0.7
 GROWTH = 1.2

@@ -9,8 +9,9 @@ import numpy as np
 
 from bench import metrics
 from bench.validity import reasons as invalid_reasons
+from contracts.bench_spec import BenchSpec
 from contracts.checkpoint import Checkpoint
-from contracts.experiment import BenchSpec, Experiment
+from contracts.experiment import Experiment
 from contracts.probe import EngineCounters, Probe, Probes
 from contracts.record import Interval
 from contracts.request import RequestRow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from contracts.experiment import BenchSpec
+from contracts.bench_spec import BenchSpec
 from contracts.run import LoadPoint, Reason
 
 LAG_SHARE = 0.10  # of the tightest latency bound

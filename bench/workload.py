@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.experiment import LengthSpec, WorkloadSpec
+from contracts.bench_spec import LengthSpec, WorkloadSpec
 
 Ints = NDArray[np.int64]
 SALT_TOKENS = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from breakeven.crossings import Staircase
+from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError
-from contracts.experiment import EconomicsSpec
 from contracts.price import InstancePrice
 from contracts.record import Interval
 from contracts.run import Summary

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from breakeven import cost
 from breakeven.crossings import Crossings, Staircase, hybrid, solve
 from breakeven.prices import Mix, Tables, api_price, blended_usd_per_mtok, hourly_usd, instance_price
-from contracts.experiment import ApiChoice, EconomicsSpec, Experiment
+from contracts.economics_spec import ApiChoice, EconomicsSpec
+from contracts.experiment import Experiment
 from contracts.price import InstancePrice
 from contracts.record import Interval
 from contracts.run import Summary

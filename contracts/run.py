@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from contracts.bench_spec import SloSpec, WorkloadSpec
 from contracts.environment import Accelerator
-from contracts.experiment import SloSpec, WorkloadSpec
 from contracts.record import Interval, Part, Record
 
 

@@ -8,7 +8,8 @@ import click
 
 from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError, nearest
-from contracts.experiment import SCHEMES, load_experiment
+from contracts.experiment import load_experiment
+from contracts.quantize_spec import SCHEMES
 from contracts.rundir import RunDir
 from contracts.units import human_bytes, human_seconds
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import InputError
-from contracts.experiment import ModelSpec, TextSpec
+from contracts.quantize_spec import ModelSpec, TextSpec
 
 _FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 _TRANSPORT = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}

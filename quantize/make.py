@@ -13,8 +13,9 @@ import numpy as np
 from contracts.checkpoint import Checkpoint, SourceRecord, TextRecord
 from contracts.environment import installed, memory_bytes
 from contracts.errors import InputError
-from contracts.experiment import Experiment, QuantizeSpec
+from contracts.experiment import Experiment
 from contracts.progress import Status
+from contracts.quantize_spec import QuantizeSpec
 from contracts.rundir import RunDir, now_utc
 from contracts.store import atomic_folder, canonical_json, sha256_file, sha256_of
 from contracts.units import human_bytes

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.checkpoint import GenerationAgreement, Quality, TextRecord
-from contracts.experiment import QualityGate
+from contracts.quantize_spec import QualityGate
 from contracts.record import Interval
 
 _RESAMPLES = 2000

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from contracts.errors import InputError
-from contracts.experiment import ModelSpec
+from contracts.quantize_spec import ModelSpec
 from quantize.hub import licence, snapshot
 
 GGUF_NOTE = "The original is itself de-quantized from the GGUF file's {kind}: quality loss is against that."

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contracts.checkpoint import TextRecord
 from contracts.errors import InputError
-from contracts.experiment import TextSpec
+from contracts.quantize_spec import TextSpec
 from contracts.store import sha256_of
 from quantize.hub import dataset_rows
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import InputError
-from contracts.experiment import QuantizeSpec
+from contracts.quantize_spec import QuantizeSpec
 
 _COMPRESSOR = ("llmcompressor", "compressed-tensors", "torch")
 _GPTQ = ("gptqmodel", "torch")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.environment import usable_cpus
-from contracts.experiment import QuantizeSpec
+from contracts.quantize_spec import QuantizeSpec
 from quantize.schemes import Job, Recipe, anchored, skipped
 
 DAMPENING = 0.05

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import metrics
-from contracts.experiment import SloSpec
+from contracts.bench_spec import SloSpec
 from tests.bench.rows import row
 
 LATENCIES = st.lists(st.floats(0.001, 100), min_size=1, max_size=200)

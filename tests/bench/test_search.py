@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.search import CEILING, Bracket, next_rate, window_s
-from contracts.experiment import SearchSpec, SloSpec
+from contracts.bench_spec import SearchSpec, SloSpec
 
 SLO = SloSpec(percentile=90, ttft_s=1)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.validity import reasons
-from contracts.experiment import BenchSpec, LengthSpec, SloSpec, WorkloadSpec
+from contracts.bench_spec import BenchSpec, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 
 BENCH = BenchSpec(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.workload import arrival_rng, asks, lengths, poisson_arrivals, prompt
-from contracts.experiment import LengthSpec, WorkloadSpec
+from contracts.bench_spec import LengthSpec, WorkloadSpec
 
 TEXT = np.arange(1000, 6000)
 SPEC = WorkloadSpec(

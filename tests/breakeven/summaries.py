@@ -1,7 +1,8 @@
 """Small summaries with round figures, made by hand: synthetic, and said so where it matters."""
 
+from contracts.bench_spec import LengthSpec, SloSpec, WorkloadSpec
 from contracts.environment import Accelerator
-from contracts.experiment import Experiment, LengthSpec, SloSpec, WorkloadSpec
+from contracts.experiment import Experiment
 from contracts.record import Interval
 from contracts.run import LoadPoint, Percentiles, Reason, Summary, TokensPerHour
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from breakeven.cost import lines, staircase, token_cost
+from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError
-from contracts.experiment import EconomicsSpec
 from contracts.units import HOURS_PER_MONTH
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.checkpoint import TextRecord
-from contracts.experiment import QualityGate
+from contracts.quantize_spec import QualityGate
 from quantize.quality import WindowStats, apply_gate, bootstrap, judge, perplexity
 
 TEXT = TextRecord(source="t", license="l", windows=3, window_tokens=4, seed=None, sha256="0")

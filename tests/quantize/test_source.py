@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InputError
-from contracts.experiment import ModelSpec
+from contracts.quantize_spec import ModelSpec
 from quantize.source import resolve
 from tests.quantize.hub import COMMIT, hub
 from tests.quantize.tiny import tiny_model
@@ -17,7 +17,7 @@ from tests.quantize.tiny import tiny_model
 SHOW = """
 import json, sys
 from contracts.errors import InputError
-from contracts.experiment import ModelSpec
+from contracts.quantize_spec import ModelSpec
 from quantize.source import resolve
 try:
     found = resolve(ModelSpec(source=sys.argv[1], revision=sys.argv[2] or None))

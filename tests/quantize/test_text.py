@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import InputError
-from contracts.experiment import CalibrationSpec, EvaluationSpec, TextSpec
+from contracts.quantize_spec import CalibrationSpec, EvaluationSpec, TextSpec
 from quantize.text import bundled_text, calibration_windows, evaluation_windows, read_text, split
 
 
