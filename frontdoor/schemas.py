@@ -16,11 +16,12 @@ from contracts.experiment import Experiment
 from contracts.price import ApiPriceTable, InstancePriceTable
 from contracts.run import Summary
 from contracts.server import Server
+from contracts.traffic import TrafficProfile
 from contracts.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
 EDITED: tuple[type[BaseModel], ...] = (Experiment, ApiPriceTable, InstancePriceTable)
-RECORDS: tuple[type[BaseModel], ...] = (*EDITED, Checkpoint, Environment, Server, Summary, Verdict)
+RECORDS: tuple[type[BaseModel], ...] = (*EDITED, Checkpoint, Environment, Server, Summary, TrafficProfile, Verdict)
 
 
 def generated() -> Iterator[tuple[Path, str]]:
