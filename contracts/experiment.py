@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from contracts.bench_spec import BenchSpec, LengthSpec
 from contracts.economics_spec import EconomicsSpec
 from contracts.errors import nearest
+from contracts.operations_spec import OperationsSpec
 from contracts.quantize_spec import SCHEMES, ModelSpec, QuantizeSpec
 from contracts.record import Record
 from contracts.serving_spec import ServingSpec
@@ -35,6 +36,7 @@ class Experiment(Record):
     """Precisions to compare; see `tokenhour quantize schemes`."""
     quantize: QuantizeSpec = QuantizeSpec()
     serving: ServingSpec = ServingSpec()
+    operations: OperationsSpec = OperationsSpec()
     bench: BenchSpec
     economics: EconomicsSpec
 

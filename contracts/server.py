@@ -15,12 +15,26 @@ from contracts.record import Part, Record
 class ColdStart(Part):
     """How long a start takes, in phases; the fleet model adds replicas no faster than this."""
 
+    process_s: float | None = None
+    """Launch to the engine's own first word: interpreter and imports."""
     weights_s: float | None
     """Launch to weights loaded, where the engine's log tells."""
+    compile_s: float | None = None
+    """Launch to the end of compilation, graph capture, warm-up and KV-cache allocation, where the log tells."""
     health_s: float
     """Launch to the first 200 from /health."""
     ready_s: float
     """Launch to the end of the first real completion."""
+
+
+class Replica(Part):
+    """One engine of a fleet."""
+
+    base_url: str
+    """Its own address, for counters; requests go to the server's."""
+    engine_pid: int
+    cold_start: ColdStart
+    log_path: str
 
 
 class Server(Record):
@@ -44,7 +58,7 @@ class Server(Record):
     """Of checkpoint.json."""
     accelerator: Accelerator
     engine_pid: int
-    """Root of the engine's process tree."""
+    """Root of the engine's process tree; the first replica's."""
     cold_start: ColdStart
     greeting: str
     """What the model answered to the readiness prompt: a person can see that it makes sense."""
@@ -54,4 +68,16 @@ class Server(Record):
     """Of the engine's environment."""
     log_path: str
     started_utc: str
+    replicas: tuple[Replica, ...] = ()
+    """Every engine, where there is more than one."""
+    router: str | None = None
+    """What stands before the replicas, such as vllm-router 0.1.17."""
+    api_key_env: str | None = None
+    """The variable that holds the API key, where one is required; never the key."""
+    max_num_seqs: int | None = None
+    """Of one replica."""
+    accelerators_used: int | None = None
+    """How many of the machine's accelerators serve; a CPU host counts as one."""
+    synthetic: tuple[str, ...] = ()
+    """What is not real, such as dummy weights."""
     inputs: dict[str, str]

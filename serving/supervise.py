@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,43 +15,59 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from contracts.errors import RunFailedError
-from contracts.progress import Status
+from contracts.operations_spec import LogSpec
 from contracts.server import ColdStart
 from contracts.store import disk_errors
+from contracts.units import BYTES_PER_MIB
 from serving.command import Launch
 from serving.diagnose import cause_of, tail
-from serving.guard import GRACE_S, MARK, children_of, kill_marked
+from serving.guard import GRACE_S, MARK, ORDERS, children_of, kill_marked
+from serving.logs import read_all
 
 _POLL_S = 0.1
 _QUESTION = "What is the capital of France? Answer in one sentence."
-_MILESTONES = (
-    ("init engine (profile", "engine ready, starting the API"),
-    ("Loading weights took", "weights loaded"),
-    ("Starting to load model", "loading weights"),
-    ("Initializing a V1 LLM engine", "starting the engine"),
-)
+# What each phase's end looks like in the engine's log.
+_MARKS = {
+    "process": ("Initializing a V1 LLM engine", "non-default args", "Starting vLLM"),
+    "loading": ("Starting to load model",),
+    "weights": ("Loading weights took", "Model loading took"),
+    "compile": ("init engine (profile",),
+}
+_SAID = {
+    "process": "starting the engine",
+    "loading": "loading weights",
+    "weights": "weights loaded",
+    "compile": "engine ready, starting the API",
+}
+# Variables of the caller that a chatty library might print.
+_SECRET_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LITELLM_MASTER_KEY")
 
 
 @dataclass(slots=True)
 class Engine:
-    """A running engine: its guardian, its log, and when it was launched (time.monotonic)."""
+    """A running engine (or router): its guardian, its log, and when it was launched (time.monotonic)."""
 
     guard: subprocess.Popen[bytes]
     launch: Launch
     log: Path
     launched: float = field(default_factory=time.monotonic)
+    name: str = "vLLM"
 
     def log_text(self) -> str:
-        """Return what the engine has printed."""
-        return self.log.read_text(errors="replace")
+        """Return what the engine has printed lately."""
+        return read_all(self.log)
 
     def pid(self) -> int:
         """Return the root of the engine's process tree."""
         children = children_of(self.guard.pid)
         return children[0] if children else self.guard.pid
+
+    def ended(self) -> bool:
+        """Tell whether it has ended."""
+        return self.guard.poll() is not None
 
     def check(self) -> None:
         """Raise RunFailedError with the likely cause and the last log lines when the engine has ended."""
@@ -60,23 +77,38 @@ class Engine:
         words = self.log_text()
         cause = cause_of(words, code)
         raise RunFailedError(
-            f"vLLM ended with exit code {code}: {cause.what}\n{tail(words)}", where=str(self.log), remedy=cause.remedy
+            f"{self.name} ended with exit code {code}: {cause.what}\n{tail(words)}", where=str(self.log), remedy=cause.remedy
         )
+
+    def drain(self) -> None:
+        """Tell it to let running requests end and then to stop; returns at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.guard.send_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def engine(launch: Launch, log: Path) -> Iterator[Engine]:
+def engine(
+    launch: Launch, log: Path, *, kept: LogSpec | None = None, drain_s: float = 0.0, name: str = "vLLM"
+) -> Iterator[Engine]:
     """Run `launch` under a guardian; when the block ends, however it ends, the whole tree is gone."""
     mark = uuid.uuid4().hex
-    with disk_errors(log), log.open("wb") as sink:
+    spec = kept or LogSpec()
+    orders = {
+        "log": str(log),
+        "log_bytes": int(spec.max_mib * BYTES_PER_MIB),
+        "log_keep": spec.keep,
+        "drain_s": drain_s,
+        "secrets": [*launch.secrets, *_SECRET_NAMES],
+    }
+    with disk_errors(log):
+        log.write_bytes(b"")
         reader, writer = os.pipe()
         try:
             guard = subprocess.Popen(
                 [sys.executable, "-m", "serving.guard", *launch.argv],
                 stdin=reader,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **launch.environment, MARK: mark},
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **launch.environment, **launch.secrets, MARK: mark, ORDERS: json.dumps(orders)},
                 start_new_session=True,
             )
         except OSError:
@@ -85,15 +117,15 @@ def engine(launch: Launch, log: Path) -> Iterator[Engine]:
         finally:
             os.close(reader)
     try:
-        yield Engine(guard, launch, log)
+        yield Engine(guard, launch, log, name=name)
     finally:
         os.close(writer)
-        _collect(guard, mark)
+        _collect(guard, mark, drain_s)
 
 
-def _collect(guard: subprocess.Popen[bytes], mark: str) -> None:
+def _collect(guard: subprocess.Popen[bytes], mark: str, drain_s: float) -> None:
     try:
-        guard.wait(GRACE_S + 5)
+        guard.wait(GRACE_S + drain_s + 5)
     except subprocess.TimeoutExpired:
         guard.kill()
         guard.wait()
@@ -101,32 +133,58 @@ def _collect(guard: subprocess.Popen[bytes], mark: str) -> None:
     kill_marked(mark)
 
 
-def wait_ready(running: Engine, timeout_s: float, status: Status) -> tuple[ColdStart, str]:
+class Says(Protocol):
+    """Whoever is told what a start is doing."""
+
+    def update(self, text: str) -> None:
+        """Take the latest phase."""
+
+
+def wait_ready(
+    running: Engine, timeout_s: float, status: Says | None = None, cancelled: Callable[[], bool] = lambda: False
+) -> tuple[ColdStart, str]:
     """Wait for /health and one real completion; return the phases in seconds since launch and the answer.
 
-    Raises RunFailedError when the engine ends or the time is over.
+    Raises RunFailedError when the engine ends, the time is over, or `cancelled` says so.
     """
-    weights_s: float | None = None
+    seen: dict[str, float] = {}
 
     def look() -> None:
-        nonlocal weights_s
-        words = running.log_text()
-        status.update(next((said for mark, said in _MILESTONES if mark in words), "starting Python"))
-        if weights_s is None and "Loading weights took" in words:
-            weights_s = time.monotonic() - running.launched
+        words, now = running.log_text(), time.monotonic() - running.launched
+        for phase, marks in _MARKS.items():
+            if phase not in seen and any(mark in words for mark in marks):
+                seen[phase] = now
+        if status is not None:
+            status.update(_SAID[list(seen)[-1]] if seen else "starting Python")
 
     deadline = running.launched + timeout_s
-    _until(lambda: _get(f"{running.launch.base_url}/health"), running, deadline, look)
+    _until(lambda: _get(f"{running.launch.base_url}/health"), running, deadline, look, cancelled)
+    look()
     health_s = time.monotonic() - running.launched
-    status.update("first completion")
-    answer = ask(running.launch.base_url, running.launch.model_id, max(1.0, deadline - time.monotonic()))
+    if status is not None:
+        status.update("first completion")
+    answer = ask(running.launch, max(1.0, deadline - time.monotonic()))
     ready_s = time.monotonic() - running.launched
-    return ColdStart(weights_s=weights_s, health_s=health_s, ready_s=ready_s), answer
+    return ColdStart(
+        process_s=seen.get("process"),
+        weights_s=seen.get("weights"),
+        compile_s=seen.get("compile"),
+        health_s=health_s,
+        ready_s=ready_s,
+    ), answer
 
 
-def _until(condition: Callable[[], bool], running: Engine, deadline: float, look: Callable[[], None]) -> None:
+def _until(
+    condition: Callable[[], bool],
+    running: Engine,
+    deadline: float,
+    look: Callable[[], None],
+    cancelled: Callable[[], bool],
+) -> None:
     while not condition():
         running.check()
+        if cancelled():
+            raise RunFailedError("the start was cancelled", where=str(running.log))
         if time.monotonic() > deadline:
             raise RunFailedError(
                 f"vLLM was not ready in time\n{tail(running.log_text())}",
@@ -145,28 +203,32 @@ def _get(url: str) -> bool:
         return False
 
 
-def ask(base_url: str, model_id: str, timeout_s: float) -> str:
+def ask(launch: Launch, timeout_s: float) -> str:
     """Ask one question, greedily, through the chat template where the model has one; return the answer."""
-    common = {"model": model_id, "max_tokens": 24, "temperature": 0}
+    common = {"model": launch.model_id, "max_tokens": 24, "temperature": 0}
+    key = launch.secrets.get("VLLM_API_KEY")
     try:
         messages = [{"role": "user", "content": _QUESTION}]
-        reply = _post(f"{base_url}/v1/chat/completions", {**common, "messages": messages}, timeout_s)
+        reply = _post(f"{launch.base_url}/v1/chat/completions", {**common, "messages": messages}, timeout_s, key)
         return str(reply["choices"][0]["message"]["content"]).strip()
     except urllib.error.HTTPError as error:
         with error:
             said = error.read(300).decode(errors="replace")
         if error.code not in {400, 404, 422}:
             raise RunFailedError(
-                f"the first completion failed: {error} {said}", where=base_url, remedy="read server.log"
+                f"the first completion failed: {error} {said}", where=launch.base_url, remedy="read server.log"
             ) from error
-        reply = _post(f"{base_url}/v1/completions", {**common, "prompt": _QUESTION}, timeout_s)
+        reply = _post(f"{launch.base_url}/v1/completions", {**common, "prompt": _QUESTION}, timeout_s, key)
         return str(reply["choices"][0]["text"]).strip()
     except OSError as error:
-        raise RunFailedError(f"the first completion failed: {error}", where=base_url, remedy="read server.log") from error
+        raise RunFailedError(
+            f"the first completion failed: {error}", where=launch.base_url, remedy="read server.log"
+        ) from error
 
 
-def _post(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def _post(url: str, body: dict[str, Any], timeout_s: float, key: str | None) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=timeout_s) as reply:
         found: dict[str, Any] = json.load(reply)
         return found

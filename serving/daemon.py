@@ -1,0 +1,241 @@
+"""The supervisor that `serving up` leaves behind: keeps engines, router and front up, and writes the live state.
+
+Run with: python -m serving.daemon EXPERIMENT.json SCHEME RESULTS ROOT
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from contracts.errors import RunFailedError, exit_code_of
+from contracts.experiment import Experiment
+from contracts.idle import IDLE_EVENTS_FILE, IdleRecord
+from contracts.rundir import now_utc
+from contracts.server import Server
+from serving import idle
+from serving.activity import Activity
+from serving.front import Front, front
+from serving.guard import GRACE_S
+from serving.keeper import Keeper
+from serving.resting import StopAndStart, used_memory
+from serving.session import Prepared, exclusive, old_logs, prepare, server_record
+from serving.state import ReplicaState, ServerState, State, start_of
+
+_LOOK_S = 0.1
+_HEARTBEAT_S = 5.0
+_ROUTER_READY_S = 60.0
+
+
+class Supervisor:
+    """One server that stays up until it is told to stop or cannot be kept up."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.run = prepared.run
+        operations, timeout_s = prepared.experiment.operations, prepared.experiment.serving.ready_timeout_s
+        self.replicas = [
+            Keeper(launch, prepared.log_of(index), operations, timeout_s) for index, launch in enumerate(prepared.launches)
+        ]
+        self.router = (
+            Keeper(prepared.router, prepared.router_log, operations, _ROUTER_READY_S, name="the router")
+            if prepared.router is not None
+            else None
+        )
+        self.front: Front | None = None
+        self.policy: idle.IdlePolicy | None = None
+        self.activity = Activity(prepared.launches, prepared.experiment.serving.max_num_seqs)
+        self.stopping = threading.Event()
+        self._state: State = "starting"
+        self._since, self._began = now_utc(), now_utc()
+        self._error = ""
+        self._written: ServerState | None = None
+        self._written_at = 0.0
+        self._starts = 0
+
+    # --- the life of a server -----------------------------------------------------------------------------------------
+
+    def live(self) -> None:
+        """Start everything, stay until told to stop, drain, stop. Raises RunFailedError when it cannot be kept up."""
+        self.publish()
+        for keeper in self.replicas:
+            keeper.start()
+        try:
+            self._until(lambda: all(keeper.state == "ready" for keeper in self.replicas))
+            if self.router is not None and not self.stopping.is_set():
+                self.router.start()
+                self._until(lambda: self.router is not None and self.router.state == "ready")
+            with contextlib.ExitStack() as stack:
+                if not self.stopping.is_set():
+                    self._open(stack)
+                while not self.stopping.is_set():
+                    self._look()
+                    self.stopping.wait(_LOOK_S)
+                self._drain()
+        except RunFailedError as error:
+            self._error = str(error)
+            raise
+        finally:
+            self._stop()
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition() and not self.stopping.is_set():
+            self._refuse_failed()
+            self.publish()
+            time.sleep(_LOOK_S)
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        prepared = self.prepared
+        self._record()
+        if prepared.front is not None:
+            self.front = stack.enter_context(front(prepared.front))
+        spec = prepared.experiment.operations.idle
+        if spec.policy != "none" and self.front is not None:
+            self.run.supersede(IDLE_EVENTS_FILE, IdleRecord.file_name)
+            used = used_memory(self.replicas)
+            how: idle.Rest = (
+                StopAndStart(self.replicas, prepared.router, prepared.experiment.serving.ready_timeout_s, used)
+                if spec.policy == "stop"
+                else idle.SleepMode([each.base_url for each in prepared.launches], int(spec.policy[-1]), used)
+            )
+            self.policy = idle.IdlePolicy(self.front, how, spec, self.run.path)
+            self.policy.start()
+        self.run.note("serving", "ready", prepared.base_url)
+        self._become("ready")
+        self.publish()
+
+    def _look(self) -> None:
+        self._refuse_failed()
+        resting = self.policy is not None and self.policy.resting
+        if not resting:
+            self.activity.look()
+            self._record()
+        ready = sum(keeper.state == "ready" for keeper in self.replicas)
+        waking = self.policy is not None and ready < len(self.replicas)
+        self._become("asleep" if resting or waking else "ready" if ready == len(self.replicas) else "degraded")
+        self.publish()
+
+    def _refuse_failed(self) -> None:
+        """A fleet lives as long as one replica does; a router that is gone for good ends it."""
+        failed = [keeper for keeper in self.replicas if keeper.state == "failed"]
+        never = [keeper for keeper in failed if keeper.starts == 0]
+        if self.router is not None and self.router.state == "failed":
+            failed, never = [self.router], [self.router]
+        if failed and (never or len(failed) == len(self.replicas)):
+            raise RunFailedError(failed[0].error)
+
+    def _record(self) -> None:
+        """Write server.json when the engines of a session became ready, and again after a restart (not after a wake)."""
+        keepers = self.replicas
+        starts = sum(keeper.starts for keeper in keepers) if self.policy is None else min(1, self._starts + 1)
+        engines = [keeper.engine for keeper in keepers]
+        if starts == self._starts or any(keeper.state != "ready" for keeper in keepers) or not all(engines):
+            return
+        self._starts = starts
+        pids = [running.pid() for running in engines if running is not None]
+        found = server_record(
+            self.prepared, [k.cold_start for k in keepers if k.cold_start is not None], pids, keepers[0].greeting
+        )
+        self.run.supersede(Server.file_name)
+        found.write(self.run.path)
+
+    def _drain(self) -> None:
+        self._become("draining")
+        self.publish()
+        if self.front is None:
+            return
+        self.front.refuse()
+        until = time.monotonic() + self.prepared.experiment.operations.drain_s
+        while self.front.in_flight() and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+
+    def _stop(self) -> None:
+        if self.policy is not None:
+            self.policy.close()
+            accelerators = self.prepared.experiment.serving.replicas * self.prepared.experiment.serving.gpus_per_replica()
+            idle.write_record(self.run, self.prepared.experiment.operations.idle, accelerators)
+        drain = not self._error
+        limit_s = self.prepared.experiment.operations.drain_s + 2 * GRACE_S + 10
+        keepers = [*self.replicas, *([self.router] if self.router is not None else [])]
+        for keeper in keepers:
+            keeper.close(drain=drain)
+        for keeper in keepers:
+            if keeper.is_alive():
+                keeper.join(limit_s)
+        self._become("failed" if self._error else "stopped")
+        self.publish()
+        self.run.note("serving", "failed" if self._error else "done", self._error[:300])
+
+    # --- what others see ----------------------------------------------------------------------------------------------
+
+    def _become(self, state: State) -> None:
+        if state != self._state:
+            self._state, self._since = state, now_utc()
+
+    def publish(self) -> None:
+        """Write the state when it changed, and now and then as a heartbeat."""
+        found = self.state()
+        if found == self._written and time.monotonic() - self._written_at < _HEARTBEAT_S:
+            return
+        found.write(self.run.path)
+        self._written, self._written_at = found, time.monotonic()
+
+    def state(self) -> ServerState:
+        """Describe the server now."""
+        launch = self.prepared.launches[0]
+        return ServerState(
+            run=self.run.path.name,
+            state=self._state,
+            supervisor_pid=os.getpid(),
+            supervisor_start=start_of(os.getpid()) or 0,
+            base_url=self.prepared.base_url,
+            model_id=launch.model_id,
+            mode="up",
+            since_utc=self._since,
+            started_utc=self._began,
+            checkpoint=self.prepared.checkpoint.path,
+            api_key_env=self.prepared.experiment.operations.api_key_env,
+            last_request_utc=self.activity.last_request_utc,
+            idle_policy=self.prepared.experiment.operations.idle.policy,
+            wakes=self.policy.wakes if self.policy else 0,
+            asleep_s=round(self.policy.asleep_s, 1) if self.policy else 0.0,
+            error=self._error,
+            replicas=tuple(_replica(keeper) for keeper in self.replicas),
+            load=self.activity.load(),
+        )
+
+
+def _replica(keeper: Keeper) -> ReplicaState:
+    running = keeper.engine
+    return ReplicaState(
+        state=keeper.state,
+        url=keeper.launch.base_url,
+        pid=running.pid() if running is not None else None,
+        phase=keeper.phase if keeper.state == "starting" else "",
+        restarts=keeper.restarts,
+        ready_s=round(keeper.cold_start.ready_s, 2) if keeper.cold_start else None,
+        error=keeper.error.splitlines()[0] if keeper.error else "",
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Prepare again (the caller has shown any mistake already), and live."""
+    experiment, scheme = Experiment.read(Path(arguments[0])), arguments[1]
+    prepared = prepare(experiment, scheme, Path(arguments[2]), Path(arguments[3]), verify=False, kept_up=True)
+    with exclusive(prepared.run):
+        prepared.run.supersede(Server.file_name, *old_logs(prepared.run))
+        prepared.run.note("serving", "started")
+        supervisor = Supervisor(prepared)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: supervisor.stopping.set())
+        supervisor.live()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(lambda: main(sys.argv[1:])))

@@ -1,0 +1,219 @@
+"""The idle policy: put the engine to rest when nobody asks, wake it for the next request, keep what both cost.
+
+Raw events go to idle.jsonl as they happen; idle.json is derived from them, and can be derived again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from contracts.idle import IDLE_EVENTS_FILE, IdleEvent, IdleRecord, Wake
+from contracts.operations_spec import IdleSpec
+from contracts.record import Interval
+from contracts.rundir import RunDir, now_utc
+from contracts.store import disk_errors, sha256_file
+from contracts.units import SECONDS_PER_HOUR
+from serving.front import Front
+
+_LOOK_S = 0.25
+_SLEEP_TIMEOUT_S = 120.0
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 beyond.
+_T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
+
+
+class Rest(Protocol):
+    """How an engine is put to rest and brought back; `wake` returns when it answers again, False when it does not."""
+
+    def rest(self) -> None:
+        """Put it to rest."""
+
+    def wake(self) -> bool:
+        """Bring it back."""
+
+    def used_bytes(self) -> int | None:
+        """Memory that it holds now; None where that cannot be measured."""
+
+
+class SleepMode:
+    """vLLM's sleep mode: level 1 keeps the weights in host memory, level 2 drops them and reads them again."""
+
+    def __init__(self, urls: Sequence[str], level: int, used: Callable[[], int | None]) -> None:
+        self._urls, self._level, self.used_bytes = tuple(urls), level, used
+
+    def rest(self) -> None:
+        """Put every engine to sleep; the gate is closed, so there is nothing to abort."""
+        for url in self._urls:
+            _post(f"{url}/sleep?level={self._level}")
+
+    def wake(self) -> bool:
+        """Wake every engine; after level 2 the weights are read again before the KV cache is made."""
+        try:
+            for url in self._urls:
+                if self._level == 1:
+                    _post(f"{url}/wake_up")
+                    continue
+                _post(f"{url}/wake_up?tags=weights")
+                _post(f"{url}/collective_rpc", {"method": "reload_weights"})
+                _post(f"{url}/wake_up?tags=kv_cache")
+        except OSError:
+            return False
+        return True
+
+
+def _post(url: str, body: dict[str, str] | None = None) -> None:
+    data = json.dumps(body or {}).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=_SLEEP_TIMEOUT_S) as reply:
+        reply.read()
+
+
+class IdlePolicy(threading.Thread):
+    """Watches the front and puts the engine to rest and back."""
+
+    def __init__(self, front: Front, how: Rest, spec: IdleSpec, folder: Path) -> None:
+        super().__init__(name="idle policy", daemon=True)
+        self._front, self._how, self._spec, self._folder = front, how, spec, folder
+        self._over = threading.Event()
+        self.resting = False
+        self.wakes = 0
+        self.asleep_s = 0.0
+        self._rested_at = 0.0
+
+    def run(self) -> None:
+        """Alternate between being there and resting until closed."""
+        self._note(IdleEvent("up", time.monotonic(), now_utc()))
+        while not self._over.is_set():
+            if self.resting:
+                if self._front.wanted.wait(_LOOK_S):
+                    self._wake()
+            elif self._front.close_when_idle(self._spec.after_s):
+                self._rest()
+            else:
+                self._over.wait(_LOOK_S)
+
+    def close(self) -> None:
+        """End the policy as it stands, and note when."""
+        self._over.set()
+        if self.is_alive():
+            self.join(self._spec.wake_timeout_s)
+        self._note(IdleEvent("down", time.monotonic(), now_utc()))
+
+    def _rest(self) -> None:
+        began, before = time.monotonic(), self._how.used_bytes()
+        try:
+            self._how.rest()
+        except OSError:
+            # It did not go to sleep: it is there, and tries again after the next quiet time.
+            self._front.open()
+            return
+        after = self._how.used_bytes()
+        released = max(0, before - after) if before is not None and after is not None else None
+        self._rested_at, self.resting = time.monotonic(), True
+        self._note(IdleEvent("asleep", self._rested_at, now_utc(), took_s=self._rested_at - began, released_bytes=released))
+
+    def _wake(self) -> None:
+        if not self._how.wake():
+            # Those who wait are told at their own time limit; meanwhile it is tried again.
+            self._over.wait(1.0)
+            return
+        held, waited_s = self._front.open()
+        now = time.monotonic()
+        self.asleep_s += now - self._rested_at
+        self.wakes += 1
+        self.resting = False
+        self._note(IdleEvent("awake", now, now_utc(), took_s=waited_s, held=held))
+
+    def _note(self, event: IdleEvent) -> None:
+        with disk_errors(self._folder), (self._folder / IDLE_EVENTS_FILE).open("a") as stream:
+            stream.write(json.dumps(asdict(event)) + "\n")
+
+
+def read_events(folder: Path) -> list[IdleEvent]:
+    """Return the events of the last session in `folder`; a torn last line (a killed process) is left out."""
+    events: list[IdleEvent] = []
+    try:
+        lines = (folder / IDLE_EVENTS_FILE).read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            events.append(IdleEvent(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return events
+
+
+def derive(
+    events: Sequence[IdleEvent], spec: IdleSpec, accelerators: int, inputs: dict[str, str], created_utc: str
+) -> IdleRecord:
+    """Derive the saving and the penalty: pure. `events` are of one session and not empty."""
+    wakes, asleep_s, rested = [], 0.0, None
+    for event in events:
+        if event.kind == "asleep":
+            rested = event.at_s
+        elif rested is not None and event.kind in {"awake", "down"}:
+            asleep_s += event.at_s - rested
+            if event.kind == "awake":
+                wakes.append(
+                    Wake(
+                        at_utc=event.at_utc,
+                        asleep_s=event.at_s - rested,
+                        penalty_s=event.took_s,
+                        held_requests=event.held,
+                    )
+                )
+            rested = None
+    observed_s = events[-1].at_s - events[0].at_s
+    released = [event.released_bytes for event in events if event.released_bytes is not None]
+    return IdleRecord(
+        policy=spec.policy,
+        after_s=spec.after_s,
+        accelerators=accelerators,
+        observed_s=observed_s,
+        asleep_s=asleep_s,
+        asleep_share=asleep_s / observed_s if observed_s else 0.0,
+        released_accelerator_hours=asleep_s * accelerators / SECONDS_PER_HOUR,
+        released_bytes=min(released, default=None),
+        gpu_is_free=spec.policy == "stop",
+        wakes=tuple(wakes),
+        wake_penalty_s=mean_interval([wake.penalty_s for wake in wakes]),
+        held_requests=sum(wake.held_requests for wake in wakes),
+        inputs=inputs,
+        created_utc=created_utc,
+    )
+
+
+def mean_interval(values: Iterable[float]) -> Interval | None:
+    """Return the mean with its 95 % t-interval (open with one value); None without any."""
+    found = list(values)
+    if not found:
+        return None
+    mean, count = sum(found) / len(found), len(found)
+    if count < 2:
+        return Interval(value=mean)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in found) / (count - 1))
+    half = (_T95[count - 2] if count - 2 < len(_T95) else 1.96) * deviation / math.sqrt(count)
+    return Interval(value=mean, low=max(0.0, mean - half), high=mean + half)
+
+
+def write_record(run: RunDir, spec: IdleSpec, accelerators: int) -> IdleRecord | None:
+    """Derive idle.json from the events in the run folder, moving an older one aside; None without events."""
+    events = read_events(run.path)
+    if len(events) < 2:
+        return None
+    inputs = {IDLE_EVENTS_FILE: sha256_file(run.path / IDLE_EVENTS_FILE)}
+    found = derive(events, spec, accelerators, inputs, now_utc())
+    if IdleRecord.exists(run.path):
+        if IdleRecord.read(run.path).inputs == inputs:
+            return found
+        run.supersede(IdleRecord.file_name)
+    found.write(run.path)
+    return found

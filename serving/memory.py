@@ -1,0 +1,149 @@
+"""Whether weights and KV cache fit, and how many sequences at once: arithmetic before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.checkpoint import Checkpoint
+from contracts.environment import memory_bytes
+from contracts.errors import InputError
+from contracts.serving_spec import ServingSpec
+from contracts.units import BYTES_PER_GIB, human_bytes
+
+# Bytes a parameter, with the scales of groups of 128: what another precision would need.
+BYTES_PER_PARAMETER = {
+    "none": 2.0, "w8a8": 1.0, "fp8": 1.0, "gptq-int8": 1.03, "bnb-int8": 1.0,
+    "w4a16": 0.53, "gptq-int4": 0.53, "bnb-nf4": 0.57,
+}  # fmt: skip
+_KV_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+# Interpreter, torch and the engine's own buffers, measured on the CPU build with a 135M model.
+_CPU_ENGINE_BYTES = int(2.0 * BYTES_PER_GIB)
+# CUDA context, graphs and the activations of one step; an estimate, of which nothing is refused that fits without it.
+_GPU_ENGINE_BYTES = int(1.5 * BYTES_PER_GIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one replica needs on one accelerator and what is there, bytes."""
+
+    weight_bytes: int
+    kv_bytes_per_token: int | None
+    """None where the model's config does not tell (state-space layers and other caches)."""
+    kv_bytes: int
+    engine_bytes: int
+    have_bytes: int
+    max_model_len: int
+
+    def concurrent_sequences(self) -> int | None:
+        """Count the sequences of full length that fit at once; None where the model's config does not tell."""
+        if not self.kv_bytes_per_token:
+            return None
+        return max(0, self.kv_bytes // (self.kv_bytes_per_token * self.max_model_len))
+
+    def sentence(self) -> str:
+        """Say it in a line."""
+        kv = f"KV cache {human_bytes(max(0, self.kv_bytes))}"
+        if self.kv_bytes_per_token:
+            kv += f" at {human_bytes(self.kv_bytes_per_token)} a token"
+            kv += f": {self.concurrent_sequences()} sequences of {self.max_model_len} tokens at once"
+        return f"weights {human_bytes(self.weight_bytes)}, {kv}, of {human_bytes(self.have_bytes)}"
+
+
+def kv_bytes_per_token(config: Mapping[str, Any], dtype: str, tensor: int = 1, pipeline: int = 1) -> int | None:
+    """Return the bytes that one token takes in one accelerator's KV cache; None where the config does not tell.
+
+    2 (keys, values) x layers x KV heads x head size x bytes; with multi-head latent attention (DeepSeek) one latent
+    vector and one rotary key a layer, not split by tensor parallelism. Layers are split by pipeline parallelism, KV heads
+    by tensor parallelism, never below one head.
+    """
+    text = config.get("text_config", config)
+    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
+    if not layers or not heads or "ssm_cfg" in text or "mamba_d_state" in text:
+        return None
+    size, depth = _KV_BYTES[dtype], math.ceil(layers / pipeline)
+    if text.get("kv_lora_rank"):
+        return int(depth * (text["kv_lora_rank"] + text.get("qk_rope_head_dim", 0)) * size)
+    kv_heads = math.ceil((text.get("num_key_value_heads") or heads) / tensor)
+    head_size = text.get("head_dim") or text["hidden_size"] // heads
+    return int(2 * depth * kv_heads * head_size * size)
+
+
+def budget(checkpoint: Checkpoint, serving: ServingSpec, device: str, have_bytes: int) -> Budget:
+    """Add up one replica on one accelerator. `have_bytes` is what may be used there."""
+    per_token = kv_bytes_per_token(
+        model_config(Path(checkpoint.path)),
+        serving.kv_cache_dtype,
+        serving.tensor_parallel_size,
+        serving.pipeline_parallel_size,
+    )
+    ranks = serving.tensor_parallel_size * serving.pipeline_parallel_size
+    weights = math.ceil((checkpoint.memory_bytes or checkpoint.weight_bytes) / ranks)
+    if device == "cpu":
+        # The weights are read, then repacked for the kernels: twice their size for a moment. All ranks share the host.
+        copies = serving.replicas * serving.data_parallel_size
+        kv = math.ceil(serving.kv_cache_gib) * int(BYTES_PER_GIB)
+        return Budget(
+            2 * weights * ranks * copies, per_token, kv, _CPU_ENGINE_BYTES * copies, have_bytes, serving.max_model_len
+        )
+    usable = int(have_bytes * serving.gpu_memory_utilization)
+    kv = usable - weights - _GPU_ENGINE_BYTES
+    if serving.gpu_kv_cache_gib is not None:
+        kv = int(serving.gpu_kv_cache_gib * BYTES_PER_GIB)
+    return Budget(weights, per_token, kv, 0, usable, serving.max_model_len)
+
+
+def refuse(found: Budget, checkpoint: Checkpoint, serving: ServingSpec, device: str) -> None:
+    """Raise InputError, with what would fit, when weights and KV cache do not fit or not one sequence does."""
+    copies = serving.replicas * serving.data_parallel_size if device == "cpu" else 1
+    needed = found.weight_bytes + max(0, found.kv_bytes) * copies + found.engine_bytes
+    if found.kv_bytes <= 0 or needed > found.have_bytes:
+        have = human_bytes(found.have_bytes)
+        raise InputError(
+            f"about {human_bytes(needed)} of memory are needed, {have} are free; {found.sentence()}",
+            where="serving",
+            remedy=_remedy(found, checkpoint, device),
+        )
+    if found.concurrent_sequences() == 0:
+        fits = found.kv_bytes // (found.kv_bytes_per_token or 1)
+        raise InputError(
+            f"the KV cache holds {fits} tokens, fewer than one sequence of serving.max_model_len = {found.max_model_len}",
+            where="serving.max_model_len",
+            remedy=f"set it to at most {fits}, "
+            + ("raise serving.kv_cache_gib" if device == "cpu" else "use a smaller precision or more GPUs a replica"),
+        )
+
+
+def _remedy(found: Budget, checkpoint: Checkpoint, device: str) -> str:
+    factor = 2 if device == "cpu" else 1
+    room = found.have_bytes - found.engine_bytes - (found.kv_bytes if device == "cpu" else 0)
+    fitting = [
+        name
+        for name, size in BYTES_PER_PARAMETER.items()
+        if factor * size * checkpoint.parameters < room and factor * size * checkpoint.parameters < found.weight_bytes
+    ]
+    smaller = f"quantize further ({', '.join(fitting)} would fit)" if fitting else "use a smaller model"
+    if device == "cpu":
+        return f"lower serving.kv_cache_gib or serving.replicas, close other programs, or {smaller}"
+    return f"raise serving.tensor_parallel_size, or {smaller}"
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """Return the model's config.json; empty where it cannot be read (the engine will say why)."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def available_host_bytes() -> int:
+    """Return what the kernel says can be used without swapping, or the container's limit where that is lower."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return min(int(line.split()[1]) * 1024, memory_bytes())
+    raise AssertionError("MemAvailable stands in every /proc/meminfo since Linux 3.14")

@@ -1,0 +1,81 @@
+"""What the machine must have, and what must not be open, before anything starts."""
+
+import socket
+
+import pytest
+
+from contracts.errors import InputError
+from serving.engine import check_exposure, check_idle, check_parallelism, choose_ports
+from tests.serving.test_command import experiment
+
+KEY = "0123456789abcdef-secret"
+
+
+def test_loopback_needs_no_key():
+    assert check_exposure(experiment()) == {}
+    assert check_exposure(experiment(host="::1")) == {}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3"])
+def test_any_other_address_needs_a_key(host, monkeypatch):
+    with pytest.raises(InputError, match="can be reached from outside") as caught:
+        check_exposure(experiment(host=host))
+    assert "api_key_env" in caught.value.remedy
+    monkeypatch.setenv("MY_KEY", KEY)
+    assert check_exposure(experiment(host=host, operations={"api_key_env": "MY_KEY"})) == {"VLLM_API_KEY": KEY}
+
+
+@pytest.mark.parametrize(("value", "what"), [(None, "is not set"), ("", "is not set"), ("short", "shorter than 16")])
+def test_a_key_that_is_not_there_or_too_short_is_refused_without_showing_it(value, what, monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(InputError, match=what) as caught:
+        check_exposure(experiment(operations={"api_key_env": "MY_KEY"}))
+    assert "short " not in str(caught.value).replace("shorter", "")
+
+
+def test_tls_files_must_be_there(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        check_exposure(experiment(operations={"tls_certificate": str(tmp_path / "absent.pem")}))
+    (tmp_path / "key.pem").write_text("")
+    with pytest.raises(InputError, match="without its certificate"):
+        check_exposure(experiment(operations={"tls_key": str(tmp_path / "key.pem")}))
+
+
+def test_more_gpus_than_there_are_are_refused():
+    spec = experiment(replicas=2, tensor_parallel_size=2)
+    with pytest.raises(InputError, match="2 replicas of 2 GPUs need 4, 3 are here"):
+        check_parallelism(spec, "cuda", 3, {})
+    check_parallelism(spec, "cuda", 4, {})
+
+
+def test_ray_must_be_installed_and_then_counts_the_gpus_itself():
+    spec = experiment(executor="ray", tensor_parallel_size=8)
+    with pytest.raises(InputError, match="Ray is not in the engine's environment"):
+        check_parallelism(spec, "cuda", 1, {})
+    check_parallelism(spec, "cuda", 1, {"ray": "2.50"})
+
+
+def test_a_cpu_has_no_sleep_mode():
+    with pytest.raises(InputError, match="no sleep mode on a CPU") as caught:
+        check_idle(experiment(operations={"idle": {"policy": "sleep-1"}}), "cpu")
+    assert "stop" in caught.value.remedy
+    check_idle(experiment(operations={"idle": {"policy": "stop"}}), "cpu")
+    check_idle(experiment(operations={"idle": {"policy": "sleep-2"}}), "cuda")
+
+
+def test_ports_are_all_different_and_a_taken_one_is_named():
+    assert len(set(choose_ports("127.0.0.1", [0] * 20))) == 20
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} on 127.0.0.1 is taken"):
+            choose_ports("127.0.0.1", [0, port])
+
+
+def test_an_address_that_is_not_ours_is_named():
+    with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1") as caught:
+        choose_ports("192.0.2.1", [0])
+    assert caught.value.where == "serving.host"

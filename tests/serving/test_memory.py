@@ -1,0 +1,91 @@
+"""Weights and KV cache against what is there: figures that a person can check by hand."""
+
+import json
+
+import pytest
+
+from contracts.errors import InputError
+from serving.memory import budget, kv_bytes_per_token, refuse
+from tests.records import checkpoint
+from tests.serving.test_command import experiment
+
+LLAMA_8B = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "expected"),
+    [
+        # 2 x 32 layers x 8 heads x 128 x 2 bytes: the published 128 KiB a token of Llama-3.1-8B.
+        (LLAMA_8B, {}, 131_072),
+        (LLAMA_8B, {"dtype": "fp8"}, 65_536),
+        (LLAMA_8B, {"tensor": 4}, 32_768),
+        (LLAMA_8B, {"tensor": 16}, 16_384),
+        (LLAMA_8B, {"pipeline": 2}, 65_536),
+        ({**LLAMA_8B, "head_dim": 64}, {}, 65_536),
+        ({"text_config": LLAMA_8B}, {}, 131_072),
+        ({k: v for k, v in LLAMA_8B.items() if k != "num_key_value_heads"}, {}, 524_288),
+        # DeepSeek-V3: 61 layers x (512 + 64) x 2 bytes.
+        ({"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, {}, 70_272),
+        ({"num_hidden_layers": 4, "num_attention_heads": 4, "hidden_size": 64, "mamba_d_state": 16}, {}, None),
+        ({}, {}, None),
+    ],
+)
+def test_kv_bytes_a_token_follow_the_models_config(config, options, expected):
+    assert kv_bytes_per_token(config, **{"dtype": "auto", **options}) == expected
+
+
+def eight_billion(tmp_path, scheme="none", size=16 * 10**9):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
+    return checkpoint(scheme=scheme, path=str(tmp_path), parameters=8 * 10**9, weight_bytes=size, memory_bytes=size)
+
+
+def test_the_sequences_that_fit_at_once_are_counted(tmp_path):
+    spec = experiment(max_model_len=8192).serving
+    found = budget(eight_billion(tmp_path), spec, "cuda", 80 * GIB)
+    assert found.kv_bytes == int(80 * GIB * 0.9) - 16 * 10**9 - int(1.5 * GIB)
+    assert found.concurrent_sequences() == found.kv_bytes // (131_072 * 8192) == 55
+    assert "55 sequences of 8192 tokens at once" in found.sentence()
+    refuse(found, eight_billion(tmp_path), spec, "cuda")
+
+
+def test_a_gpu_that_is_too_small_is_refused_with_the_precisions_that_would_fit(tmp_path):
+    spec = experiment(max_model_len=4096).serving
+    weights = eight_billion(tmp_path)
+    with pytest.raises(InputError, match="of memory are needed") as caught:
+        refuse(budget(weights, spec, "cuda", 16 * GIB), weights, spec, "cuda")
+    assert "w4a16" in caught.value.remedy
+    assert "none" not in caught.value.remedy
+
+
+def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fits(tmp_path):
+    spec = experiment(max_model_len=131_072).serving
+    weights = eight_billion(tmp_path)
+    with pytest.raises(InputError, match="fewer than one sequence") as caught:
+        refuse(budget(weights, spec, "cuda", 24 * GIB), weights, spec, "cuda")
+    fits = int(caught.value.remedy.split()[5].rstrip(","))
+    shorter = experiment(max_model_len=fits).serving
+    refuse(budget(weights, shorter, "cuda", 24 * GIB), weights, shorter, "cuda")
+
+
+def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path):
+    weights = eight_billion(tmp_path, "w8a8", 10**9)
+    one, two = experiment(kv_cache_gib=4).serving, experiment(kv_cache_gib=4, replicas=2).serving
+    refuse(budget(weights, one, "cpu", 10 * GIB), weights, one, "cpu")
+    with pytest.raises(InputError, match="of memory are needed") as caught:
+        refuse(budget(weights, two, "cpu", 10 * GIB), weights, two, "cpu")
+    assert "serving.replicas" in caught.value.remedy
+
+
+def test_a_definite_cache_size_is_taken_as_it_is(tmp_path):
+    spec = experiment(gpu_kv_cache_gib=8, max_model_len=1024).serving
+    found = budget(eight_billion(tmp_path), spec, "cuda", 80 * GIB)
+    assert found.kv_bytes == 8 * GIB
+    assert found.concurrent_sequences() == 64
+
+
+def test_an_unknown_config_counts_no_sequences(tmp_path):
+    spec = experiment().serving
+    found = budget(checkpoint(path=str(tmp_path)), spec, "cpu", 64 * GIB)
+    assert found.concurrent_sequences() is None
+    refuse(found, checkpoint(), spec, "cpu")

@@ -1,0 +1,320 @@
+"""A server that stays: up, status, logs, down, restarts, fleets, idle policies, with trees that answer like engines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contracts.idle import IdleRecord
+from contracts.server import Server
+from serving.state import read_state
+from tests.serving.test_session import house, left_over
+
+KEY = "0123456789abcdef-very-secret"
+
+
+class Up:
+    """A server that was started with `serving up`, and the commands that speak to it."""
+
+    def __init__(self, root: Path, mode: str = "fleet", environment: dict | None = None, **fields):
+        self.root = root
+        self.spec, self.run = house(root, mode, **fields)
+        self.environment = {**os.environ, **(environment or {})}
+
+    def command(self, *words, timeout=60):
+        argv = [sys.executable, "-m", "tokenhour", "serving", *words, "--results", str(self.root / "results")]
+        return subprocess.run(
+            argv, capture_output=True, text=True, cwd=self.root, timeout=timeout, check=False, env=self.environment
+        )
+
+    def start(self):
+        done = self.command("up", str(self.root / "experiment.json"))
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def state(self):
+        return read_state(self.run.path)
+
+    def until(self, condition, limit_s=20.0):
+        deadline = time.monotonic() + limit_s
+        while not condition(self.state()):
+            assert time.monotonic() < deadline, self.state()
+            time.sleep(0.02)
+        return self.state()
+
+    def ask(self, path="/v1/completions", key=None, timeout=20, **fields):
+        body = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3, **fields}
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        request = urllib.request.Request(self.state().base_url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=timeout) as reply:
+            return reply.read().decode()
+
+    def status_of(self, path, method="GET", key=None):
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(self.state().base_url + path, b"{}" if method == "POST" else None, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+
+@pytest.fixture
+def up(tmp_path):
+    made = []
+
+    def make(mode="fleet", **fields):
+        made.append(Up(tmp_path, mode, **fields))
+        return made[-1]
+
+    yield make
+    for each in made:
+        state = each.state()
+        if state is not None and state.alive():
+            os.kill(state.supervisor_pid, signal.SIGKILL)
+        deadline = time.monotonic() + 15
+        while left_over(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert left_over(tmp_path) == []
+
+
+def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up):
+    server = up(operations={"drain_s": 10})
+    server.start()
+    record = Server.read(server.run.path)
+    assert record.base_url == server.state().base_url
+    start = record.cold_start
+    assert 0 < start.process_s <= start.weights_s <= start.compile_s <= start.health_s <= start.ready_s
+    shown = server.command("status")
+    assert shown.returncode == 0
+    assert "ready" in shown.stdout
+    assert record.base_url in shown.stdout
+    logs = server.command("logs", "toy-w8a8", "--lines", "3")
+    assert "Loading weights took" in logs.stdout
+    answers = []
+    stream = threading.Thread(target=lambda: answers.append(server.ask(stream=True, max_tokens=60, interval_s=0.02)))
+    stream.start()
+    time.sleep(0.3)
+    done = server.command("down", "toy-w8a8")
+    stream.join(20)
+    assert done.returncode == 0, done.stderr
+    assert answers[0].rstrip().endswith("data: [DONE]"), "the running request ended before the server did"
+    assert server.state().state == "stopped"
+    assert "nothing to stop" in server.command("down", "--all").stderr
+
+
+def test_a_second_server_of_the_same_run_is_refused(up):
+    server = up()
+    server.start()
+    again = server.command("up", str(server.root / "experiment.json"))
+    assert again.returncode == 2
+    assert "another server" in again.stderr
+    assert server.state().state == "ready"
+
+
+def test_a_crash_is_told_within_a_second_with_its_cause(up):
+    server = up()
+    server.start()
+    with (server.run.path / "server.log").open("a") as log:
+        log.write("torch.OutOfMemoryError: CUDA out of memory\n")
+    began = time.monotonic()
+    os.kill(server.state().replicas[0].pid, signal.SIGKILL)
+    state = server.until(lambda s: s.state == "failed")
+    assert time.monotonic() - began < 1.5, "a second, and the time to take the tree down"
+    assert "out of memory" in state.error
+    shown = server.command("status")
+    assert shown.returncode == 1
+    assert "out of memory" in shown.stdout
+
+
+def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up):
+    server = up(operations={"restart": {"max_restarts": 1, "backoff_s": 0.1}})
+    server.start()
+    first = server.state().replicas[0].pid
+    os.kill(first, signal.SIGKILL)
+    state = server.until(lambda s: s.state == "ready" and s.replicas[0].restarts == 1 and s.replicas[0].pid != first)
+    assert "ended with exit code" in state.replicas[0].error
+    server.until(lambda _: Server.exists(server.run.path) and Server.read(server.run.path).engine_pid != first)
+    assert "Paris" in server.ask()
+    os.kill(state.replicas[0].pid, signal.SIGKILL)
+    server.until(lambda s: s.state == "failed")
+
+
+def test_an_engine_that_never_came_up_is_not_started_again(up):
+    server = up("dies", operations={"restart": {"max_restarts": 5}})
+    done = server.command("up", str(server.root / "experiment.json"))
+    assert done.returncode == 1
+    assert "out of memory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert server.state().state == "failed"
+
+
+def test_a_killed_supervisor_leaves_nothing_and_the_next_start_works(up):
+    server = up(replicas=2)
+    server.start()
+    os.kill(server.state().supervisor_pid, signal.SIGKILL)
+    server.until(lambda s: s.state == "killed")
+    deadline = time.monotonic() + 15
+    while left_over(server.root) or routers(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "killed" in server.command("status").stdout
+    server.start()
+    assert server.state().state == "ready"
+
+
+def routers(server):
+    pattern = "vllm_router.launch_router"
+    urls = {replica.url for replica in server.state().replicas}
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] and pattern in process.info["cmdline"] and urls & set(process.info["cmdline"])
+    ]
+
+
+def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
+    server = up(replicas=2, operations={"restart": {"max_restarts": 3, "backoff_s": 1.0}})
+    server.start()
+    record = Server.read(server.run.path)
+    assert len(record.replicas) == 2
+    assert record.router.startswith("vllm-router")
+    assert {json.loads(server.ask())["port"] for _ in range(20)} == {
+        int(replica.base_url.rsplit(":", 1)[1]) for replica in record.replicas
+    }
+    victim = server.state().replicas[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    survivor = int(record.replicas[1].base_url.rsplit(":", 1)[1])
+    assert {json.loads(server.ask())["port"] for _ in range(20)} == {survivor}
+    assert server.until(lambda s: s.state == "degraded").replicas[1].state == "ready"
+    server.until(lambda s: s.state == "ready" and s.replicas[0].pid not in {None, victim.pid})
+    deadline = time.monotonic() + 15
+    while json.loads(server.ask())["port"] == survivor:
+        assert time.monotonic() < deadline, "the router takes the new one back"
+
+
+def test_an_idle_engine_is_stopped_woken_by_the_next_request_and_both_are_recorded(up):
+    server = up(operations={"idle": {"policy": "stop", "after_s": 0.4}})
+    server.start()
+    server.until(lambda s: s.state == "asleep" and s.replicas[0].pid is None)
+    assert server.status_of("/health") == 200
+    assert server.status_of("/v1/models") == 200, "asking for the models wakes nobody"
+    answers = []
+    held = [threading.Thread(target=lambda: answers.append(server.ask())) for _ in range(20)]
+    for thread in held:
+        thread.start()
+    for thread in held:
+        thread.join(20)
+    assert len(answers) == 20
+    assert all("Paris" in answer for answer in answers)
+    server.until(lambda s: s.wakes == 1)
+    assert server.command("down", "--all").returncode == 0
+    record = IdleRecord.read(server.run.path)
+    assert record.policy == "stop"
+    assert record.gpu_is_free
+    assert 0 < record.asleep_s < record.observed_s
+    assert record.asleep_share == pytest.approx(record.asleep_s / record.observed_s)
+    assert record.held_requests == 20
+    assert 0.05 < record.wake_penalty_s.value < 20
+    assert record.released_bytes > 10e6, "an interpreter is more than that"
+
+
+def test_admin_paths_are_not_reachable_through_the_front(up):
+    server = up(operations={"idle": {"policy": "stop", "after_s": 600}})
+    server.start()
+    for path in ("/sleep", "/wake_up", "/start_profile", "/reset_prefix_cache", "/v1/load_lora_adapter", "/collective_rpc"):
+        assert server.status_of(path, "POST") == 404
+    for path in ("/is_sleeping", "/server_info", "/docs", "//sleep", "/v1/../sleep"):
+        assert server.status_of(path) == 404
+    assert server.status_of("/metrics") == 200, "on loopback"
+
+
+def test_a_secret_is_asked_for_and_stands_nowhere(up):
+    server = up(
+        "leaks", environment={"MY_KEY": KEY, "HF_TOKEN": "hf-token-0123456789"}, operations={"api_key_env": "MY_KEY"}
+    )
+    server.start()
+    state = server.state()
+    everywhere = [file for file in server.run.path.rglob("*") if file.is_file()]
+    assert "server.log" in {file.name for file in everywhere}
+    assert "my key is *** and ***" in (server.run.path / "server.log").read_text()
+    for file in everywhere:
+        assert KEY.encode() not in file.read_bytes(), file
+        assert b"hf-token-0123456789" not in file.read_bytes(), file
+    for process in psutil.process_iter(["cmdline"]):
+        assert KEY not in " ".join(process.info["cmdline"] or [])
+    assert psutil.Process(state.replicas[0].pid).environ()["VLLM_API_KEY"] == KEY
+    shown = server.command("command", str(server.root / "experiment.json"))
+    assert KEY not in shown.stdout + shown.stderr
+    assert 'VLLM_API_KEY="$MY_KEY"' in shown.stdout
+
+
+def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_behind_loopback(up):
+    server = up("keyed", host="0.0.0.0", environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
+    server.start()
+    argv = Server.read(server.run.path).argv
+    assert argv[argv.index("--host") + 1] == "127.0.0.1"
+    assert server.status_of("/health") == 200
+    assert server.status_of("/v1/models") == 401
+    assert server.status_of("/v1/models", key="wrong-key-0123456789") == 401
+    assert server.status_of("/v1/models", key=KEY) == 200
+    assert server.status_of("/metrics", key=KEY) == 404, "the counters are not for outside"
+    assert "Paris" in server.ask(key=KEY)
+
+
+def test_interrupting_the_command_while_it_waits_takes_the_server_down(up):
+    server = up("silent")
+    argv = [sys.executable, "-m", "tokenhour", "serving", "up", str(server.root / "experiment.json")]
+    argv += ["--results", str(server.root / "results")]
+    child = subprocess.Popen(argv, cwd=server.root, stderr=subprocess.PIPE, text=True)
+    server.until(lambda s: s is not None and s.replicas and s.replicas[0].pid)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=30)[1]
+    assert child.returncode in {1, 130}, said
+    server.until(lambda s: s.state == "stopped")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("down", "nobody"), "no server nobody"),
+        (("logs", "nobody"), "no server nobody"),
+        (("logs",), "no server has run here yet"),
+        (("nonsense",), "no command 'nonsense'"),
+        (("up", "absent.yaml"), "no such file"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
+    argv = [sys.executable, "-m", "tokenhour", "serving", *words]
+    argv += ["--results", str(tmp_path)] if words != ("nonsense",) else []
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_of_nothing_says_how_to_start(tmp_path):
+    argv = [sys.executable, "-m", "tokenhour", "serving", "status", "--results", str(tmp_path / "none")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "serving up EXP" in done.stdout
+
+
+def test_a_chatty_engine_does_not_fill_the_disk(up):
+    server = up("chatty", operations={"log": {"max_mib": 0.1, "keep": 2}})
+    server.start()
+    deadline = time.monotonic() + 20
+    while not (server.run.path / "server.log.2").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sizes = [file.stat().st_size for file in server.run.path.glob("server.log*")]
+    assert max(sizes) <= 0.1 * 2**20 + 200
