@@ -230,7 +230,7 @@ def summarize(experiment: Experiment, checkpoint: Checkpoint, server: Server, ra
         quality_gate=checkpoint.quality.gate if checkpoint.quality else "none",
         cold_start_s=server.cold_start.ready_s,
         clock_anchor_utc=raw.probes.clock_anchor_utc,
-        synthetic=(),
+        synthetic=server.synthetic,
         inputs=inputs,
     )
 

@@ -22,7 +22,16 @@ from contracts.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
 EDITED: tuple[type[BaseModel], ...] = (Experiment, ApiPriceTable, InstancePriceTable)
-RECORDS: tuple[type[BaseModel], ...] = (*EDITED, Checkpoint, Environment, IdleRecord, Server, Summary, TrafficProfile, Verdict)
+RECORDS: tuple[type[BaseModel], ...] = (
+    *EDITED,
+    Checkpoint,
+    Environment,
+    IdleRecord,
+    Server,
+    Summary,
+    TrafficProfile,
+    Verdict,
+)
 
 
 def generated() -> Iterator[tuple[Path, str]]:
