@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.units import TOKENS_PER_MTOK, human_count
+from breakeven.prices_cli import prices
+from breakeven.quick_cli import crossings, token_cost
+from contracts.errors import InputError
+
+if TYPE_CHECKING:
+    from contracts.verdict import Verdict
+
+FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+RESULTS = click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
+PRICES = click.option("--prices", default=Path("configs/prices"), type=click.Path(path_type=Path), show_default=True)
+ALLOW = click.option("--allow-invalid", is_flag=True, help="Use INVALID measurements too; they are marked everywhere.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+WIDER = {
+    "portfolio": "Say which side each feature of a team belongs on, replicas shared and counted once.",
+    "levers": "Compound the savings per cost line, measured figures before ranges.",
+    "spot": "Say whether interruptible machines pay, for batch work and for serving.",
+    "commitments": "Say how much to reserve against the demand, over several clouds as one portfolio.",
+    "training": "Find when using a model has cost more than training it.",
+    "efficiency": "Set the value of a month against what it costs, by API and of one's own.",
+}
 
 
 @click.group("breakeven", context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,88 +38,144 @@ def cli() -> None:
     \b
     Examples:
       tokenhour breakeven solve configs/experiments/demo.yaml
+      tokenhour breakeven solve configs/scenarios/support-bot.yaml
+      tokenhour breakeven portfolio configs/scenarios/team.yaml --json
+      tokenhour breakeven recheck results/
+      tokenhour breakeven prices list --model llama
       tokenhour breakeven crossings --replica-usd 1000 --replica-tokens 1e9 --api-usd-per-mtok 1.3
       tokenhour breakeven token-cost --usd-per-hour 6.98 --output-tps 2464.4
     """
 
 
+cli.add_command(crossings)
+cli.add_command(token_cost)
+cli.add_command(prices)
+
+
 @cli.command("solve")
-@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
-@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
-@click.option("--prices", default=Path("configs/prices"), type=click.Path(path_type=Path), show_default=True)
-@click.option("--allow-invalid", is_flag=True, help="Use INVALID measurements too; they are marked everywhere.")
-def solve(experiment_file: Path, results: Path, prices: Path, allow_invalid: bool) -> None:
-    """Solve break-even for every measured run of EXP against every API that it names.
+@FILE
+@RESULTS
+@PRICES
+@ALLOW
+@JSON
+def solve(file: Path, results: Path, prices: Path, allow_invalid: bool, as_json: bool) -> None:
+    """Solve break-even for FILE (an experiment or a scenario) against every API that it names.
 
     \b
-    Example:
+    Examples:
       tokenhour breakeven solve configs/experiments/demo.yaml
+      tokenhour breakeven solve configs/scenarios/support-bot.yaml --json
     """
-    from breakeven.show import print_verdict
-    from breakeven.stage import run
-    from contracts.experiment import load_experiment
+    from breakeven.stage import load, run
 
-    found, reused = run(load_experiment(experiment_file), results, prices, allow_invalid=allow_invalid)
+    found, reused = run(load(file), results, prices, allow_invalid=allow_invalid)
+    if as_json:
+        print(found.to_json().decode(), end="")
+        return
+    from breakeven.show import print_verdict
+
     print_verdict(found)
     said = " (reused: nothing that it stands on has changed)" if reused else ""
     print(f"{results / found.experiment / found.file_name}{said}")
 
 
-@cli.command("crossings")
-@click.option("--replica-usd", type=float, required=True, help="A month of one replica, USD.")
-@click.option("--replica-tokens", type=float, required=True, help="Tokens that one replica serves in a month.")
-@click.option("--api-usd-per-mtok", type=float, required=True, help="Blended API price, USD per million tokens.")
-@click.option("--fixed-usd", type=float, default=0.0, show_default=True, help="Fixed cost a month, USD.")
-@click.option("--redundancy", type=int, default=0, show_default=True, help="Spare replicas.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def crossings(
-    replica_usd: float, replica_tokens: float, api_usd_per_mtok: float, fixed_usd: float, redundancy: int, as_json: bool
-) -> None:
-    """List every volume range in which self-hosting is cheaper.
+def answer(file: Path, results: Path, prices: Path, *, allow_invalid: bool) -> Verdict:
+    """Solve FILE without writing anything."""
+    from breakeven.prices import load_tables
+    from breakeven.solve import verdict
+    from breakeven.stage import load, price_date, question, read_summaries, refuse_invalid, today_utc
+    from contracts.rundir import now_utc
+
+    asked = load(file)
+    summaries = read_summaries(asked, results)
+    refuse_invalid(summaries, allow=allow_invalid)
+    on = price_date(asked.economics, today_utc())
+    asks = question(asked, summaries, results, load_tables(prices), on)
+    return verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)
+
+
+def _wider(name: str, about: str) -> click.Command:
+    """Make the command of one of the wider questions."""
+
+    @FILE
+    @RESULTS
+    @PRICES
+    @ALLOW
+    @JSON
+    def command(file: Path, results: Path, prices: Path, allow_invalid: bool, as_json: bool) -> None:
+        found = answer(file, results, prices, allow_invalid=allow_invalid)
+        data = _section_data(found, name)
+        if not data:
+            raise InputError(
+                f"asks nothing about {name}",
+                where=f"{file}: economics.{name}",
+                remedy="add that section (configs/scenarios/ has examples), or name a file that has it",
+            )
+        if as_json:
+            print(json.dumps(data, indent=2))
+            return
+        from breakeven.sections import sections
+        from breakeven.show import print_section
+
+        for section in sections(found):
+            if section.name.startswith(name.removesuffix("s")):
+                print_section(section)
+
+    command.__doc__ = f"{about}\n\n\b\nExample:\n  tokenhour breakeven {name} configs/scenarios/team.yaml\n"
+    return click.command(name)(command)
+
+
+def _section_data(found: Verdict, name: str) -> Any:
+    if name == "efficiency":
+        data = found.model_dump(mode="json", include={"runs": {"__all__": {"run": True, "comparisons": True}}})
+        return [
+            {"run": run["run"], "model": c["price"]["model"], "host": c["price"]["host"], **c["efficiency"]}
+            for run in data["runs"]
+            for c in run["comparisons"]
+            if c["efficiency"]
+        ]
+    part = getattr(found, name)
+    return part.model_dump(mode="json") if part else None
+
+
+for _name, _about in WIDER.items():
+    cli.add_command(_wider(_name, _about))
+
+
+@cli.command("recheck")
+@click.argument("results", type=click.Path(path_type=Path))
+@PRICES
+@click.option(
+    "--on", "on_date", type=click.DateTime(["%Y-%m-%d"]), default=None, help="Prices of this day; today's if left out."
+)
+@JSON
+def recheck(results: Path, prices: Path, on_date: dt.datetime | None, as_json: bool) -> None:
+    """Say which past verdicts below RESULTS would flip at today's prices.
 
     \b
-    Example:
-      tokenhour breakeven crossings --replica-usd 1000 --replica-tokens 1e9 --api-usd-per-mtok 1.3
+    Examples:
+      tokenhour breakeven recheck results/
+      tokenhour breakeven recheck results/demo --on 2027-01-01 --json
     """
-    from breakeven.crossings import Staircase
-    from breakeven.crossings import solve as cross
+    from breakeven.prices import load_tables
+    from breakeven.recheck import recheck as again
+    from breakeven.stage import today_utc
+    from contracts.verdict import Verdict
 
-    found = cross(Staircase(replica_usd, replica_tokens, fixed_usd, redundancy), api_usd_per_mtok / TOKENS_PER_MTOK)
-    answer = {
-        "outcome": found.outcome,
-        "first_tokens_per_month": found.first_tokens,
-        "stable_tokens_per_month": found.stable_tokens,
-        "windows": [list(window) for window in found.windows],
-    }
+    files = sorted({*results.glob("verdict.json"), *results.glob("*/verdict.json")})
+    if not files:
+        raise InputError(
+            "no verdict is here", where=str(results), remedy="name the folder of the run folders, such as results/"
+        )
+    tables, on = load_tables(prices), on_date.date() if on_date else today_utc()
+    found = [row for file in files for row in again(Verdict.read(file), tables, on)]
     if as_json:
-        print(json.dumps(answer))
+        rows = [
+            {name: getattr(row, name) for name in (*row.__dataclass_fields__, "flips")} | {"solved_on": str(row.solved_on)}
+            for row in found
+        ]
+        print(json.dumps(rows, indent=2))
         return
-    if found.first_tokens is None or found.stable_tokens is None:
-        print(f"{found.outcome}: a full replica costs at least what the API takes for its tokens")
-        return
-    first, stable = human_count(found.first_tokens), human_count(found.stable_tokens)
-    print(f"{found.outcome}: first above {first}, for good above {stable} tokens a month")
-    for above, to in found.windows:
-        print(f"  wins above {human_count(above)}{f' to {human_count(to)}' if to else ', for good'}")
+    from breakeven.show import print_recheck
 
-
-@cli.command("token-cost")
-@click.option("--usd-per-hour", type=float, required=True, help="The machine, USD an hour.")
-@click.option("--output-tps", type=float, required=True, help="Output tokens a second.")
-@click.option("--input-tps", type=float, default=None, help="Input tokens a second.")
-@click.option("--price-ratio", type=float, default=4.0, show_default=True, help="Price of an output over an input token.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def token_cost(usd_per_hour: float, output_tps: float, input_tps: float | None, price_ratio: float, as_json: bool) -> None:
-    """Turn a machine's price and its throughput into USD per million tokens.
-
-    \b
-    Example:
-      tokenhour breakeven token-cost --usd-per-hour 6.98 --output-tps 2464.4
-    """
-    from breakeven.cost import token_cost as compute
-
-    into, out = compute(usd_per_hour, output_tps, input_tps or 0.0, price_ratio)
-    answer: dict[str, Any] = {"output_usd_per_mtok": out}
-    if input_tps is not None:
-        answer["input_usd_per_mtok"] = into
-    print(json.dumps(answer) if as_json else "\n".join(f"{name}: {value:.4f}" for name, value in answer.items()))
+    print_recheck(found, on)

@@ -1,70 +1,77 @@
-"""Capacity and the lines of a month's bill. Pure."""
+"""The price of a replica and the lines of a month's bill. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from breakeven.crossings import Staircase
-from contracts.economics_spec import EconomicsSpec
+import numpy as np
+
+from breakeven import owned
+from breakeven.fleet import Curve
+from breakeven.origin import Plant
+from contracts.economics_spec import EconomicsSpec, OwnedSpec
 from contracts.errors import InputError
 from contracts.price import InstancePrice
-from contracts.record import Interval
-from contracts.run import Summary
 from contracts.units import HOURS_PER_MONTH, SECONDS_PER_HOUR, TOKENS_PER_MTOK
 from contracts.verdict import CostLines
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """What one replica can serve in a month at the SLO, after headroom; tokens are input plus output."""
+class Replica:
+    """One replica: its price an hour, and what part of that is capital spent at once (owned machines only)."""
 
-    tokens: Interval
-    input_share: float
-    input_tps: float
-    output_tps: float
-    """Planned rates of one replica."""
+    usd_per_hour: float
+    capital_usd: float = 0.0
+    """Spent when it is bought."""
+    running_usd_per_hour: float | None = None
+    """Without the capital; the whole price for a rented one."""
 
-
-def capacity(summary: Summary, headroom: float) -> Capacity | None:
-    """Return lambda* x h over a 730-hour month; None when no tested rate met the SLO.
-
-    The interval adds the half-widths of input and output: they rise and fall together with the requests.
-    """
-    if summary.at_slo is None:
-        return None
-    taken, given = summary.at_slo.input_tokens_per_hour, summary.at_slo.output_tokens_per_hour
-    accelerators = summary.accelerator.count
-    scale = headroom * HOURS_PER_MONTH * accelerators
-    value = (taken.value + given.value) * scale
-    low = ((taken.low or taken.value) + (given.low or given.value)) * scale
-    high = ((taken.high or taken.value) + (given.high or given.value)) * scale
-    hourly = headroom * accelerators / SECONDS_PER_HOUR
-    return Capacity(
-        Interval(value=value, low=low, high=high),
-        taken.value / (taken.value + given.value),
-        taken.value * hourly,
-        given.value * hourly,
-    )
+    @property
+    def cash_usd_per_hour(self) -> float:
+        """What leaves the till every hour."""
+        return self.usd_per_hour if self.running_usd_per_hour is None else self.running_usd_per_hour
 
 
-def replica_usd_per_hour(hourly_usd: float, row: InstancePrice, summary: Summary) -> float:
-    """Return the hourly cost of the accelerators that were measured: the instance's price, shared when it has more.
+def rented(hourly_usd: float, row: InstancePrice, plant: Plant) -> Replica:
+    """Return a replica's share of an instance: the accelerators that were measured, of those that it has.
 
     InputError when the instance is of another kind than what was measured, or has fewer accelerators.
     """
-    if row.kind != summary.accelerator.kind:
+    _fits(plant, row.kind, row.accelerators, row.instance, "economics.hardware")
+    return Replica(hourly_usd * plant.accelerators / row.accelerators)
+
+
+def bought(spec: OwnedSpec, electricity_usd_per_kwh: float, plant: Plant) -> Replica:
+    """Return a replica's share of a machine of one's own; its power is measured where the run has energy.
+
+    InputError where nobody says how much power it takes.
+    """
+    _fits(plant, spec.kind, spec.accelerators, spec.name, "economics.owned")
+    share = plant.accelerators / spec.accelerators
+    measured_kw = plant.origin.power_kw if plant.origin else None
+    machine_kw = measured_kw / share if measured_kw is not None else spec.power_kw
+    if machine_kw is None:
         raise InputError(
-            f"measured on {summary.accelerator.kind}, but {row.instance} is a {row.kind} instance",
-            where="economics.hardware",
+            f"{plant.run} has no measured power", where="economics.owned.power_kw", remedy="give the machine's power in kW"
+        )
+    capital = owned.capital_usd_per_hour(spec) * share
+    running = owned.running_usd_per_hour(spec, machine_kw, electricity_usd_per_kwh) * share
+    return Replica(capital + running, spec.capex_usd * share, running)
+
+
+def _fits(plant: Plant, kind: str, accelerators: int, name: str, where: str) -> None:
+    if kind != plant.kind:
+        raise InputError(
+            f"measured on {plant.kind}, but {name} is a {kind} instance",
+            where=where,
             remedy="name an instance of the kind that was measured",
         )
-    if row.accelerators < summary.accelerator.count:
+    if accelerators < plant.accelerators:
         raise InputError(
-            f"measured on {summary.accelerator.count} accelerators, {row.instance} has {row.accelerators}",
-            where="economics.hardware",
+            f"measured on {plant.accelerators} accelerators, {name} has {accelerators}",
+            where=where,
             remedy="name a larger instance",
         )
-    return hourly_usd * summary.accelerator.count / row.accelerators
 
 
 def fixed_usd(spec: EconomicsSpec) -> float:
@@ -73,25 +80,30 @@ def fixed_usd(spec: EconomicsSpec) -> float:
     return people + spec.storage_usd_per_month + spec.egress_usd_per_month + spec.setup_usd / spec.setup_months
 
 
-def staircase(spec: EconomicsSpec, usd_per_hour: float, replica_tokens: float) -> Staircase:
-    """Return the month's cost as a staircase over volume."""
-    return Staircase(usd_per_hour * HOURS_PER_MONTH, replica_tokens, fixed_usd(spec), spec.redundancy)
+def replica_usd_per_month(spec: EconomicsSpec, usd_per_hour: float) -> float:
+    """Return a replica's month with the operations that grow with the machines."""
+    return usd_per_hour * HOURS_PER_MONTH * (1 + spec.ops_share)
 
 
-def lines(spec: EconomicsSpec, stairs: Staircase) -> CostLines:
-    """Split the bill at today's volume; idle time is its own line."""
-    replicas = stairs.replicas(spec.tokens_per_month)
-    busy = spec.tokens_per_month / stairs.replica_tokens * stairs.replica_usd
+def lines(spec: EconomicsSpec, curve: Curve, usd_per_hour: float, u: float) -> CostLines:
+    """Split the bill of a volume u (in replicas' capacities); idle time is its own line."""
+    machine = usd_per_hour * HOURS_PER_MONTH
+    gpu = machine * float(curve.replica_months(np.array([u]))[0])
+    busy = machine * u
+    spare = min(machine * curve.rules.redundancy, gpu - busy)
+    ops = spec.ops_usd_per_month + spec.ops_share * gpu
+    rest = (spec.engineering_usd_per_month, spec.storage_usd_per_month, spec.egress_usd_per_month)
+    setup = spec.setup_usd / spec.setup_months
     return CostLines(
         gpu_busy=busy,
-        gpu_idle=replicas * stairs.replica_usd - busy,
-        redundancy=stairs.redundancy * stairs.replica_usd,
-        ops=spec.ops_usd_per_month,
-        engineering=spec.engineering_usd_per_month,
-        storage=spec.storage_usd_per_month,
-        egress=spec.egress_usd_per_month,
-        setup=spec.setup_usd / spec.setup_months,
-        total=stairs.cost_usd(spec.tokens_per_month),
+        gpu_idle=max(0.0, gpu - busy - spare),
+        redundancy=spare,
+        ops=ops,
+        engineering=rest[0],
+        storage=rest[1],
+        egress=rest[2],
+        setup=setup,
+        total=gpu + ops + sum(rest) + setup,
     )
 
 
@@ -103,9 +115,15 @@ def token_cost(
     With no input it is the cost per million output tokens (arXiv 2606.11690). InputError for zero rates or a bad ratio.
     """
     for name, value in (("output_tps", output_tps), ("price_ratio", price_ratio)):
-        if value <= 0:
+        if not 0 < value < float("inf"):
             raise InputError(f"{value} cannot be", where=name, remedy="give a number above 0")
-    if usd_per_hour < 0 or input_tps < 0:
-        raise InputError("a price and a rate cannot be negative", where="usd_per_hour, input_tps", remedy="give 0 or more")
+    for name, value in (("usd_per_hour", usd_per_hour), ("input_tps", input_tps)):
+        if not 0 <= value < float("inf"):
+            raise InputError(f"{value} cannot be", where=name, remedy="give a number of at least 0")
     output = usd_per_hour / SECONDS_PER_HOUR / (input_tps / price_ratio + output_tps) * TOKENS_PER_MTOK
     return output / price_ratio, output
+
+
+def competitive_utilization(usage_usd: float, api_usd: float) -> float | None:
+    """Return the utilization at which allocation cost equals the API's price (OpenCost: usage 1, API 2: 50 %)."""
+    return usage_usd / api_usd if api_usd > 0 else None

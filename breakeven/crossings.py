@@ -77,35 +77,24 @@ def solve(stairs: Staircase, api_usd_per_token: float, max_replicas: int = sys.m
     stable_step = max(first_step, math.ceil((spare + stairs.replica_usd) / margin))
     if first_step > max_replicas:
         return Crossings((), None, None, "beyond_capacity", first_step)
-    stable = _onset(stairs, api_usd_per_token, stable_step)
+    return _within(stairs, api_usd_per_token, first_step, stable_step, max_replicas)
+
+
+def _within(stairs: Staircase, api_usd_per_token: float, first_step: int, stable_step: int, max_replicas: int) -> Crossings:
+    """List the windows up to the fleet's limit; the last is open-ended only when it begins within that limit."""
     first = _onset(stairs, api_usd_per_token, first_step)
-    last = min(stable_step, first_step + LISTED - 1)
+    lasting = stable_step <= max_replicas
+    last = min(stable_step if lasting else max_replicas + 1, first_step + (LISTED - 1 if lasting else LISTED))
     closed = [(_onset(stairs, api_usd_per_token, n), n * stairs.replica_tokens) for n in range(first_step, last)]
-    windows = (*((a, b) for a, b in closed if a < b), (stable, None))
+    windows: tuple[tuple[float, float | None], ...] = tuple((a, b) for a, b in closed if a < b)
+    if not lasting:
+        return Crossings(windows, first, None, "first", first_step)
+    stable = _onset(stairs, api_usd_per_token, stable_step)
     outcome: Outcome = "first" if first < stable else "stable"
-    return Crossings(windows, first, stable, outcome, first_step)
+    return Crossings((*windows, (stable, None)), first, stable, outcome, first_step)
 
 
 def _onset(stairs: Staircase, api_usd_per_token: float, step: int) -> float:
     """Return the volume above which step `step` of the staircase lies below the API's line."""
     cost = stairs.fixed_usd + stairs.replica_usd * (step + stairs.redundancy)
     return max(cost / api_usd_per_token, (step - 1) * stairs.replica_tokens)
-
-
-def hybrid(
-    stairs: Staircase, api_usd_per_token: float, tokens: float, max_replicas: int = sys.maxsize
-) -> tuple[int, float, float]:
-    """Return (base replicas, overflow tokens, cost) of the cheapest mixture at a flat demand of `tokens` a month.
-
-    min over k of F 1[k>0] + G (k + r 1[k>0]) + p max(0, V - k C). Between 1 and V/C the cost is linear in k, so only the
-    ends and the last whole replica matter.
-    """
-    full = min(stairs.replicas(tokens), max_replicas)
-    candidates = {0, min(1, full), max(full - 1, 0), full}
-
-    def cost(k: int) -> float:
-        fixed = (stairs.fixed_usd + stairs.replica_usd * stairs.redundancy) if k else 0.0
-        return fixed + k * stairs.replica_usd + api_usd_per_token * max(0.0, tokens - k * stairs.replica_tokens)
-
-    best = min(sorted(candidates), key=cost)
-    return best, max(0.0, tokens - best * stairs.replica_tokens), cost(best)

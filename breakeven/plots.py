@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from breakeven.crossings import Staircase
+from breakeven.rebuild import position
 from contracts.run import LoadPoint, Percentiles, Summary
-from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK, human_count
+from contracts.units import TOKENS_PER_MTOK, human_count
 from contracts.verdict import RunVerdict, Verdict
 
 # Okabe & Ito's palette: told apart by people with any colour vision.
@@ -131,7 +131,7 @@ def cost_against_volume(verdict: Verdict) -> Any:
     """Draw the staircase of every run against the APIs' lines, and the winning windows of the cheapest run below."""
     from matplotlib import pyplot as plt
 
-    from breakeven.solve import best_run
+    from breakeven.words import best_run
 
     best = best_run(verdict.runs)
     rows = len(best.comparisons) if best else 1
@@ -143,14 +143,14 @@ def cost_against_volume(verdict: Verdict) -> Any:
         return figure
     volumes = volume_range(verdict, best)
     for index, run in enumerate(r for r in verdict.runs if r.capacity_tokens_per_month):
-        stairs = staircase_of(run)
+        usd = own_cost(verdict, run, volumes)
         label = f"own: {run.scheme}" + (" (INVALID)" if run.validity == "INVALID" else "")
         width = 2.4 if run is best else 1.2
-        top.plot(volumes, [stairs.cost_usd(v) for v in volumes], color=COLOURS[index % 7], linewidth=width, label=label)
+        top.plot(volumes, usd, color=COLOURS[index % 7], linewidth=width, label=label)
     for index, comparison in enumerate(best.comparisons):
-        usd = volumes * comparison.blended_usd_per_mtok / TOKENS_PER_MTOK
+        line = volumes * comparison.blended_usd_per_mtok / TOKENS_PER_MTOK
         name = f"{comparison.price.model} ({comparison.price.host})"
-        top.plot(volumes, usd, color="#555555", linestyle=DASHES[index % 7], linewidth=1.2, label=name)
+        top.plot(volumes, line, color="#555555", linestyle=DASHES[index % 7], linewidth=1.2, label=name)
     for axis in (top, bottom):
         axis.axvline(verdict.tokens_per_month, color="#b00020", linewidth=1)
         axis.axvspan(
@@ -166,7 +166,7 @@ def cost_against_volume(verdict: Verdict) -> Any:
         va="top",
         color="#b00020",
     )
-    usd = [staircase_of(best).cost_usd(v) for v in volumes]
+    usd = own_cost(verdict, best, volumes)
     top.set(
         xscale="log", yscale="log", ylabel="USD a month", xlim=(volumes[0], volumes[-1]), ylim=(min(usd) / 12, max(usd) * 12)
     )
@@ -194,18 +194,14 @@ def _windows(axis: Any, best: RunVerdict, volumes: Any) -> None:
     )
     axis.tick_params(axis="y", labelsize=9)
     axis.grid(visible=False, axis="y")
-    axis.set_title(f"where {best.scheme} on {best.instance.instance} is cheaper", fontsize=10, loc="left")
+    axis.set_title(f"where {best.scheme} on {best.machine.split(',')[0]} is cheaper", fontsize=10, loc="left")
     axis.xaxis.set_major_formatter(lambda value, _: human_count(value))
 
 
-def staircase_of(run: RunVerdict) -> Staircase:
-    """Rebuild a run's staircase from its verdict (fixed cost from the bill at today's volume)."""
-    bill = run.cost_today
-    if bill is None or run.capacity_tokens_per_month is None:
-        raise AssertionError
-    gpu = run.replica_usd_per_hour * HOURS_PER_MONTH
-    fixed = bill.ops + bill.engineering + bill.storage + bill.egress + bill.setup
-    return Staircase(gpu, run.capacity_tokens_per_month, fixed, round(bill.redundancy / gpu) if gpu else 0)
+def own_cost(verdict: Verdict, run: RunVerdict, volumes: Any) -> Any:
+    """Return the run's monthly cost of each volume, same shape."""
+    at = position(verdict, run)
+    return at.fixed_usd + at.replica_usd * at.curve.replica_months(volumes / at.replica_tokens)
 
 
 def volume_range(verdict: Verdict, best: RunVerdict) -> Any:

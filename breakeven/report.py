@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.plots import Plot, all_plots
+from breakeven.sections import sections
 from breakeven.show import OUTCOME_WORDS
-from breakeven.solve import best_run
 from breakeven.stage import SUMMARY_PREFIX, refuse_invalid
+from breakeven.words import best_run
 from contracts.errors import InputError, RunFailedError
 from contracts.run import Summary
 from contracts.rundir import RunDir
@@ -69,6 +70,7 @@ def build_context(verdict: Verdict, summaries: Sequence[Summary], plots: Sequenc
         "pairs": list(zip(verdict.runs, summaries, strict=True)),
         "best": best_run(verdict.runs),
         "plots": [(plot, data_uri(plot)) for plot in plots],
+        "sections": sections(verdict),
         "outcome_words": OUTCOME_WORDS,
         "invalid": [s for s in summaries if s.validity == "INVALID"],
     }

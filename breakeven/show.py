@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from breakeven.recheck import Recheck
+from breakeven.sections import Section, sections
 from contracts.units import human_count
 from contracts.verdict import Comparison, RunVerdict, Verdict
 
@@ -15,12 +20,19 @@ OUTCOME_WORDS = {
     "never": "never",
     "beyond_capacity": "beyond the fleet limit",
 }
+WIDE = 180
+"""Columns where there is no terminal to ask."""
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for a file."""
+    return Console(width=None if Console().is_terminal else WIDE)
 
 
 def print_verdict(found: Verdict) -> None:
-    """Print the sentence and a row for each run and API."""
-    console = Console(width=None if Console().is_terminal else 180)
-    console.print(f"\n[bold]{escape(found.sentence)}[/]\n")
+    """Print the sentence, a row for each run and API, and the further sections."""
+    out = console()
+    out.print(f"\n[bold]{escape(found.sentence)}[/]\n")
     table = Table(title=f"Break-even at prices of {found.on_date}", title_justify="left")
     for name in ("run", "API", "API $/M", "own $/M today", "wins first above", "for good above", "how", "utilization there"):
         table.add_column(name, overflow="fold")
@@ -30,10 +42,44 @@ def print_verdict(found: Verdict) -> None:
         if not run.comparisons:
             table.add_row(run.run, "no tested rate met the SLO", *[""] * 6)
         table.add_section()
-    console.print(table)
+    out.print(table)
+    for section in sections(found):
+        print_section(section, out)
+    _print_currency(found, out)
+    _print_assumed(found, out)
     for warning in found.warnings:
-        console.print(f"[red]{escape(warning)}[/]" if "INVALID" in warning else f"note: {escape(warning)}")
-    console.print(f"recompute by {found.recompute_by}")
+        out.print(f"[red]{escape(warning)}[/]" if "INVALID" in warning else f"note: {escape(warning)}")
+    out.print(f"recompute by {found.recompute_by}")
+
+
+def _print_currency(found: Verdict, out: Console) -> None:
+    shown = found.currency
+    if shown is None:
+        return
+    for run in found.runs:
+        if run.cost_today:
+            total = f"{run.cost_today.total / shown.usd_per_unit:,.2f} {shown.code} a month"
+            out.print(
+                f"{escape(run.run)} today: {total} at {shown.usd_per_unit:g} USD a {shown.code} ({escape(shown.source)})"
+            )
+
+
+def _print_assumed(found: Verdict, out: Console) -> None:
+    """Print what nobody measured or quoted, so that no default goes unseen."""
+    for item in found.assumptions:
+        if item.badge == "assumed":
+            out.print(f"[dim]assumed ({escape(item.source)}) {escape(item.name)}: {escape(item.value)}[/]")
+
+
+def print_section(section: Section, out: Console | None = None) -> None:
+    """Print one section as a table."""
+    out = out or console()
+    table = Table(title=section.title, title_justify="left", caption=section.about, caption_justify="left")
+    for name in section.columns:
+        table.add_column(name, overflow="fold")
+    for cells in section.rows:
+        table.add_row(*map(escape, cells))
+    out.print(table)
 
 
 def row(run: RunVerdict, comparison: Comparison) -> tuple[str, ...]:
@@ -50,3 +96,22 @@ def row(run: RunVerdict, comparison: Comparison) -> tuple[str, ...]:
         OUTCOME_WORDS[comparison.outcome],
         f"{share:.1%}" if share is not None else "-",
     )
+
+
+def print_recheck(found: Sequence[Recheck], on: dt.date) -> None:
+    """Print past comparisons beside what today's prices make of them."""
+    out = console()
+    table = Table(title=f"Past verdicts at prices of {on}", title_justify="left")
+    for name in ("verdict", "run", "API", "then", "now", "first break-even then", "now", ""):
+        table.add_column(name, overflow="fold")
+    for r in found:
+        then, now = (_side(r.won), _side(r.wins))
+        first = [human_count(v) if v is not None else "-" for v in (r.first_then, r.first_now)]
+        mark = "[red]flips[/]" if r.flips else escape(r.problem)
+        table.add_row(f"{r.experiment}, {r.solved_on}", r.run, r.api, then, now, *first, mark)
+    out.print(table)
+    out.print(f"{sum(r.flips for r in found)} of {len(found)} comparisons flip")
+
+
+def _side(wins: bool | None) -> str:
+    return {True: "own is cheaper", False: "API is cheaper", None: "-"}[wins]

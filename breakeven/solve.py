@@ -1,262 +1,347 @@
-"""From summaries, prices and the economics section to the verdict. Pure but for the date, which is handed in."""
+"""From a question to its verdict: every run priced, every API compared. Pure."""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from breakeven import cost
-from breakeven.crossings import Crossings, Staircase, hybrid, solve
-from breakeven.prices import Mix, Tables, api_price, blended_usd_per_mtok, hourly_usd, instance_price
-from contracts.economics_spec import ApiChoice, EconomicsSpec
-from contracts.experiment import Experiment
-from contracts.price import InstancePrice
+import numpy as np
+
+from breakeven import cost, owned, steps, today, uncertainty, wider, words
+from breakeven.efficiency import efficiency
+from breakeven.fleet import Curve, Floats
+from breakeven.hybrid import optimum
+from breakeven.origin import Capacity, Plant, capacity
+from breakeven.position import Position
+from breakeven.prices import blended_usd_per_mtok, hourly_usd, in_force
+from breakeven.projection import Path, drift, month_date, project
+from breakeven.question import Question
+from contracts.economics_spec import ApiChoice
+from contracts.price import ApiPrice, InstancePrice
 from contracts.record import Interval
-from contracts.run import Summary
-from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK, human_count
-from contracts.verdict import Assumption, Comparison, Hybrid, RunVerdict, Verdict, Window
-
-PRICE_RATIO = 4.0
-QUALITY_WARNING = (
-    "Quality parity is assumed, not measured: {models} may answer worse than the APIs it is compared with. "
-    "Compare answers on your own task before you act on a price."
-)
-SLO_WARNING = "The APIs promise no latency objective; the self-hosted figures hold at the stated one."
+from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
+from contracts.verdict import Comparison, Fleet, Hybrid, RunVerdict, TrafficToday, Verdict, Window
 
 
-def verdict(
-    experiment: Experiment,
-    summaries: Sequence[Summary],
-    tables: Tables,
-    on: dt.date,
-    *,
-    inputs: Mapping[str, str],
-    created_utc: str,
-    allowed_invalid: bool,
-) -> Verdict:
-    """Solve every run against every API."""
-    spec = experiment.economics
-    row = instance_price(tables, spec.hardware, spec.cloud, spec.region, on)
-    runs = tuple(run_verdict(spec, summary, row, tables, on) for summary in summaries)
-    checked = [row.checked_on, *(c.price.checked_on for run in runs for c in run.comparisons)]
+@dataclass(frozen=True, slots=True)
+class Business:
+    """One run with everything that its comparisons share."""
+
+    question: Question
+    plant: Plant
+    row: InstancePrice | None
+    replica: cost.Replica
+    traffic: TrafficToday
+    capacity: Capacity
+    curve: Curve
+    ends: Mapping[str, tuple[float, float]]
+    drawn: Mapping[str, Floats]
+
+    @property
+    def u(self) -> float:
+        """Today's volume in capacities of a replica."""
+        return self.traffic.tokens_per_month / self.capacity.tokens.value
+
+    def position(self, api_usd_per_token: float) -> Position:
+        """Return the run beside an API's price."""
+        spec = self.question.economics
+        people = spec.ops_usd_per_month + spec.engineering_usd_per_month
+        return Position(
+            curve=self.curve,
+            machine_usd=self.replica.usd_per_hour * HOURS_PER_MONTH,
+            ops_share=spec.ops_share,
+            ops_usd=people,
+            other_usd=cost.fixed_usd(spec) - people,
+            replica_tokens=self.capacity.tokens.value,
+            api_usd_per_token=api_usd_per_token,
+            tokens=self.traffic.tokens_per_month,
+        )
+
+
+def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> Verdict:
+    """Solve every run against every API, and the wider questions on the best run."""
+    spec = question.economics
+    row = question.instance()
+    prices = {(c.model, c.host): question.api(c.model, c.host) for c in spec.apis}
+    businesses = {plant.run: business(question, plant, row) for plant in question.plants}
+    runs = tuple(run_verdict(question, plant, row, businesses[plant.run], prices) for plant in question.plants)
+    checked = [p.checked_on for p in (row, *prices.values()) if p is not None]
+    best = words.best_run(runs)
+    main = businesses[best.run] if best else None
+    traffic = today.traffic(spec, question.demand, main.plant if main else question.plants[0])
+    said = words.recommendation(runs)
     return Verdict(
-        experiment=experiment.name,
-        on_date=on,
-        sentence=sentence(spec, runs),
-        tokens_per_month=spec.tokens_per_month,
-        price_ratio=PRICE_RATIO,
+        experiment=question.name,
+        on_date=question.on,
+        sentence=words.sentence(runs, traffic),
+        tokens_per_month=traffic.tokens_per_month,
+        price_ratio=spec.price_ratio,
         runs=runs,
-        assumptions=tuple(assumptions(spec, summaries, runs)),
-        warnings=tuple(warnings(spec, summaries, checked, on)),
+        assumptions=tuple(words.assumptions(question, runs, traffic)),
+        warnings=tuple(words.warnings(question, runs, checked)),
         allowed_invalid=allowed_invalid,
-        recompute_by=min(checked) + dt.timedelta(days=spec.max_price_age_days),
-        inputs=dict(inputs),
+        recompute_by=min(checked) + dt.timedelta(days=spec.recompute_after_days),
+        inputs=dict(question.inputs),
         created_utc=created_utc,
+        recommendation=said,
+        best_run=best.run if best else None,
+        economics=spec,
+        traffic=traffic,
+        currency=question.currency(),
+        **(wider.answers(question, main, runs, best) if main and best else {}),
+        training=wider.training(spec),
     )
 
 
-def run_verdict(spec: EconomicsSpec, summary: Summary, row: InstancePrice, tables: Tables, on: dt.date) -> RunVerdict:
+def business(question: Question, plant: Plant, row: InstancePrice | None) -> Business | None:
+    """Work out what a run's comparisons share; None when no tested rate met the SLO."""
+    replica = replica_of(question, plant, row)
+    if plant.origin is None:
+        return None
+    spec = question.economics
+    traffic = today.traffic(spec, question.demand, plant)
+    found = capacity(plant.origin, spec, traffic.prompt_tokens, traffic.output_tokens)
+    curve = Curve(question.rules(plant), question.demand.array())
+    ends = uncertainty.spreads(spec, found.tokens, plant.origin.badge)
+    drawn = uncertainty.draw(ends, spec.uncertainty.draws, spec.uncertainty.seed)
+    return Business(question, plant, row, replica, traffic, found, curve, ends, drawn)
+
+
+def replica_of(question: Question, plant: Plant, row: InstancePrice | None) -> cost.Replica:
+    """Return what one replica costs, rented or owned."""
+    spec = question.economics
+    if row is not None:
+        return cost.rented(hourly_usd(row, spec.purchase, spec.rates), row, plant)
+    if spec.owned is None:
+        raise AssertionError
+    return cost.bought(spec.owned, spec.electricity_usd_per_kwh, plant)
+
+
+def run_verdict(
+    question: Question,
+    plant: Plant,
+    row: InstancePrice | None,
+    found: Business | None,
+    prices: Mapping[tuple[str, str], ApiPrice],
+) -> RunVerdict:
     """Price one run and compare it with each API."""
-    usd_per_hour = cost.replica_usd_per_hour(hourly_usd(row, spec.purchase), row, summary)
-    found = cost.capacity(summary, spec.headroom)
-    common = {
-        "run": summary.run,
-        "scheme": summary.scheme,
-        "validity": summary.validity,
+    spec = question.economics
+    replica = found.replica if found else replica_of(question, plant, row)
+    name = f"{row.cloud} {row.instance}" if row else (spec.owned.name if spec.owned else "")
+    common: dict[str, Any] = {
+        "run": plant.run,
+        "scheme": plant.scheme,
+        "validity": plant.validity,
         "instance": row,
-        "replica_usd_per_hour": usd_per_hour,
+        "replica_usd_per_hour": replica.usd_per_hour,
+        "machine": f"{name}, {spec.purchase}",
+        "origin": plant.origin,
     }
     if found is None:
-        return RunVerdict(
-            **common,
-            capacity_tokens_per_month=None,
-            capacity_interval=None,
-            input_share=_measured_input_share(summary),
-            input_usd_per_mtok=None,
-            output_usd_per_mtok=None,
-            allocation_usd_per_mtok=None,
-            usage_usd_per_mtok=None,
-            replicas_today=None,
-            utilization_today=None,
-            cost_today=None,
-            comparisons=(),
-        )
-    stairs = cost.staircase(spec, usd_per_hour, found.tokens.value)
-    bill = cost.lines(spec, stairs)
-    replicas = stairs.replicas(spec.tokens_per_month)
-    in_usd, out_usd = cost.token_cost(usd_per_hour, found.output_tps, found.input_tps, PRICE_RATIO)
-    mtok = spec.tokens_per_month / TOKENS_PER_MTOK
-    return RunVerdict(
-        **common,
-        capacity_tokens_per_month=found.tokens.value,
-        capacity_interval=found.tokens,
-        input_share=found.input_share,
-        input_usd_per_mtok=in_usd,
-        output_usd_per_mtok=out_usd,
-        allocation_usd_per_mtok=bill.total / mtok,
-        usage_usd_per_mtok=bill.gpu_busy / mtok,
-        replicas_today=replicas,
-        utilization_today=spec.tokens_per_month / (replicas * found.tokens.value),
-        cost_today=bill,
-        comparisons=tuple(compare(spec, summary, found, stairs, choice, tables, on) for choice in spec.apis),
+        nothing = dict.fromkeys(NO_CAPACITY)
+        share = plant.prompt_tokens / (plant.prompt_tokens + plant.output_tokens or 1.0)
+        return RunVerdict(**common, **nothing, input_share=share, comparisons=())
+    comparisons = tuple(compare(found, choice, prices[choice.model, choice.host]) for choice in spec.apis)
+    return RunVerdict(**common, **_figures(found), comparisons=comparisons)
+
+
+NO_CAPACITY = (
+    "capacity_tokens_per_month",
+    "capacity_interval",
+    "input_usd_per_mtok",
+    "output_usd_per_mtok",
+    "allocation_usd_per_mtok",
+    "usage_usd_per_mtok",
+    "replicas_today",
+    "utilization_today",
+    "cost_today",
+)
+
+
+def _figures(found: Business) -> dict[str, Any]:
+    """Return the figures of a run that do not depend on an API."""
+    spec, traffic, hourly = found.question.economics, found.traffic, found.replica.usd_per_hour
+    bill = cost.lines(spec, found.curve, hourly, found.u)
+    mtok = traffic.tokens_per_month / TOKENS_PER_MTOK
+    into = found.capacity.input_share
+    weighted = mtok * (into / spec.price_ratio + 1 - into)
+    in_usd, out_usd = cost.token_cost(hourly, found.capacity.output_tps, found.capacity.input_tps, spec.price_ratio)
+    energy = found.plant.origin.energy_j_per_output_token if found.plant.origin else None
+    return {
+        "capacity_tokens_per_month": found.capacity.tokens.value,
+        "capacity_interval": found.capacity.tokens,
+        "input_share": into,
+        "input_usd_per_mtok": in_usd,
+        "output_usd_per_mtok": out_usd,
+        "allocation_usd_per_mtok": bill.total / mtok if mtok else None,
+        "allocation_output_usd_per_mtok": bill.total / weighted if mtok else None,
+        "allocation_input_usd_per_mtok": bill.total / weighted / spec.price_ratio if mtok else None,
+        "usage_usd_per_mtok": bill.gpu_busy / mtok if mtok else None,
+        "replicas_today": math.ceil(found.u * found.curve.peak),
+        "utilization_today": utilization(found.curve, found.u),
+        "cost_today": bill,
+        "extrapolated": found.capacity.extrapolated,
+        "fleet": _fleet(found.curve, found.u),
+        "energy_usd_per_mtok_output": (
+            owned.energy_usd_per_mtok(energy, spec.electricity_usd_per_kwh) if energy is not None else None
+        ),
+    }
+
+
+def _fleet(curve: Curve, u: float) -> Fleet:
+    rules, hours = curve.rules, curve.hourly(u)
+    return Fleet(
+        scaling="autoscale" if rules.autoscale else "fixed",
+        peak_to_mean=curve.peak,
+        redundancy=rules.redundancy,
+        min_replicas=rules.min_replicas,
+        max_replicas=rules.max_replicas,
+        cold_start_s=rules.cold_start_s,
+        hourly_replicas_today=tuple(int(n) for n in hours),
+        scale_ups_per_month=curve.starts(u) * HOURS_PER_MONTH / len(curve.weights) if rules.autoscale else 0.0,
     )
 
 
-def _measured_input_share(summary: Summary) -> float:
-    total = summary.mean_prompt_tokens + summary.mean_output_tokens
-    return summary.mean_prompt_tokens / total if total else 0.0
+def utilization(curve: Curve, u: float) -> float | None:
+    """Return tokens over the planned capacity of the replicas that serve them, spares not counted."""
+    serving = float(np.maximum(curve.hourly(u) - curve.rules.redundancy, 0.0).mean())
+    return u / serving if serving and u > 0 else None
 
 
-def compare(
-    spec: EconomicsSpec,
-    summary: Summary,
-    found: cost.Capacity,
-    stairs: Staircase,
-    choice: ApiChoice,
-    tables: Tables,
-    on: dt.date,
-) -> Comparison:
-    """Find the crossings of one run with one API."""
-    price = api_price(tables, choice.model, choice.host, on)
-    mix = Mix(summary.mean_prompt_tokens, summary.mean_output_tokens, spec.cached_share, spec.batch_share)
-    per_mtok = blended_usd_per_mtok(price, mix) * choice.tokens_ratio
-    per_token = per_mtok / TOKENS_PER_MTOK
-    crossed = solve(stairs, per_token, spec.max_replicas)
-    today = spec.tokens_per_month
-    base, overflow, hybrid_usd = hybrid(stairs, per_token, today, spec.max_replicas)
-    replicas = stairs.replicas(crossed.first_tokens) if crossed.first_tokens else None
-    if replicas and crossed.first_tokens == replicas * stairs.replica_tokens:
-        replicas += 1  # a window begins just above the step
+def compare(found: Business, choice: ApiChoice, price: ApiPrice) -> Comparison:
+    """Find the crossings of one run with one API, and how sure they are."""
+    spec, traffic = found.question.economics, found.traffic
+    per_mtok = blended_usd_per_mtok(price, today.mix_for(choice, spec, traffic), choice.tokens_ratio, spec.rates)
+    at = found.position(per_mtok / TOKENS_PER_MTOK)
+    crossed = steps.solve(found.curve, at.replica_usd, at.replica_tokens, at.fixed_usd, at.api_usd_per_token)
+    first = crossed.first_tokens
+    api_usd, own_usd = at.api_usd_per_token * at.tokens, at.self_host_usd(at.tokens)
+    # A window begins just above its edge.
+    u_first = float(np.nextafter(first / at.replica_tokens, np.inf)) if first is not None else None
+    serving = crossed.first_replicas if first is not None else None
+    usage = found.replica.usd_per_hour * HOURS_PER_MONTH / at.replica_tokens * TOKENS_PER_MTOK
     return Comparison(
         price=price,
         blended_usd_per_mtok=per_mtok,
-        api_usd_per_month=per_token * today,
-        self_host_usd_per_month=stairs.cost_usd(today),
+        api_usd_per_month=api_usd,
+        self_host_usd_per_month=own_usd,
+        saving_usd_per_month=api_usd - own_usd,
         windows=tuple(Window(above=a, to=b) for a, b in crossed.windows),
-        first_tokens_per_month=crossed.first_tokens,
-        first_interval=_first_interval(spec, found, stairs, per_token, crossed),
+        first_tokens_per_month=first,
+        first_interval=_first_interval(found, at, first),
         stable_tokens_per_month=crossed.stable_tokens,
         outcome=crossed.outcome,
-        replicas_at_breakeven=replicas,
-        utilization_at_breakeven=(
-            crossed.first_tokens / (replicas * stairs.replica_tokens) if crossed.first_tokens and replicas else None
+        replicas_at_breakeven=serving,
+        utilization_at_breakeven=_utilization_at(found.curve, u_first, serving),
+        cost_at_breakeven=(
+            cost.lines(spec, found.curve, found.replica.usd_per_hour, u_first) if u_first is not None else None
         ),
-        wins_today=stairs.cost_usd(today) < per_token * today,
-        hybrid=Hybrid(base_replicas=base, overflow_share=overflow / today, usd_per_month=hybrid_usd),
+        wins_today=own_usd < api_usd,
+        hybrid=_hybrid(at, api_usd),
+        competitive_utilization=cost.competitive_utilization(usage, per_mtok),
+        monte_carlo=uncertainty.monte_carlo(at, found.drawn, spec.uncertainty.seed),
+        tornado=uncertainty.tornado(at, found.ends),
+        flips=uncertainty.flips(at, first),
+        projection=project(at, _path(found, choice, per_mtok), found.drawn),
+        efficiency=efficiency(spec.efficiency, traffic.requests_per_month, api_usd, own_usd) if spec.efficiency else None,
     )
 
 
-def _first_interval(
-    spec: EconomicsSpec, found: cost.Capacity, stairs: Staircase, per_token: float, crossed: Crossings
-) -> Interval | None:
-    """Solve again with capacity at the ends of its interval; an end where it never happens is left open (None)."""
-    if crossed.first_tokens is None:
+def _utilization_at(curve: Curve, u: float | None, serving: int | None) -> float | None:
+    if u is None or not serving:
         return None
-    usd_per_hour = stairs.replica_usd / HOURS_PER_MONTH
+    return utilization(curve, u) if curve.rules.autoscale else u / serving
+
+
+def _hybrid(at: Position, api_usd: float) -> Hybrid:
+    rules = at.curve.rules
+    u = at.tokens / at.replica_tokens
+    best = optimum(
+        at.curve.weights,
+        u,
+        at.replica_usd,
+        at.fixed_usd,
+        api_usd,
+        redundancy=rules.redundancy,
+        max_replicas=rules.max_replicas,
+    )
+    return Hybrid(
+        base_replicas=best.base,
+        overflow_share=best.overflow_share,
+        usd_per_month=best.usd,
+        own_usd_per_month=best.own_usd,
+        api_usd_per_month=best.api_usd,
+    )
+
+
+def _first_interval(found: Business, at: Position, first: float | None) -> Interval | None:
+    """Solve again with capacity at the ends of its interval; an end where it never happens is left open (None)."""
+    if first is None:
+        return None
     ends = []
-    for tokens in (found.tokens.high, found.tokens.low):
-        again = solve(cost.staircase(spec, usd_per_hour, tokens), per_token, spec.max_replicas) if tokens else None
+    for tokens in (found.capacity.tokens.high, found.capacity.tokens.low):
+        again = steps.solve(found.curve, at.replica_usd, tokens, at.fixed_usd, at.api_usd_per_token) if tokens else None
         ends.append(again.first_tokens if again else None)
-    return Interval(value=crossed.first_tokens, low=ends[0], high=ends[1])
+    return Interval(value=first, low=ends[0], high=ends[1])
 
 
-def best_run(runs: Sequence[RunVerdict]) -> RunVerdict | None:
-    """Return the run with the cheapest tokens at planned load."""
-    priced = [run for run in runs if run.output_usd_per_mtok is not None]
-    return min(priced, key=lambda run: run.output_usd_per_mtok or math.inf, default=None)
-
-
-def sentence(spec: EconomicsSpec, runs: Sequence[RunVerdict]) -> str:
-    """Say the verdict in a sentence or two, in words that a decision-maker uses."""
-    best = best_run(runs)
-    if best is None:
-        return "No tested rate met the latency objective with any precision: there is no capacity to put a price on."
-    volume = human_count(spec.tokens_per_month)
-    machine = f"{best.instance.cloud} {best.instance.instance}"
-    winning = [c for c in best.comparisons if c.wins_today]
-    never = [c for c in best.comparisons if c.outcome == "never"]
-    head = {
-        0: f"Stay with the API: at {volume} tokens a month self-hosting {best.run} on {machine} beats none of the "
-        f"{len(best.comparisons)} APIs",
-        len(best.comparisons): f"Self-host: at {volume} tokens a month {best.run} on {machine} beats all "
-        f"{len(best.comparisons)} APIs",
-    }.get(
-        len(winning),
-        f"It depends on the API: at {volume} tokens a month {best.run} on {machine} beats {_names(winning)} and loses to "
-        f"{_names([c for c in best.comparisons if not c.wins_today])}",
+def _path(found: Business, choice: ApiChoice, per_mtok: float) -> Path:
+    """Gather what changes over the horizon, with the price changes that the tables know already."""
+    question, spec, months = found.question, found.question.economics, found.question.economics.horizon_months
+    dates = [month_date(question.on, t) for t in range(months)]
+    api, notes = _api_steps(found, choice, per_mtok, dates)
+    owned_spec = spec.owned
+    setup = spec.setup_usd / spec.setup_months
+    hourly = found.replica.usd_per_hour
+    return Path(
+        growth_per_year=spec.growth_per_year,
+        discount_rate_per_year=spec.discount_rate_per_year,
+        api_factor=api * drift(-spec.api_decay_per_year, months),
+        gpu_factor=_gpu_steps(found, dates) * drift(spec.gpu_drift_per_year, months),
+        setup_usd=spec.setup_usd,
+        amortised_setup_usd=setup,
+        capital_usd=found.replica.capital_usd if owned_spec else 0.0,
+        cash_share=found.replica.cash_usd_per_hour / hourly if hourly else 1.0,
+        notes=tuple(notes),
     )
-    tail = f". Against {_names(never)} it never pays off at any volume" if never else ""
-    return f"{head}{tail}."
 
 
-def _names(comparisons: Sequence[Comparison]) -> str:
-    names = [f"{c.price.model} ({c.price.host})" for c in comparisons]
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
+def _api_steps(found: Business, choice: ApiChoice, per_mtok: float, dates: Sequence[dt.date]) -> tuple[Floats, list[str]]:
+    spec = found.question.economics
+    rows = [r for r in found.question.tables.apis if (r.model, r.host) == (choice.model, choice.host)]
+    mix = today.mix_for(choice, spec, found.traffic)
+    factors, notes, known = [], [], {}
+    last = in_force(rows, dates[0])
+    for date in dates:
+        row = in_force(rows, date)
+        if row is None or (row.deprecated_on and row.deprecated_on <= date):
+            said = f"{choice.model} at {choice.host} ends on {row.deprecated_on if row else date}; its last price is held"
+            notes += [said] if said not in notes else []
+            row = last
+        if row is not None and id(row) not in known:
+            known[id(row)] = blended_usd_per_mtok(row, mix, choice.tokens_ratio, spec.rates) / per_mtok if per_mtok else 1.0
+            if row is not last:
+                notes.append(f"{choice.model} at {choice.host} changes its price on {row.effective_from}")
+        factors.append(known[id(row)])
+        last = row
+    return np.array(factors), notes
 
 
-def assumptions(spec: EconomicsSpec, summaries: Sequence[Summary], runs: Sequence[RunVerdict]) -> list[Assumption]:
-    """List every input with its badge."""
-    measured = [
-        Assumption(
-            name=f"capacity of {s.run}",
-            value=f"{human_count(run.capacity_tokens_per_month)} tokens a month"
-            if run.capacity_tokens_per_month
-            else "none",
-            badge="measured",
-            source=f"results/{s.run}/summary.json, {s.accelerator.name}",
-        )
-        for s, run in zip(summaries, runs, strict=True)
+def _gpu_steps(found: Business, dates: Sequence[dt.date]) -> Floats:
+    row, spec = found.row, found.question.economics
+    if row is None:
+        return np.ones(len(dates))
+    rows = [
+        r
+        for r in found.question.tables.instances
+        if (r.instance, r.cloud, r.region) == (row.instance, row.cloud, row.region)
     ]
-    first = summaries[0]
-    mix = Assumption(
-        name="mix",
-        value=f"{first.mean_prompt_tokens:.0f} input and {first.mean_output_tokens:.0f} output tokens a request",
-        badge="measured",
-        source=f"workload {first.workload.name}",
-    )
-    row = runs[0].instance
-    quoted = [
-        Assumption(
-            name=f"{row.cloud} {row.instance}, {spec.purchase}",
-            value=f"${runs[0].replica_usd_per_hour:.4g} an hour",
-            badge="quoted",
-            source=f"{row.source}, checked {row.checked_on}, {row.source_url}",
-        ),
-        *(
-            Assumption(
-                name=f"{c.price.model} at {c.price.host}",
-                value=f"${c.price.input} in, ${c.price.output} out per M tokens; ${c.blended_usd_per_mtok:.3g} blended",
-                badge="quoted",
-                source=f"{c.price.source}, checked {c.price.checked_on}, {c.price.source_url}",
-            )
-            for run in runs[:1]
-            for c in run.comparisons
-        ),
-    ]
-    said = {
-        "tokens a month": human_count(spec.tokens_per_month),
-        "headroom": f"{spec.headroom:.0%} of the capacity at the SLO is planned for",
-        "traffic": "flat over the month",
-        "spare replicas": str(spec.redundancy),
-        "fixed cost": f"${cost.fixed_usd(spec):.2f} a month (ops, engineering, storage, egress, setup)",
-        "cached input, batch": f"{spec.cached_share:.0%}, {spec.batch_share:.0%}",
-        "machine": f"{row.instance} runs as fast as the machine that was measured ({first.accelerator.name})",
-        "output over input price": f"{PRICE_RATIO:g}, to split a replica's cost",
-    }
-    assumed = [Assumption(name=k, value=v, badge="assumed", source="economics section or default") for k, v in said.items()]
-    return [*measured, mix, *quoted, *assumed]
-
-
-def warnings(spec: EconomicsSpec, summaries: Sequence[Summary], checked: Sequence[dt.date], on: dt.date) -> list[str]:
-    """Say what a reader must know before trusting a figure."""
-    said = [QUALITY_WARNING.format(models=", ".join(sorted({s.model_name for s in summaries}))), SLO_WARNING]
-    said += [f"{s.run} is INVALID: {'; '.join(r.rule for r in s.reasons)}" for s in summaries if s.validity == "INVALID"]
-    said += [f"{s.run} failed its quality gate" for s in summaries if s.quality_gate == "FAIL"]
-    said += [f"{s.run}: {warning}" for s in summaries for warning in s.warnings if "SLO" in warning]
-    said += [f"{s.run} is synthetic: {', '.join(s.synthetic)}" for s in summaries if s.synthetic]
-    if (on - min(checked)).days > spec.max_price_age_days:
-        said.append(
-            f"a price was last checked on {min(checked)}, more than {spec.max_price_age_days} days ago: check it again"
-        )
-    return said
+    if len(rows) == 1:
+        return np.ones(len(dates))
+    now = hourly_usd(row, spec.purchase, spec.rates)
+    then = [in_force(rows, date) or row for date in dates]
+    prices = [hourly_usd(r, spec.purchase, spec.rates) if getattr(r, spec.purchase) is not None else now for r in then]
+    return np.array(prices) / now if now else np.ones(len(dates))

@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from breakeven import origin, solve
+from breakeven.demand import read as read_demand
 from breakeven.prices import Tables, api_price, hourly_usd, instance_price, load_tables
-from breakeven.solve import verdict
+from breakeven.question import Question
+from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError, RunFailedError
-from contracts.experiment import Experiment
+from contracts.experiment import Experiment, load_experiment
 from contracts.run import Summary
 from contracts.rundir import RunDir, now_utc
+from contracts.scenario import Scenario, load_scenario
 from contracts.store import sha256_file
 from contracts.verdict import Verdict
+from contracts.yamlfile import load_yaml
 
 SUMMARY_PREFIX = "summary:"
+Asked = Experiment | Scenario
 
 
-def read_summaries(experiment: Experiment, results: Path) -> list[Summary]:
-    """Read the summary of every scheme; InputError names the one that is missing and how to get it."""
+def load(path: Path) -> Asked:
+    """Read an experiment or a scenario, told apart by `record:`; InputError names file, line, field, value and remedy."""
+    data, _ = load_yaml(path)
+    kind = data.get("record") if isinstance(data, dict) else None
+    return load_scenario(path) if kind == "scenario" else load_experiment(path)
+
+
+def run_folders(asked: Asked, results: Path) -> list[Path]:
+    """Return the folders of the measured runs that a question stands on."""
+    if isinstance(asked, Experiment):
+        return [RunDir.of(results, asked, scheme).path for scheme in asked.schemes]
+    paths = [Path(name) for name in asked.summaries]
+    return [path.parent if path.suffix == ".json" else path for path in paths]
+
+
+def read_summaries(asked: Asked, results: Path) -> list[Summary]:
+    """Read the summary of every run; InputError names the one that is missing and how to get it."""
     found = []
-    for scheme in experiment.schemes:
-        folder = RunDir.of(results, experiment, scheme).path
+    for folder in run_folders(asked, results):
         if not Summary.exists(folder):
-            raise InputError(
-                f"{scheme} has not been measured yet", where=str(folder), remedy=f"make bench EXP=... SCHEME={scheme}"
+            scheme = folder.name.removeprefix(f"{asked.name}-")
+            remedy = (
+                f"make bench EXP=... SCHEME={scheme}"
+                if isinstance(asked, Experiment)
+                else "name a measured run's folder below results/, or state an `assumed` capacity"
             )
+            raise InputError(f"{scheme} has not been measured yet", where=str(folder), remedy=remedy)
         found.append(Summary.read(folder))
     return found
 
@@ -42,9 +67,9 @@ def refuse_invalid(summaries: Sequence[Summary], *, allow: bool) -> None:
         )
 
 
-def price_date(experiment: Experiment, today: dt.date) -> dt.date:
+def price_date(spec: EconomicsSpec, today: dt.date) -> dt.date:
     """Return the date whose prices count; InputError for one that is none."""
-    said = experiment.economics.on_date
+    said = spec.on_date
     if said is None:
         return today
     try:
@@ -53,41 +78,105 @@ def price_date(experiment: Experiment, today: dt.date) -> dt.date:
         raise InputError(f"{said!r} is no date", where="economics.on_date", remedy="write it as 2026-11-24") from error
 
 
+def today_utc() -> dt.date:
+    """Return today's date."""
+    return dt.datetime.now(dt.UTC).date()
+
+
 def preflight(experiment: Experiment, prices: Path) -> None:
     """Look every price up that the experiment will need, so that a wrong name is found before the hours of measuring."""
     spec, tables = experiment.economics, load_tables(prices)
-    on = price_date(experiment, dt.datetime.now(dt.UTC).date())
-    hourly_usd(instance_price(tables, spec.hardware, spec.cloud, spec.region, on), spec.purchase)
+    on = price_date(spec, today_utc())
+    if spec.purchase != "owned":
+        hourly_usd(instance_price(tables, spec.hardware, spec.cloud, spec.region, on), spec.purchase, spec.rates)
     for choice in spec.apis:
         api_price(tables, choice.model, choice.host, on)
+    read_demand(spec.profile)
 
 
-def run(experiment: Experiment, results: Path, prices: Path, *, allow_invalid: bool) -> tuple[Verdict, bool]:
+def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: Tables, on: dt.date) -> Question:
+    """Gather what the solver needs."""
+    folders = run_folders(asked, results)
+    said = [f"results/{s.run}" for s in summaries] if isinstance(asked, Experiment) else list(asked.summaries)
+    plants = [
+        origin.measured(s, f"{name.removesuffix('/summary.json')}/summary.json")
+        for s, name in zip(summaries, said, strict=True)
+    ]
+    if isinstance(asked, Scenario) and asked.assumed:
+        plants = [origin.assumed(asked.assumed, asked.assumed.name)]
+    return Question(
+        name=asked.name,
+        economics=asked.economics,
+        plants=tuple(plants),
+        demand=read_demand(asked.economics.profile),
+        tables=tables,
+        on=on,
+        notes=tuple(_notes(summaries)),
+        inputs=_inputs(asked, folders, results, tables),
+    )
+
+
+def _notes(summaries: Sequence[Summary]) -> list[str]:
+    """Say what the measurements say about themselves."""
+    said = [f"{s.run} is INVALID: {'; '.join(r.rule for r in s.reasons)}" for s in summaries if s.validity == "INVALID"]
+    said += [f"{s.run} failed its quality gate" for s in summaries if s.quality_gate == "FAIL"]
+    said += [f"{s.run}: {warning}" for s in summaries for warning in s.warnings if "SLO" in warning]
+    said += [
+        f"{s.run}: every tested rate passed, so its capacity is a lower bound"
+        for s in summaries
+        if s.at_slo is not None and s.lowest_failing_rps is None
+    ]
+    return said + [f"{s.run} is synthetic: {', '.join(s.synthetic)}" for s in summaries if s.synthetic]
+
+
+def run(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> tuple[Verdict, bool]:
     """Solve, or reuse the verdict that stands when all of its inputs are the same; return (verdict, reused)."""
-    summaries = read_summaries(experiment, results)
+    summaries = read_summaries(asked, results)
     refuse_invalid(summaries, allow=allow_invalid)
     tables = load_tables(prices)
-    on = price_date(experiment, dt.datetime.now(dt.UTC).date())
-    inputs = _inputs(experiment, results, tables)
-    folder = RunDir.of(results, experiment)
+    on = price_date(asked.economics, today_utc())
+    asks = question(asked, summaries, results, tables, on)
+    folder = RunDir(results / asked.name)
     if Verdict.exists(folder.path):
         standing = Verdict.read(folder.path)
-        if (standing.inputs, standing.on_date, standing.allowed_invalid) == (inputs, on, allow_invalid):
+        same = (standing.version, standing.inputs, standing.on_date, standing.allowed_invalid)
+        if same == (2, dict(asks.inputs), on, allow_invalid):
             folder.note("breakeven", "reused")
             return standing, True
-    found = verdict(experiment, summaries, tables, on, inputs=inputs, created_utc=now_utc(), allowed_invalid=allow_invalid)
-    folder.open(experiment)
-    folder.supersede(Verdict.file_name)
-    found.write(folder.path)
-    folder.note("breakeven", "done")
+    found = solve.verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)
+    _keep(asked, found, folder)
     return found, False
 
 
-def _inputs(experiment: Experiment, results: Path, tables: Tables) -> dict[str, str]:
-    runs = {name: RunDir.of(results, experiment, name).path for name in experiment.schemes}
+def _keep(asked: Asked, found: Verdict, folder: RunDir) -> None:
+    if isinstance(asked, Experiment):
+        folder.open(asked)
+    else:
+        standing = folder.path / Scenario.file_name
+        if standing.is_file() and standing.read_bytes() != asked.to_json():
+            folder.supersede(Scenario.file_name)
+        if not standing.is_file():
+            asked.write(folder.path)
+    folder.supersede(Verdict.file_name)
+    found.write(folder.path)
+    folder.note("breakeven", "done")
+
+
+def _inputs(asked: Asked, folders: Sequence[Path], results: Path, tables: Tables) -> dict[str, str]:
+    profile = asked.economics.profile
+    file = (profile.file or profile.trace) if profile else None
+    runs = {f"{SUMMARY_PREFIX}{_beside(path, results)}": Summary.sha256_in(path) for path in folders}
+    kind = "scenario" if isinstance(asked, Scenario) else "experiment"
+    sections = ("economics", "assumed") if isinstance(asked, Scenario) else ("economics", "schemes")
     return {
-        **{f"{SUMMARY_PREFIX}{path.name}": Summary.sha256_in(path) for path in runs.values()},
-        "experiment.economics": experiment.section_sha256("economics", "schemes"),
+        **runs,
+        **({f"profile:{file}": sha256_file(Path(file))} if file else {}),
+        f"{kind}.economics": asked.section_sha256(*sections),
         "prices/api.yaml": sha256_file(tables.folder / "api.yaml"),
         "prices/instances.yaml": sha256_file(tables.folder / "instances.yaml"),
     }
+
+
+def _beside(folder: Path, results: Path) -> str:
+    """Name a run's folder as seen from results/."""
+    return os.path.relpath(folder.resolve(), results.resolve())

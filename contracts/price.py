@@ -16,6 +16,7 @@ from contracts.record import Part
 
 Usd = Annotated[Decimal, Field(ge=0)]
 Share = Annotated[Decimal, Field(ge=0, le=1)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
 class BatchFactors(Part):
@@ -38,7 +39,7 @@ class ContextTier(Part):
 
 
 class ApiPrice(Part):
-    """One API model at one host: USD per million tokens."""
+    """One API model at one host: per million tokens, in `currency`."""
 
     model: str
     host: str
@@ -48,7 +49,8 @@ class ApiPrice(Part):
     cache_write: Usd | None = None
     batch: BatchFactors = BatchFactors()
     context_tiers: tuple[ContextTier, ...] = ()
-    currency: Literal["USD"] = "USD"
+    currency: Currency = "USD"
+    """ISO 4217; another than USD needs a rate in the scenario."""
     effective_from: dt.date | None = None
     """First day of this price; absent where the source does not say, which `source` then states."""
     checked_on: dt.date
@@ -56,6 +58,7 @@ class ApiPrice(Part):
     source: str
     source_url: str
     deprecated_on: dt.date | None = None
+    """First day on which it can no longer be called."""
 
     @model_validator(mode="after")
     def _dated(self) -> ApiPrice:
@@ -81,7 +84,7 @@ class InstancePrice(Part):
     spot: Usd | None = None
     reserved_1y: Usd | None = None
     reserved_3y: Usd | None = None
-    currency: Literal["USD"] = "USD"
+    currency: Currency = "USD"
     effective_from: dt.date | None = None
     checked_on: dt.date
     source: str

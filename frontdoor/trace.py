@@ -63,7 +63,7 @@ def _prices(verdict: Verdict) -> Iterator[Node]:
             f"price {model} at {host}: ${row.input} in, ${row.output} out per M tokens "
             f"({since}, checked {row.checked_on}, {row.source}, {row.source_url})"
         )
-    for machine in {run.instance.instance: run.instance for run in verdict.runs}.values():
+    for machine in {run.instance.instance: run.instance for run in verdict.runs if run.instance}.values():
         checked = f"checked {machine.checked_on}, {machine.source}, {machine.source_url}"
         yield Node(f"price {machine.cloud} {machine.instance}: {checked}")
 

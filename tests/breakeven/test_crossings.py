@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from breakeven.crossings import Staircase, hybrid, solve
+from breakeven.crossings import Staircase, solve
 from contracts.errors import InputError
 
 MONEY = st.floats(min_value=1.0, max_value=1e5)
@@ -92,21 +92,6 @@ def _on_an_edge(one, other, capacity):
 def test_a_dearer_api_never_moves_the_first_crossing_up(gamma, capacity, fixed, spare, factor, dearer):
     stairs, price = Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity
     assert solve(stairs, price * dearer).first_tokens <= solve(stairs, price).first_tokens * (1 + 1e-9)
-
-
-@given(
-    MONEY, TOKENS, FIXED, st.integers(0, 2), st.floats(min_value=0.1, max_value=5), st.floats(min_value=0.01, max_value=20)
-)
-def test_the_hybrid_optimum_is_that_of_trying_every_number_of_replicas(gamma, capacity, fixed, spare, factor, steps):
-    stairs, price, volume = Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity, steps * capacity
-
-    def cost(k: int) -> float:
-        base = fixed + gamma * spare if k else 0.0
-        return base + k * gamma + price * max(0.0, volume - k * capacity)
-
-    best = min(cost(k) for k in range(math.ceil(steps) + 2))
-    _, _, usd = hybrid(stairs, price, volume)
-    assert usd == pytest.approx(best)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,14 @@ from contracts.verdict import Verdict
 from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all
 
 PRICES = Path("configs/prices")
-GOLDEN = Path("tests/golden/verdict.json")
+GOLDEN = Path("tests/golden")
+
+
+def asked(schemes=None, **economics):
+    """Return the golden experiment with another economics section."""
+    data = EXPERIMENT.model_dump(mode="json", exclude_defaults=True)
+    data["economics"] |= economics
+    return type(EXPERIMENT).model_validate(data | ({"schemes": schemes} if schemes else {}))
 
 
 def solve(results, experiment=EXPERIMENT, **options):
@@ -124,10 +131,43 @@ def test_the_sentence_says_where_it_never_pays_off(tmp_path):
 def test_the_golden_verdict(tmp_path):
     """Written once; a change of any figure must be meant. Hashes and times are left out."""
     write_all(tmp_path)
-    found = json.loads(solve(tmp_path).to_json())
-    kept = {key: found[key] for key in ("sentence", "runs", "tokens_per_month", "price_ratio", "recompute_by")}
-    golden = json.loads(GOLDEN.read_text())
-    assert _rounded(kept) == _rounded(golden)
+    short = {"horizon_months": 3, "uncertainty": {"draws": 200}, "on_date": "2026-11-24"}
+    found = json.loads(solve(tmp_path, asked(schemes=["none", "w8a8"], **short)).to_json())
+    golden = json.loads((GOLDEN / "verdict-v2.json").read_text())
+    changing = {"inputs", "created_utc"}
+    assert _rounded({k: v for k, v in found.items() if k not in changing}) == _rounded(
+        {k: v for k, v in golden.items() if k not in changing}
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_goldens_of_every_version_stay_readable(version):
+    found = Verdict.read(GOLDEN / f"verdict-v{version}.json")
+    assert found.version == version
+    assert found.runs[0].comparisons
+    assert (found.economics is None) == (version == 1)
+
+
+def test_a_version_1_verdict_is_solved_anew_and_kept_aside(tmp_path):
+    write_all(tmp_path)
+    (tmp_path / "golden").mkdir()
+    (tmp_path / "golden/verdict.json").write_bytes((GOLDEN / "verdict-v1.json").read_bytes())
+    assert solve(tmp_path).version == 2
+    assert Verdict.read(tmp_path / "golden/superseded/1").version == 1
+
+
+def test_figures_of_version_1_have_not_moved(tmp_path):
+    """What version 1 said of the same inputs is what version 2 says."""
+    write_all(tmp_path)
+    old, new = Verdict.read(GOLDEN / "verdict-v1.json"), solve(tmp_path)
+    for was, now in zip(old.runs, new.runs, strict=True):
+        for a, b in zip(was.comparisons, now.comparisons, strict=True):
+            assert (b.outcome, b.wins_today) == (a.outcome, a.wins_today)
+            assert b.blended_usd_per_mtok == pytest.approx(a.blended_usd_per_mtok)
+            assert [w.above for w in b.windows] == pytest.approx([w.above for w in a.windows])
+            assert b.hybrid.usd_per_month == pytest.approx(a.hybrid.usd_per_month)
+            assert b.utilization_at_breakeven == pytest.approx(a.utilization_at_breakeven)
+        assert now.cost_today.total == pytest.approx(was.cost_today.total)
 
 
 def _rounded(value):
