@@ -214,7 +214,9 @@ def _autoscaling(main: Business) -> tuple[float, float, str, str] | None:
     saved = 1 - float(Curve(follow, curve.weights).replica_months(u)[0] / Curve(fixed, curve.weights).replica_months(u)[0])
     if rules.autoscale:
         return None
-    return saved, saved, "measured", f"computed on {main.question.demand.source}, cold start {rules.cold_start_s:.0f} s"
+    known = main.question.demand.badge == "measured" and main.plant.origin and main.plant.origin.badge == "measured"
+    source = f"computed on {main.question.demand.source}, cold start {rules.cold_start_s:.0f} s"
+    return saved, saved, "measured" if known else "assumed", source
 
 
 def _caching(main: Business) -> tuple[float, float, str, str] | None:
@@ -339,7 +341,10 @@ def _option(question: Question, main: Business, said: CommitmentOption) -> reser
     rates = question.economics.rates
     row = instance_price(question.tables, said.instance, said.cloud, said.region, question.on)
     per = said.replicas_per_instance or row.accelerators / main.plant.accelerators
-    reserved = hourly_usd(row, said.term, rates) / per if getattr(row, said.term) is not None else None
+    quoted = said.reserved_usd_per_hour
+    if quoted is None and getattr(row, said.term) is not None:
+        quoted = hourly_usd(row, said.term, rates)
+    reserved = quoted / per if quoted is not None else None
     hourly = hourly_usd(row, "on_demand", rates) / per if row.on_demand is not None else None
     name = f"{said.cloud} {said.instance}"
     return reserve.Option(name, reserved, hourly, said.max_reserved or NO_LIMIT, said.max_on_demand or NO_LIMIT, per)

@@ -68,7 +68,7 @@ def sentence(runs: Sequence[RunVerdict], traffic: TrafficToday) -> str:
         head = f"It depends on the API: {at} {run} on {machine} beats {names(winning)} and loses to {losing}"
     never = [c for c in apis if c.outcome == "never"]
     tail = f". Against {names(never)} it never pays off at any volume" if never else ""
-    also = f". With overflow to {names(mixed)} {_base(mixed)} pays off" if mixed and len(mixed) < len(apis) else ""
+    also = f". Cheaper still: {_base(mixed)} with overflow to {names(mixed)}" if mixed and len(mixed) < len(apis) else ""
     return f"{head}{tail}{also}."
 
 
@@ -91,9 +91,7 @@ def assumptions(question: Question, runs: Sequence[RunVerdict], traffic: Traffic
     mix = f"{traffic.prompt_tokens:.0f} input and {traffic.output_tokens:.0f} output tokens a request"
     yield Assumption(name="mix", value=mix, badge=traffic.mix_badge, source=_mix_source(question, traffic))
     volume = human_count(traffic.tokens_per_month)
-    yield Assumption(
-        name="tokens a month", value=volume, badge=traffic.volume_badge, source=_said(question.economics, "tokens_per_month")
-    )
+    yield Assumption(name="tokens a month", value=volume, badge=traffic.volume_badge, source=_volume_source(question))
     peak = f"busiest hour {max(traffic.hourly_weights):.2f} times the mean"
     yield Assumption(
         name="traffic", value=f"{traffic.profile_source}; {peak}", badge=traffic.profile_badge, source="profile"
@@ -114,6 +112,13 @@ def _capacity(run: RunVerdict) -> Assumption:
             name=name, value=f"{value}, extrapolated: {'; '.join(run.extrapolated)}", badge="assumed", source=origin.source
         )
     return Assumption(name=name, value=value, badge=origin.badge, source=f"{origin.source}, {origin.accelerator_name}")
+
+
+def _volume_source(question: Question) -> str:
+    spec = question.economics
+    if spec.tokens_per_month is not None or spec.requests_per_month is not None:
+        return "scenario"
+    return question.demand.source if question.demand.tokens_per_month is not None else "default"
 
 
 def _mix_source(question: Question, traffic: TrafficToday) -> str:
@@ -181,7 +186,7 @@ def _assumed(question: Question, runs: Sequence[RunVerdict]) -> Iterator[Assumpt
         "output over input price": (f"{spec.price_ratio:g}, to split a replica's cost", ("price_ratio",)),
         "growth": (f"{spec.growth_per_year:+.0%} a year", ("growth_per_year",)),
         "price drifts": (
-            f"API {-spec.api_decay_per_year:+.0%}, machine {spec.gpu_drift_per_year:+.0%} a year",
+            f"API {0 - spec.api_decay_per_year:+.0%}, machine {spec.gpu_drift_per_year:+.0%} a year",
             ("api_decay_per_year", "gpu_drift_per_year"),
         ),
         "discount rate": (f"{spec.discount_rate_per_year:.1%} a year", ("discount_rate_per_year",)),

@@ -116,6 +116,8 @@ class CommitmentOption(Part):
     cloud: str
     region: str | None = None
     term: Literal["reserved_1y", "reserved_3y"] = "reserved_1y"
+    reserved_usd_per_hour: NotNegative | None = None
+    """A quote of your own for the instance, where the table has none."""
     replicas_per_instance: Positive | None = None
     """What it carries, in replicas of the measured machine; its accelerators over the measured ones when absent."""
     max_reserved: Count | None = None
