@@ -16,13 +16,14 @@ from contracts.experiment import Experiment
 from contracts.idle import IdleRecord
 from contracts.price import ApiPriceTable, InstancePriceTable
 from contracts.run import Summary
+from contracts.scan_policy import ScanPolicy
 from contracts.scenario import Scenario
 from contracts.server import Server
 from contracts.traffic import TrafficProfile
 from contracts.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
-EDITED: tuple[type[BaseModel], ...] = (Experiment, Scenario, ApiPriceTable, InstancePriceTable)
+EDITED: tuple[type[BaseModel], ...] = (Experiment, Scenario, ApiPriceTable, InstancePriceTable, ScanPolicy)
 RECORDS: tuple[type[BaseModel], ...] = (
     *EDITED,
     Checkpoint,

@@ -16,6 +16,8 @@ COMMANDS = {
     "down": ("serving.up_cli", "down", "Let running requests end, then stop a server."),
     "status": ("serving.status_cli", "status", "Which servers are there, and how they are."),
     "logs": ("serving.status_cli", "logs", "Print or follow a server's log."),
+    "scan": ("serving.scan_cli", "scan", "Find accelerators and servers that cost money and do nothing."),
+    "render": ("serving.render_cli", "render", "Write compose, Kubernetes or gateway files from an experiment."),
 }
 
 
@@ -51,4 +53,6 @@ def cli() -> None:
       tokenhour serving status
       tokenhour serving logs EXP.yaml --follow
       tokenhour serving down EXP.yaml
+      tokenhour serving scan --json
+      tokenhour serving render compose EXP.yaml --out deploy/mine
     """

@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.serving_spec import ServingSpec
@@ -56,6 +56,22 @@ RESERVED = {
 }
 
 
+class Weights(Protocol):
+    """What of a checkpoint decides its command."""
+
+    @property
+    def path(self) -> str:
+        """The checkpoint's folder, as the engine sees it."""
+
+    @property
+    def scheme(self) -> str:
+        """Its precision."""
+
+    @property
+    def model_name(self) -> str:
+        """Short name for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where one replica runs: its device, its share of it, its address."""
@@ -87,7 +103,7 @@ class Launch:
 
 
 def plan(
-    experiment: Experiment, checkpoint: Checkpoint, place: Place, python: str, secrets: Mapping[str, str] | None = None
+    experiment: Experiment, checkpoint: Weights, place: Place, python: str, secrets: Mapping[str, str] | None = None
 ) -> Launch:
     """Return the launch of `checkpoint` at `place` with the engine's interpreter `python`.
 

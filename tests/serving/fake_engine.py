@@ -42,6 +42,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status, body=b"{}"):
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -92,8 +93,16 @@ class Handler(BaseHTTPRequestHandler):
         if ask.get("stream"):
             return self._stream(ask)
         time.sleep(ask.get("hold_s", 0))
-        key = {"message": {"content": " Paris. "}} if "chat" in self.path else {"text": " Paris. "}
-        return self._send(200, json.dumps({"choices": [key], "port": int(sys.argv[1])}).encode())
+        said = {"message": {"role": "assistant", "content": " Paris. "}} if "chat" in self.path else {"text": " Paris. "}
+        answer = {
+            "id": "1",
+            "object": "chat.completion" if "chat" in self.path else "text_completion",
+            "model": ask.get("model", ""),
+            "choices": [{"index": 0, "finish_reason": "stop", **said}],
+            "usage": {"prompt_tokens": 12, "completion_tokens": 8, "total_tokens": 20},
+            "port": int(sys.argv[1]),
+        }
+        return self._send(200, json.dumps(answer).encode())
 
     def _stream(self, ask):
         self.send_response(200)

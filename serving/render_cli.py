@@ -1,0 +1,58 @@
+"""`tokenhour serving render`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from contracts.environment import accelerator
+from contracts.experiment import Experiment, load_experiment
+from contracts.store import write_text_atomic
+
+_FILES = {"compose": "compose.yaml", "k8s": "kubernetes.yaml", "gateway": "litellm.yaml"}
+
+
+@click.command("render")
+@click.argument("what", type=click.Choice(sorted(_FILES)))
+@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
+@click.option("--scheme", "only", help="Which scheme; the first that EXP names when absent.")
+@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write the file into; standard output when absent.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="What it will run on; EXP's, or this machine's when absent."
+)
+def render(what: str, experiment_file: Path, only: str | None, results: Path, out: Path | None, device: str | None) -> None:
+    """Write EXP as files of a real fleet: compose, Kubernetes (k8s), or a LiteLLM gateway for the hybrid optimum.
+
+    What was measured (cold start, price, capacity) is taken from the run's records; what is assumed says so.
+
+    \b
+    Examples:
+      tokenhour serving render compose EXP.yaml --scheme w8a8 --out deploy/mine
+      tokenhour serving render k8s EXP.yaml --device cuda | kubectl apply -f -
+      tokenhour serving render gateway EXP.yaml --out deploy/mine
+    """
+    from serving.compose import render_compose
+    from serving.deployment import deployment
+    from serving.gateway import hybrid_of, render_gateway
+    from serving.kubernetes import render_kubernetes
+    from serving.run_cli import chosen_schemes
+
+    experiment = load_experiment(experiment_file)
+    scheme = chosen_schemes(experiment, only, experiment_file, several=False)[0]
+    found = deployment(experiment, scheme, results, Path("configs/prices"), device or _device(experiment))
+    if what == "gateway":
+        text = render_gateway(found, hybrid_of(experiment, found.name, results))
+    else:
+        text = (render_compose if what == "compose" else render_kubernetes)(found)
+    if out is None:
+        print(text, end="")
+        return
+    write_text_atomic(out / _FILES[what], text)
+    print(f"   {out / _FILES[what]}", file=sys.stderr)
+
+
+def _device(experiment: Experiment) -> str:
+    return accelerator().kind if experiment.serving.device == "auto" else experiment.serving.device

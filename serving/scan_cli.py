@@ -1,0 +1,104 @@
+"""`tokenhour serving scan`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from contracts.errors import InputError
+from contracts.scan_policy import ScanPolicy
+from contracts.units import human_bytes, human_seconds
+from contracts.yamlfile import validate_yaml
+from serving import observe
+from serving.waste import MEANING, Finding, find, may_stop
+
+
+@click.command("scan")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--policy", "policy_file", type=click.Path(path_type=Path), help="A scan-policy file; the defaults when absent."
+)
+@click.option("--stop", is_flag=True, help="Stop what the policy's `stop` names. Without it nothing is touched.")
+def scan(as_json: bool, results: Path, policy_file: Path | None, stop: bool) -> None:
+    """Find accelerators and servers that cost money and do nothing. Exit 1 when there are, 0 when not.
+
+    What only looks idle now is shown, but counts (and is stopped) only once it has been idle for the policy's time; a
+    history in the results folder carries that from one scan to the next, so that it works from cron.
+
+    \b
+    Examples:
+      tokenhour serving scan
+      tokenhour serving scan --json --policy configs/scan-policy.yaml
+      */10 * * * * cd /srv/tokenhour && .venv/bin/tokenhour serving scan || mail -s "idle GPUs" ops
+    """
+    policy = validate_yaml(ScanPolicy, policy_file) if policy_file else ScanPolicy()
+    _check(policy, stop=stop)
+    now_s, file = time.time(), results / observe.HISTORY_FILE
+    history = observe.History.read(file)
+    servers = observe.servers(results, history, now_s)
+    holders = observe.holders(policy, history, now_s)
+    found = find(holders, servers, observe.recorded(results), policy)
+    history.write(file)
+    stopped = [finding for finding in found if stop and may_stop(finding, policy) and _stop(finding)]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "servers": len(servers),
+                    "gpu_processes": len(holders),
+                    "findings": [
+                        {**asdict(each), "meaning": MEANING[each.pattern], "stopped": each in stopped} for each in found
+                    ],
+                },
+                indent=2,
+            )
+        )
+    else:
+        _print(found, stopped, len(servers), len(holders), policy)
+    sys.exit(int(any(each.confirmed and each not in stopped for each in found)))
+
+
+def _check(policy: ScanPolicy, *, stop: bool) -> None:
+    import re
+
+    for pattern in policy.protect:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(
+                f"{pattern!r} is no regular expression: {error}", where="protect", remedy="correct it"
+            ) from error
+    if stop and not policy.stop:
+        raise InputError(
+            "the policy names nothing that may be stopped", where="--stop", remedy="give --policy FILE with a `stop` list"
+        )
+
+
+def _stop(finding: Finding) -> bool:
+    """Send SIGTERM, if it is still the process that was seen and ours to signal; tell whether it was sent."""
+    if finding.pid is None or finding.start is None or not observe.same_process(finding.pid, finding.start):
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(finding.pid, signal.SIGTERM)
+        return True
+    return False
+
+
+def _print(found: list[Finding], stopped: list[Finding], servers: int, holders: int, policy: ScanPolicy) -> None:
+    print(f"{servers} servers and {holders} processes with GPU memory were looked at")
+    for each in found:
+        state = "stopped" if each in stopped else "waste" if each.confirmed else "looks idle"
+        memory = f", {human_bytes(each.memory_bytes)}" if each.memory_bytes else ""
+        print(f"{state:<10}  {each.pattern:<19}  {human_seconds(each.idle_s):>12}  {each.what}{memory}")
+        print(f"{'':<10}  {MEANING[each.pattern]}; {each.remedy}")
+    if not any(each.confirmed for each in found):
+        print(f"nothing has been idle for {policy.idle_minutes:g} minutes")

@@ -1,0 +1,278 @@
+"""Deployments from the same experiment: valid by the public schemas, safe by default, and true to what was measured."""
+
+import importlib.resources
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from contracts.experiment import load_experiment
+from contracts.rundir import RunDir
+from contracts.server import ColdStart
+from serving.compose import render_compose
+from serving.deployment import deployment
+from serving.engine import choose_ports
+from serving.gateway import Hybrid, hybrid_of, render_gateway
+from serving.haproxy import haproxy_config
+from serving.kubernetes import render_kubernetes
+from serving.watching import dashboard, prometheus_rules
+from tests.breakeven import summaries
+from tests.records import checkpoint, server
+
+HOUSE = Path(__file__).parents[2]
+EXAMPLE = HOUSE / "configs/experiments/h100-chat.yaml"
+PRICES = HOUSE / "configs/prices"
+KUBERNETES = "1.33"
+SECRET = "0123456789abcdef-very-secret"
+
+
+def example(results=Path("none"), device="cuda", **operations):
+    experiment = load_experiment(EXAMPLE)
+    if operations:
+        changed = experiment.operations.model_copy(update=operations)
+        experiment = experiment.model_copy(update={"operations": changed})
+    return deployment(experiment, "w8a8", results, PRICES, device)
+
+
+def compose(found):
+    return yaml.safe_load(render_compose(found))
+
+
+def kubernetes(found):
+    return {each["kind"]: each for each in yaml.safe_load_all(render_kubernetes(found))}
+
+
+def compose_schema():
+    files = importlib.resources.files("check_jsonschema")
+    return json.loads((files / "builtin_schemas/vendor/compose-spec.json").read_text())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("tls", [None, "/certs/server.pem"])
+def test_the_compose_file_is_valid_by_the_compose_specification(device, tls):
+    jsonschema.validate(compose(example(device=device, tls_certificate=tls)), compose_schema())
+
+
+def test_the_schema_refuses_a_compose_file_that_is_wrong():
+    """The validation itself can fail."""
+    document = compose(example())
+    document["services"]["router"]["prots"] = []
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, compose_schema())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_manifests_are_valid_by_the_kubernetes_schemas(device):
+    for document in kubernetes(example(device=device)).values():
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_the_schemas_refuse_a_manifest_that_is_wrong():
+    document = kubernetes(example())["Deployment"]
+    document["spec"]["replica"] = 3
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_the_committed_files_are_what_the_example_renders():
+    found = example()
+    assert (HOUSE / "deploy/compose.yaml").read_text() == render_compose(found)
+    assert (HOUSE / "deploy/kubernetes.yaml").read_text() == render_kubernetes(found)
+
+
+def test_gpus_are_shared_out_and_asked_for():
+    services = compose(example())["services"]
+    devices = [
+        services[f"vllm-{number}"]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"] for number in (0, 1)
+    ]
+    assert devices == [["0"], ["1"]]
+    container = kubernetes(example())["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "gpu-metrics" not in compose(example(device="cpu"))["services"]
+
+
+def test_probes_fit_the_measured_cold_start(tmp_path):
+    run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
+    run.mkdir()
+    start = ColdStart(weights_s=20, health_s=80, ready_s=83)
+    server("http://127.0.0.1:1", "/c", cold_start=start).write(run)
+    checkpoint(scheme="w8a8", model_name="Qwen", path="/somewhere/qwen-w8a8-0123").write(run)
+    found = example(tmp_path)
+    probe = kubernetes(found)["Deployment"]["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 170, "twice the measured 83 s, in whole checks"
+    assert compose(found)["services"]["vllm-0"]["healthcheck"]["start_period"] == "166s"
+    assert "measured cold start 83 s" in render_compose(found)
+    assert "/models/qwen-w8a8-0123" in found.arguments
+    assert "no start was measured yet" in render_compose(example())
+
+
+def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts():
+    scaler = kubernetes(example())["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["metrics"][0]["pods"]["metric"]["name"] == "vllm_num_requests_waiting"
+    assert scaler["minReplicas"] == 2
+    assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 4 * 600
+    rule = yaml.safe_load(kubernetes(example())["ConfigMap"]["data"]["prometheus-adapter.yaml"])["rules"][0]
+    assert rule["name"]["as"] == "vllm_num_requests_waiting"
+
+
+def test_nothing_is_open_that_need_not_be(monkeypatch):
+    monkeypatch.setenv("TOKENHOUR_API_KEY", SECRET)
+    found = example()
+    document = compose(found)
+    published = {name: each["ports"] for name, each in document["services"].items() if "ports" in each}
+    assert set(published) == {"router", "grafana"}
+    assert all("127.0.0.1" in port for ports in published.values() for port in ports)
+    assert document["networks"]["inside"]["internal"] is True
+    assert document["services"]["vllm-0"]["networks"] == ["inside"]
+    text = render_compose(found) + render_kubernetes(found)
+    assert SECRET not in text
+    assert "VLLM_SERVER_DEV_MODE" not in text
+    assert "--api-key" not in text
+    key = next(
+        e for e in kubernetes(found)["Deployment"]["spec"]["template"]["spec"]["containers"][0]["env"] if "valueFrom" in e
+    )
+    assert key["valueFrom"]["secretKeyRef"]["key"] == "api-key"
+
+
+def test_a_dollar_sign_in_a_configuration_is_not_interpolated():
+    content = compose(example())["configs"]["rules"]["content"]
+    assert "$$labels" in content
+    assert "$" not in content.replace("$$", "")
+
+
+def test_the_dashboard_shows_what_an_operator_asks_for():
+    board = json.loads(dashboard())
+    shown = json.dumps(board)
+    for metric in (
+        "tokenhour:output_tokens_per_s", "tokenhour:usd_per_hour", "tokenhour:usd_per_mtok", "vllm:kv_cache_usage_perc",
+        "vllm:num_requests_waiting", "DCGM_FI_DEV_POWER_USAGE",
+    ):  # fmt: skip
+        assert metric in shown
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]}
+    assert len(places) == len(board["panels"])
+
+
+def test_dollars_an_hour_count_every_allocated_engine():
+    rules = {rule.get("record"): rule["expr"] for rule in prometheus_rules(2.95)["groups"][0]["rules"]}
+    assert rules["tokenhour:usd_per_hour"] == 'count(up{job="vllm"}) * 2.95'
+
+
+def test_ray_over_several_nodes_is_not_rendered():
+    from contracts.errors import InputError
+
+    experiment = load_experiment(EXAMPLE)
+    ray = experiment.model_copy(update={"serving": experiment.serving.model_copy(update={"executor": "ray"})})
+    with pytest.raises(InputError, match="several nodes"):
+        deployment(ray, "w8a8", Path("none"), PRICES, "cuda")
+
+
+HYBRID = Hybrid("gpt-4o-mini", "openai", 2, 0.1, 4321.0, 600_000)
+
+
+def test_the_gateway_sends_base_load_home_and_overflow_to_the_api():
+    config = yaml.safe_load(render_gateway(example(), HYBRID))
+    own, api = config["model_list"]
+    assert own["litellm_params"]["tpm"] == 600_000
+    assert own["litellm_params"]["model"].startswith("hosted_vllm/")
+    assert api["litellm_params"]["model"] == "openai/gpt-4o-mini"
+    assert config["router_settings"]["fallbacks"] == [{own["model_name"]: [api["model_name"]]}]
+    assert all(
+        value.startswith("os.environ/")
+        for each in (own, api)
+        for k, value in each["litellm_params"].items()
+        if k == "api_key"
+    )
+
+
+def test_an_optimum_without_a_replica_sends_everything_to_the_api():
+    config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", 0, 1.0, 10.0, 0)))
+    (api,) = config["model_list"]
+    assert api["model_name"] == example().model_id
+    assert "fallbacks" not in config["router_settings"]
+
+
+def test_the_gateways_capacity_is_the_verdicts(tmp_path):
+    from contracts.verdict import Verdict
+
+    summaries.write_all(tmp_path)
+    summaries.EXPERIMENT.write(tmp_path)
+    argv = [sys.executable, "-m", "tokenhour", "breakeven", "solve", str(tmp_path / "experiment.json")]
+    done = subprocess.run([*argv, "--results", str(tmp_path)], capture_output=True, text=True, check=False, cwd=HOUSE)
+    assert done.returncode == 0, done.stderr
+    verdict = Verdict.read(RunDir.of(tmp_path, summaries.EXPERIMENT).path)
+    run = next(each for each in verdict.runs if each.capacity_tokens_per_month)
+    found = hybrid_of(summaries.EXPERIMENT, run.run, tmp_path)
+    assert found.usd_per_month == min(each.hybrid.usd_per_month for each in run.comparisons)
+    assert found.tokens_per_minute == int(run.capacity_tokens_per_month * found.base_replicas / (730 * 60))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("gateway", str(EXAMPLE)), "no verdict.json here"),
+        (("compose", str(EXAMPLE), "--scheme", "fp8"), "not among its schemes"),
+        (("compose", "absent.yaml"), "no such file"),
+        (("helm", str(EXAMPLE)), "helm"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
+    argv = [sys.executable, "-m", "tokenhour", "serving", "render", *words, "--results", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=HOUSE)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def get(url, method="GET"):
+    request = urllib.request.Request(url, b'{"max_tokens": 1}' if method == "POST" else None)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (CI installs it)")
+def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives_an_engine(tmp_path):
+    first, second, port, metrics = choose_ports("127.0.0.1", [0] * 4)
+    text = haproxy_config([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], port, drain_s=1)
+    (tmp_path / "haproxy.cfg").write_text(text.replace("bind :8404", f"bind 127.0.0.1:{metrics}"))
+    engines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.serving.fake_engine", str(each), "good"], cwd=HOUSE, stdout=-3, stderr=-3
+        )
+        for each in (first, second)
+    ]
+    router = subprocess.Popen(["haproxy", "-f", str(tmp_path / "haproxy.cfg"), "-db"], stdout=-3, stderr=-3)
+    try:
+        deadline = time.monotonic() + 15
+        url = f"http://127.0.0.1:{port}"
+        while True:
+            try:
+                ports = {json.loads(get(f"{url}/v1/completions", "POST")[1])["port"] for _ in range(4)}
+                if ports == {first, second}:
+                    break
+            except (OSError, ValueError):
+                pass
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for path in ("/sleep", "/metrics", "/v1/load_lora_adapter", "/v1/../sleep", "/docs"):
+            assert get(url + path, "POST")[0] == 404
+        assert get(f"http://127.0.0.1:{metrics}/metrics")[0] == 200
+        engines[0].kill()
+        engines[0].wait()
+        assert {get(f"{url}/v1/completions", "POST")[0] for _ in range(10)} == {200}
+    finally:
+        for process in (router, *engines):
+            process.kill()
+            process.wait()

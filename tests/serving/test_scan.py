@@ -1,0 +1,193 @@
+"""The scan on this machine: NVML as a GPU machine would answer, real processes, real signals, an exit code for cron."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from contracts.scan_policy import ScanPolicy
+from contracts.telemetry import TELEMETRY_FILE
+from serving import observe
+from serving.scan_cli import scan
+from serving.state import Load, ReplicaState, ServerState, start_of
+
+pynvml = importlib.import_module("pynvml")
+FAST = ScanPolicy(sample_s=0.01, samples=2)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """NVML of a machine with one H100; `processes` and `utilization` are what it answers."""
+    told = SimpleNamespace(processes=[], utilization=0, lost=False)
+
+    def processes(_):
+        if told.lost:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in told.processes]
+
+    for name, answer in {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetName": lambda _: "H100",
+        "nvmlDeviceGetUUID": lambda _: "GPU-1",
+        "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=told.utilization),
+        "nvmlDeviceGetComputeRunningProcesses": processes,
+    }.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    return told
+
+
+@pytest.fixture
+def idler():
+    """A process that does nothing, and looks like a notebook kernel."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "ipykernel_launcher"])
+    yield child
+    child.kill()
+    child.wait()
+
+
+def run(*words):
+    return CliRunner().invoke(scan, [str(word) for word in words], catch_exceptions=False)
+
+
+def policy_file(tmp_path, **fields):
+    path = tmp_path / "policy.yaml"
+    path.write_text(json.dumps({"sample_s": 0.01, "samples": 2, **fields}))
+    return path
+
+
+def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped_only_when_named(gpu, idler, tmp_path):
+    gpu.processes = [(idler.pid, 10 * 2**30)]
+    results = tmp_path / "results"
+    first = run("--results", results, "--policy", policy_file(tmp_path), "--json")
+    found = json.loads(first.output)["findings"]
+    assert first.exit_code == 0, "it only looks idle"
+    assert [(each["pattern"], each["confirmed"]) for each in found] == [("detached-notebook", False)]
+    history = json.loads((results / observe.HISTORY_FILE).read_text())
+    history["since"] = {key: value - 3600 for key, value in history["since"].items()}
+    (results / observe.HISTORY_FILE).write_text(json.dumps(history))
+    second = run("--results", results, "--policy", policy_file(tmp_path))
+    assert second.exit_code == 1
+    assert "detached-notebook" in second.output
+    assert idler.poll() is None, "dry by default"
+    other = policy_file(tmp_path, stop=["pinned-idle-weights"])
+    assert run("--results", results, "--policy", other, "--stop").exit_code == 1
+    assert idler.poll() is None, "its pattern is not named"
+    named = policy_file(tmp_path, stop=["detached-notebook"])
+    assert run("--results", results, "--policy", named, "--stop").exit_code == 0
+    assert idler.wait(10) == -15
+
+
+def test_work_seen_once_begins_the_count_anew(gpu, idler):
+    gpu.processes = [(idler.pid, 10 * 2**30)]
+    history = observe.History()
+    assert observe.holders(FAST, history, 1000.0)[0].idle_s == 0
+    assert observe.holders(FAST, history, 1600.0)[0].idle_s == 600
+    gpu.utilization = 80
+    assert observe.holders(FAST, history, 1700.0)[0].idle_s == 0
+    gpu.utilization = 0
+    assert observe.holders(FAST, history, 1800.0)[0].idle_s == 0
+
+
+def test_a_lost_gpu_and_a_process_that_is_gone_are_left_out(gpu):
+    gpu.processes = [(2**22 + 5, 10 * 2**30)]
+    assert observe.holders(FAST, observe.History(), 0.0) == []
+    gpu.lost = True
+    assert observe.holders(FAST, observe.History(), 0.0) == []
+
+
+def test_without_nvml_there_are_no_holders(monkeypatch):
+    def absent():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+    assert observe.holders(FAST, observe.History(), 0.0) == []
+
+
+def state(pid, **changes):
+    fields = {
+        "run": "toy-w8a8", "state": "ready", "supervisor_pid": pid, "supervisor_start": start_of(pid),
+        "base_url": "http://127.0.0.1:1", "model_id": "toy", "mode": "up", "since_utc": "2026-01-01T00:00:00+00:00",
+        "started_utc": "2026-01-01T00:00:00+00:00", "checkpoint": "/c", "replicas": (ReplicaState("ready", "u"),),
+    }  # fmt: skip
+    return ServerState(**{**fields, **changes})
+
+
+@pytest.mark.usefixtures("gpu")
+def test_our_own_server_without_requests_is_found_and_stopped_when_named(idler, tmp_path):
+    (tmp_path / "results/toy-w8a8").mkdir(parents=True)
+    state(idler.pid).write(tmp_path / "results/toy-w8a8")
+    policy = policy_file(tmp_path, stop=["pinned-idle-weights"])
+    words = ("--results", tmp_path / "results", "--policy", policy)
+    dry = run(*words)
+    assert dry.exit_code == 1
+    assert "pinned-idle-weights" in dry.output
+    assert run(*words, "--stop").exit_code == 0
+    assert idler.wait(10) == -15
+
+
+@pytest.mark.parametrize("changes", [{"state": "asleep"}, {"mode": "run"}, {"state": "stopped"}])
+@pytest.mark.usefixtures("gpu")
+def test_a_server_that_rests_or_is_measured_is_no_waste(idler, tmp_path, changes):
+    (tmp_path / "toy").mkdir()
+    state(idler.pid, **changes).write(tmp_path / "toy")
+    assert run("--results", tmp_path, "--policy", policy_file(tmp_path)).exit_code == 0
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_fleet_that_is_never_full_is_told(idler, tmp_path):
+    (tmp_path / "toy").mkdir()
+    load = Load(observed_s=7200, mean_running=1.0, peak_running=3.0, capacity=64)
+    now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+    replicas = tuple(ReplicaState("ready", f"u{n}") for n in range(4))
+    state(idler.pid, load=load, replicas=replicas, last_request_utc=now).write(tmp_path / "toy")
+    done = run("--results", tmp_path, "--policy", policy_file(tmp_path))
+    assert done.exit_code == 1
+    assert "serving.replicas: 1" in done.output
+
+
+def test_recorded_gpu_utilization_is_read(tmp_path):
+    import pandas as pd
+
+    (tmp_path / "run").mkdir()
+    rows = [(float(t), "gpu", str(g), "utilization_share", 0.1 * g) for t in range(3) for g in range(2)]
+    rows.append((1.0, "host", "", "cpu_share", 1.0))
+    table = pd.DataFrame(rows, columns=["t_s", "source", "index", "metric", "value"])
+    table.to_parquet(tmp_path / "run" / TELEMETRY_FILE)
+    (found,) = observe.recorded(tmp_path)
+    assert (found.run, found.accelerators, found.seconds) == ("run", 2, 2.0)
+    assert found.peak_share == pytest.approx(0.1)
+    assert found.mean_share == pytest.approx(0.05)
+
+
+def test_a_reused_pid_is_never_signalled(idler):
+    assert observe.same_process(idler.pid, start_of(idler.pid))
+    assert not observe.same_process(idler.pid, start_of(idler.pid) + 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "said"),
+    [
+        (("--stop",), None, "names nothing that may be stopped"),
+        ((), "idle_minutes: -1", "idle_minutes"),
+        ((), "idle_minute: 5", "did you mean idle_minutes"),
+        ((), "protect: ['(']", "no regular expression"),
+        ((), "stop: [everything]", "stop"),
+    ],
+)
+def test_mistakes_in_a_policy_are_exit_2(tmp_path, words, content, said):
+    argv = [sys.executable, "-m", "tokenhour", "serving", "scan", "--results", str(tmp_path), *words]
+    if content:
+        (tmp_path / "p.yaml").write_text(content)
+        argv += ["--policy", str(tmp_path / "p.yaml")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
