@@ -15,6 +15,7 @@ from contracts.environment import Environment
 from contracts.experiment import Experiment
 from contracts.idle import IdleRecord
 from contracts.price import ApiPriceTable, InstancePriceTable
+from contracts.roofline import MachineRates, Roofline
 from contracts.run import Summary
 from contracts.scan_policy import ScanPolicy
 from contracts.scenario import Scenario
@@ -29,6 +30,8 @@ RECORDS: tuple[type[BaseModel], ...] = (
     Checkpoint,
     Environment,
     IdleRecord,
+    MachineRates,
+    Roofline,
     Server,
     Summary,
     TrafficProfile,

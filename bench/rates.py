@@ -1,0 +1,143 @@
+"""Measure what this machine's accelerator copies and multiplies at most, with torch.
+
+Its own process: `python -m bench.rates`. Nothing else may run on the accelerator meanwhile: an engine holds its memory and
+its cores.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from contracts.environment import accelerator
+from contracts.errors import InputError, RunFailedError
+from contracts.process import die_with_parent
+from contracts.progress import Status
+from contracts.record import Interval
+from contracts.roofline import MachineRates, MatrixType
+from contracts.rundir import now_utc
+
+Device = Literal["cpu", "cuda"]
+_REPEATS = 15
+_LIMIT_S = 120.0
+# Bytes of the copied buffer and edge of the matrices: beyond any cache, and long enough for a timer.
+SIZES: dict[str, tuple[int, int]] = {"cpu": (256 << 20, 1024), "cuda": (2 << 30, 8192)}
+
+
+def summarize(samples: list[float]) -> Interval:
+    """Return the median of rates with the middle 95 % of them."""
+    ordered = sorted(samples)
+    cut = int(0.025 * len(ordered))
+    return Interval(value=statistics.median(ordered), low=ordered[cut], high=ordered[len(ordered) - 1 - cut])
+
+
+def measure(device: Device, *, timeout_s: float = _LIMIT_S) -> MachineRates:
+    """Measure in a process of its own, so that no memory stays taken. Raises InputError where torch has no such device."""
+    with Status(f"this machine's copy bandwidth and matrix rates ({device})"):
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.rates", device], capture_output=True, text=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunFailedError(
+                f"the machine's rates were not measured within {timeout_s:.0f} s",
+                where="bench.rates",
+                remedy="end what else uses the accelerator, and run the same command again",
+            ) from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no word"]
+        kind = InputError if done.returncode == 2 else RunFailedError
+        raise kind(said[-1].removeprefix("error: "), where="bench.rates", remedy=f"make setup DEVICE={device}; make doctor")
+    return MachineRates.parse(json.loads(done.stdout), where="bench.rates")
+
+
+def timed(run: Callable[[], Any], wait: Callable[[], None], amount: float) -> Interval:
+    """Run something until warm, then a number of times; return `amount` a second."""
+    for _ in range(3):
+        run()
+    wait()
+    rates = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        run()
+        wait()
+        rates.append(amount / (time.perf_counter() - began))
+    return summarize(rates)
+
+
+def _products(torch: Any, device: Device, size: int) -> dict[MatrixType, Callable[[], Callable[[], Any]]]:
+    """Return, by type, what prepares the operands and returns the product to time."""
+
+    def bf16() -> Callable[[], Any]:
+        a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+        return lambda: a @ b
+
+    def int8() -> Callable[[], Any]:
+        a, b = (torch.randint(-127, 128, (size, size), device=device, dtype=torch.int8) for _ in range(2))
+        return lambda: torch._int_mm(a, b.t())  # noqa: SLF001 (torch's only public way to integer products)
+
+    def fp8() -> Callable[[], Any]:
+        a, b = (torch.randn(size, size, device=device).clamp(-4, 4).to(torch.float8_e4m3fn) for _ in range(2))
+        one = torch.ones((), device=device)
+        return lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)  # noqa: SLF001
+
+    return {"bf16": bf16, "int8": int8, "fp8": fp8}
+
+
+def here(device: Device) -> MachineRates:
+    """Measure in this process."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no CUDA device", where="device", remedy="make setup DEVICE=cuda")
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    began = time.monotonic()
+    copied, size = SIZES[device]
+    source = torch.empty(copied, dtype=torch.uint8, device=device).random_(0, 255)
+    target = torch.empty_like(source)
+    copy = timed(lambda: target.copy_(source), wait, 2.0 * copied)
+    found: dict[MatrixType, Interval] = {}
+    absent: dict[MatrixType, str] = {}
+    for kind, prepare in _products(torch, device, size).items():
+        try:
+            found[kind] = timed(prepare(), wait, 2.0 * size**3)
+        except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
+            absent[kind] = str(error).strip().splitlines()[0][:200]
+    return MachineRates(
+        accelerator=accelerator(),
+        device=device,
+        copy_bytes_per_s=copy,
+        matrix_ops_per_s=found,
+        absent=absent,
+        copied_bytes=copied,
+        matrix_size=size,
+        torch=str(torch.__version__),
+        seconds=time.monotonic() - began,
+        created_utc=now_utc(),
+    )
+
+
+def main() -> None:
+    """Measure on the device that the first argument names and print the record."""
+    import os
+
+    die_with_parent(os.getppid())
+    device: Device = "cuda" if sys.argv[1:] == ["cuda"] else "cpu"
+    try:
+        sys.stdout.buffer.write(here(device).to_json())
+    except InputError as error:
+        print(f"error: {error.what}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
