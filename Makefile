@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-engine test-gpu check format schemas lock clean
+.PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-engine test-gpu bench-self check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -55,6 +55,9 @@ test-engine: setup ## real quantizers and real vLLM on the CPU
 
 test-gpu: setup ## tests that need an NVIDIA GPU
 	@$(PY) -m pytest -m gpu -vv
+
+bench-self: setup-house ## how fast the instruments themselves are (FILE=benchmarks/test_x.py for one)
+	@$(PY) -m pytest $(or $(FILE),benchmarks) --benchmark-only --benchmark-columns=min,median,max,rounds -p no:randomly
 
 check: setup-house ## format, lint, types, import laws
 	@.venv/bin/ruff format --check .

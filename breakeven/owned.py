@@ -14,15 +14,14 @@ J_PER_KWH = 3.6e6
 def capital_recovery(rate: float, years: float) -> float:
     """Return the yearly payment that pays back 1 over `years` at `rate`: r (1+r)^n / ((1+r)^n - 1), 1/n at no interest."""
     _check(rate, years)
-    if abs(rate) < 1e-12:
-        return 1 / years
-    grown = math.pow(1 + rate, years)
-    return rate * grown / (grown - 1)
+    # expm1 and log1p keep every digit where the rate is next to nothing.
+    return -rate / math.expm1(-years * math.log1p(rate)) if rate else 1 / years
 
 
 def sinking_fund(rate: float, years: float) -> float:
     """Return the yearly deposit that grows to 1 after `years` at `rate`: r / ((1+r)^n - 1), 1/n at no interest."""
-    return capital_recovery(rate, years) - rate
+    _check(rate, years)
+    return rate / math.expm1(years * math.log1p(rate)) if rate else 1 / years
 
 
 def _check(rate: float, years: float) -> None:

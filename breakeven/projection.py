@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,9 +54,7 @@ def project(at: Position, path: Path, drawn: Mapping[str, Floats]) -> Projection
     """Project month by month, with P10/50/90 of the cumulative saving over the draws."""
     one = {name: np.ones(1) for name in ("volume", "growth", "capacity", "gpu_price", "api_price", "ops")}
     tokens, api, own, replicas, cumulative = _run(at, path, one)
-    bands = np.percentile(
-        _run(at, path, {name: values[:BAND_DRAWS] for name, values in drawn.items()})[-1], (10, 50, 90), axis=0
-    )
+    bands = _bands(_run(at, path, {name: values[:BAND_DRAWS] for name, values in drawn.items()})[-1])
     months = [
         MonthPoint(
             month=t + 1,
@@ -83,6 +82,14 @@ def project(at: Position, path: Path, drawn: Mapping[str, Floats]) -> Projection
         npv_usd=line[-1],
         notes=path.notes,
     )
+
+
+def _bands(cumulative: Floats) -> Floats:
+    """Return P10, P50 and P90 of every month by order statistics, shape (3, months)."""
+    count = len(cumulative)
+    ranks = [min(count - 1, math.ceil(q * count) - 1) for q in (0.1, 0.5, 0.9)]
+    found: Floats = np.partition(np.ascontiguousarray(cumulative.T), ranks, axis=1)[:, ranks].T
+    return found
 
 
 def payback_month(cumulative: Sequence[float]) -> int | None:

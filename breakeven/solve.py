@@ -244,7 +244,7 @@ def compare(found: Business, choice: ApiChoice, price: ApiPrice) -> Comparison:
         competitive_utilization=cost.competitive_utilization(usage, per_mtok),
         monte_carlo=uncertainty.monte_carlo(at, found.drawn, spec.uncertainty.seed),
         tornado=uncertainty.tornado(at, found.ends),
-        flips=uncertainty.flips(at, first),
+        flips=uncertainty.flips(at, crossed.windows),
         projection=project(at, _path(found, choice, per_mtok), found.drawn),
         efficiency=efficiency(spec.efficiency, traffic.requests_per_month, api_usd, own_usd) if spec.efficiency else None,
     )

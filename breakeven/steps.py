@@ -9,6 +9,9 @@ from breakeven.crossings import solve as closed_form
 from breakeven.fleet import Curve, Floats
 from contracts.verdict import Outcome
 
+_LOOK = 8
+"""Steps that are looked at together, at first."""
+
 
 def solve(curve: Curve, replica_usd: float, replica_tokens: float, fixed_usd: float, api_usd_per_token: float) -> Crossings:
     """Find every window of volumes in which F + G months(V/C) < p V.
@@ -65,19 +68,23 @@ def first_breakeven(curve: Curve, worth: Floats, fixed: Floats) -> Floats:
     if curve.plain:
         return _first_plain(curve, worth, fixed)
     found = np.full(worth.shape, np.nan)
-    left = np.flatnonzero(worth > 0)
     lower = np.concatenate(([0.0], curve.edges[:-1]))
-    # Of the steps only those that win more than any before can be a first win for anybody; look at them in blocks.
-    for begin in range(0, len(curve.edges), 256):
-        if not len(left):
-            break
-        part = slice(begin, begin + 256)
-        won = worth[left, None] * curve.edges[part] > fixed[left, None] + curve.months[part]
+    # months(u) >= mean(planned) u + r: nobody wins below this u, and nobody at all without a margin.
+    margin = worth - curve.planned.mean()
+    least = np.full(worth.shape, np.inf)
+    np.divide((fixed + curve.rules.redundancy) * (1 - 1e-12), margin, out=least, where=margin > 0)
+    step, look_at = np.searchsorted(curve.edges, least, side="left"), _LOOK
+    left = np.flatnonzero(step < len(curve.edges))
+    while len(left):
+        look = np.minimum(step[left, None] + np.arange(look_at), len(curve.edges) - 1)
+        won = worth[left, None] * curve.edges[look] > fixed[left, None] + curve.months[look]
         hit = won.any(axis=1)
-        step = begin + won[hit].argmax(axis=1)
-        who = left[hit]
-        found[who] = np.maximum((fixed[who] + curve.months[step]) / worth[who], lower[step])
+        who, at = left[hit], look[hit, won[hit].argmax(axis=1)]
+        found[who] = np.maximum((fixed[who] + curve.months[at]) / worth[who], lower[at])
         left = left[~hit]
+        step[left] += look_at
+        look_at = min(2 * look_at, 256)
+        left = left[step[left] < len(curve.edges)]
     return found
 
 

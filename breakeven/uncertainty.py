@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -111,8 +111,11 @@ def _row(name: str, index: int, ends: Ends, out: Outcomes) -> TornadoRow:
     )
 
 
-def flips(at: Position, first_tokens: float | None) -> tuple[Flip, ...]:
-    """Return how far each input must move, alone, to turn the sign of today's saving; nearest (as a ratio) first."""
+def flips(at: Position, windows: Sequence[tuple[float, float | None]]) -> tuple[Flip, ...]:
+    """Return how far each input must move, alone, to turn the sign of today's saving; nearest (as a ratio) first.
+
+    `windows` are the volumes where self-hosting wins, as `steps.solve` returns them.
+    """
     if at.tokens <= 0:
         return ()
     months = float(at.curve.replica_months(np.array([at.tokens / at.replica_tokens]))[0])
@@ -126,10 +129,12 @@ def flips(at: Position, first_tokens: float | None) -> tuple[Flip, ...]:
     ops = at.ops_usd + at.ops_share * at.machine_usd * months
     if ops:
         found.append(("ops", (api - own + ops) / ops, api - own + ops, "USD a month"))
-    if first_tokens is not None and api < own:
-        found.append(("volume", first_tokens / at.tokens, first_tokens, "tokens a month"))
+    edges = [edge for window in windows for edge in window if edge and edge != at.tokens]
+    if edges:
+        nearest = min(edges, key=lambda edge: abs(math.log(edge / at.tokens)))
+        found.append(("volume", nearest / at.tokens, nearest, "tokens a month"))
     found += _capacity_flip(at, own, api)
-    kept = [Flip(name=n, multiple=m, value=v, unit=unit) for n, m, v, unit in found if m > 0]
+    kept = [Flip(name=n, multiple=m, value=v, unit=unit) for n, m, v, unit in found if m > 0 and math.isfinite(m)]
     return tuple(sorted(kept, key=lambda f: abs(math.log(f.multiple))))
 
 

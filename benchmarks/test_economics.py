@@ -1,0 +1,107 @@
+"""The economics engine against its limits: verdict, Monte Carlo, portfolio, growth with size, and the whole command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from breakeven.portfolio import Costs, Feature, place
+from breakeven.prices import load_tables
+from breakeven.uncertainty import draw, monte_carlo, tornado
+from tests.breakeven.positions import position
+from tests.breakeven.scenarios import BASE, DAY, PRICES, decide, scenario
+from tests.breakeven.test_uncertainty import ENDS
+
+TABLES = load_tables(PRICES)
+APIS = [{"model": model, "host": host} for model, host in dict.fromkeys((row.model, row.host) for row in TABLES.apis)]
+SHAPES = {"flat": {}, "day, autoscaled": {"profile": {"hours": DAY}, "scaling": "autoscale"}}
+
+
+def within(benchmark, limit_s):
+    """Fail when even the fastest round was slower than the limit."""
+    benchmark.extra_info["limit_s"] = limit_s
+    assert benchmark.stats.stats.min < limit_s
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_verdict_against_12_comparators_takes_under_50_ms(benchmark, shape):
+    asked = scenario(apis=APIS[:12], uncertainty={}, **SHAPES[shape])
+    found = benchmark(decide, asked, TABLES)
+    assert len(found.runs[0].comparisons) == 12
+    assert found.runs[0].comparisons[0].monte_carlo.draws >= 2000
+    within(benchmark, 0.050)
+
+
+def test_100_000_draws_with_tornado_take_under_a_second(benchmark):
+    at = position()
+
+    def both():
+        return monte_carlo(at, draw(ENDS, 100_000, 0), 0), tornado(at, ENDS)
+
+    found, rows = benchmark(both)
+    assert (found.draws, len(rows)) == (100_000, 5)
+    within(benchmark, 1.0)
+
+
+def features(count):
+    rng = np.random.default_rng(0)
+    shape = np.tile(np.array(DAY) / np.mean(DAY), 7)
+    bills, sizes = rng.lognormal(5, 1.5, count), rng.lognormal(-3, 1, count)
+    return [Feature(str(i), float(b), s * shape) for i, (b, s) in enumerate(zip(bills, sizes, strict=True))]
+
+
+def test_a_portfolio_of_1000_features_takes_under_2_s(benchmark):
+    found = benchmark(place, features(1000), Costs(5000, 1700, 1))
+    assert len(found.moved) == 1000
+    within(benchmark, 2.0)
+
+
+def test_a_whole_portfolio_scenario_of_1000_features_takes_under_2_s(benchmark):
+    """From the scenario to the verdict, every feature priced by its own API."""
+    rng = np.random.default_rng(0)
+    asked = scenario(
+        {"input_tokens_per_hour": 2.7e7, "output_tokens_per_hour": 1.35e7},
+        portfolio=[
+            {
+                "name": f"f{i}",
+                "requests_per_month": float(rng.lognormal(12, 1.5)),
+                "prompt_tokens": float(rng.integers(50, 5000)),
+                "output_tokens": float(rng.integers(10, 900)),
+                **APIS[i % len(APIS)],
+            }
+            for i in range(1000)
+        ],
+    )
+    found = benchmark(decide, asked, TABLES)
+    assert len(found.portfolio.placements) == 1000
+    within(benchmark, 2.0)
+
+
+@pytest.mark.parametrize("count", [250, 500, 1000, 2000])
+def test_a_portfolios_time_by_features(benchmark, count):
+    benchmark.group = "features: twice as many, twice as long"
+    benchmark(place, features(count), Costs(5000, 1700, 1))
+
+
+@pytest.mark.parametrize("count", [3, 6, 12])
+def test_a_verdicts_time_by_comparators(benchmark, count):
+    benchmark.group = "comparators: twice as many, twice as long"
+    benchmark(decide, scenario(apis=APIS[:count], uncertainty={}), TABLES)
+
+
+def test_the_command_prints_its_verdict_within_1_5_s(benchmark, tmp_path):
+    file = tmp_path / "asked.yaml"
+    file.write_text(yaml.safe_dump({**BASE, "economics": {**BASE["economics"], "apis": APIS[:12], "uncertainty": {}}}))
+    arguments = [str(Path(sys.executable).parent / "tokenhour"), "breakeven", "solve", str(file)]
+    rounds = iter(range(1000))
+
+    def command():
+        out = ["--results", str(tmp_path / f"results-{next(rounds)}")]
+        return subprocess.run([*arguments, *out], capture_output=True, text=True, check=True)
+
+    done = benchmark.pedantic(command, rounds=5, warmup_rounds=1)
+    assert "recompute by" in done.stdout
+    within(benchmark, 1.5)

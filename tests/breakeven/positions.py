@@ -1,0 +1,22 @@
+"""A run beside an API with round figures."""
+
+import numpy as np
+
+from breakeven.fleet import Curve, Rules
+from breakeven.position import Position
+
+
+def position(weights=(1.0,), rules=None, **changes):
+    """A replica of $1,000 and 1B tokens a month, an API of $1.3 per M, 2.5B tokens today."""
+    shape = np.array(weights, dtype=float)
+    fields = {
+        "curve": Curve(rules or Rules(), shape / shape.mean()),
+        "machine_usd": 1000.0,
+        "ops_share": 0.0,
+        "ops_usd": 0.0,
+        "other_usd": 0.0,
+        "replica_tokens": 1e9,
+        "api_usd_per_token": 1.3e-6,
+        "tokens": 2.5e9,
+    }
+    return Position(**{**fields, **changes})
