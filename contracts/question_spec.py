@@ -31,7 +31,7 @@ class Spread(Part):
 class UncertaintySpec(Part):
     """How far each input may be off. A two-piece log-normal with the input as its median."""
 
-    draws: Annotated[int, Field(ge=100, le=2_000_000)] = 4000
+    draws: Annotated[int, Field(ge=100, le=2_000_000)] = 2000
     seed: int = 0
     capacity: Spread | None = None
     """The measured 95 % interval when absent; of an assumed capacity 0.7 and 1.3."""

@@ -28,8 +28,9 @@ def load_yaml(path: Path) -> tuple[Any, dict[Path_, int]]:
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text: {error}", where=str(path), remedy="save it as UTF-8") from error
     try:
-        node = yaml.compose(text, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+        node = yaml.compose(text, Loader=loader)
+        data = loader(text).get_single_data()  # what safe_load does, by the fast parser
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
