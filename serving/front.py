@@ -247,6 +247,7 @@ class Front:
     async def _start(self) -> web.AppRunner:
         from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
+        secured = _tls(self.spec)
         self._gate = asyncio.Event()
         self._gate.set()
         self._session = ClientSession(
@@ -266,8 +267,11 @@ class Front:
             shutdown_timeout=1.0,
         )
         await runner.setup()
-        site = web.TCPSite(runner, self.spec.host, self.spec.port, ssl_context=_tls(self.spec), backlog=4096)
-        await site.start()
+        try:
+            await web.TCPSite(runner, self.spec.host, self.spec.port, ssl_context=secured, backlog=4096).start()
+        except OSError:
+            await self._stop(runner)
+            raise
         return runner
 
     async def _stop(self, runner: web.AppRunner) -> None:

