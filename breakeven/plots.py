@@ -44,15 +44,20 @@ class Plot:
 
 
 def all_plots(verdict: Verdict, summaries: Sequence[Summary]) -> list[Plot]:
-    """Draw the plots of a report."""
-    slo = summaries[0].slo
-    return [
+    """Draw the plots of a report; those of measurements only where something was measured."""
+    cost = [
         _render(
             "cost",
             "Monthly cost against volume: each step of the staircase is one more machine; below, the volumes at which the "
             "cheapest run beats each API. Hatched: more than the one machine that was measured.",
             lambda: cost_against_volume(verdict),
-        ),
+        )
+    ]
+    if not summaries:
+        return cost
+    slo = summaries[0].slo
+    return [
+        *cost,
         _render(
             "latency",
             f"Latency (p{slo.percentile:g}, from the scheduled arrival) against output throughput, with the objective. "

@@ -67,7 +67,7 @@ def build_context(verdict: Verdict, summaries: Sequence[Summary], plots: Sequenc
     return {
         "verdict": verdict,
         "summaries": summaries,
-        "pairs": list(zip(verdict.runs, summaries, strict=True)),
+        "pairs": list(zip(verdict.runs, summaries, strict=False)),  # an assumed capacity has no summary
         "best": best_run(verdict.runs),
         "plots": [(plot, data_uri(plot)) for plot in plots],
         "sections": sections(verdict),

@@ -5,8 +5,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from breakeven.cli import cli as solve_cli
 from breakeven.report import render
+from breakeven.report_cli import cli as report_cli
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
 from contracts.run import Summary
@@ -81,3 +84,33 @@ def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path):
 def test_rendering_twice_gives_the_same_bytes(folder):
     before = (folder / "report.html").read_bytes()
     assert render(folder).read_bytes() == before
+
+
+def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path):
+    done = CliRunner().invoke(
+        solve_cli, ["solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    done = CliRunner().invoke(
+        report_cli, ["configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "team" / name).read_text()
+        assert "nobody measured it here" in text
+        for title in (
+            "Which feature belongs where",
+            "Levers",
+            "Interruptible machines",
+            "How much to reserve",
+            "What would turn it",
+        ):
+            assert title in text, title
+        assert "Training against inference" in text
+        assert "What was measured" not in text
+
+
+def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder):
+    text = (folder / "report.md").read_text()
+    assert "How sure it is" in text
+    assert "Which feature belongs where" not in text
