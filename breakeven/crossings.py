@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.errors import InputError
 from contracts.verdict import Outcome
 
 LISTED = 50
+_TOUCHING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,26 @@ def _within(stairs: Staircase, api_usd_per_token: float, first_step: int, stable
     lasting = stable_step <= max_replicas
     last = min(stable_step if lasting else max_replicas + 1, first_step + (LISTED - 1 if lasting else LISTED))
     closed = [(_onset(stairs, api_usd_per_token, n), n * stairs.replica_tokens) for n in range(first_step, last)]
-    windows: tuple[tuple[float, float | None], ...] = tuple((a, b) for a, b in closed if a < b)
     if not lasting:
-        return Crossings(windows, first, None, "first", first_step)
-    stable = _onset(stairs, api_usd_per_token, stable_step)
+        return Crossings(_joined(closed), first, None, "first", first_step)
+    windows = _joined([*closed, (_onset(stairs, api_usd_per_token, stable_step), None)])
+    stable = windows[-1][0]
     outcome: Outcome = "first" if first < stable else "stable"
-    return Crossings((*windows, (stable, None)), first, stable, outcome, first_step)
+    return Crossings(windows, first, stable, outcome, first_step)
+
+
+def _joined(windows: Sequence[tuple[float, float | None]]) -> tuple[tuple[float, float | None], ...]:
+    """Make one of windows that touch (up to rounding), and leave out empty ones."""
+    found: list[tuple[float, float | None]] = []
+    for above, to in windows:
+        if to is not None and above >= to:
+            continue
+        before = found[-1][1] if found else None
+        if before is not None and above <= before * (1 + _TOUCHING):
+            found[-1] = (found[-1][0], to)
+        else:
+            found.append((above, to))
+    return tuple(found)
 
 
 def _onset(stairs: Staircase, api_usd_per_token: float, step: int) -> float:

@@ -39,7 +39,7 @@ def windows(curve: Curve, worth: float, fixed: float) -> tuple[Floats, Floats]:
     onset = np.maximum((fixed + curve.months) / worth, lower)
     won = onset < curve.edges
     begins, ends = onset[won], curve.edges[won]
-    fresh = np.concatenate(([True], begins[1:] > ends[:-1])) if len(begins) else np.empty(0, dtype=bool)
+    fresh = np.concatenate(([True], begins[1:] > ends[:-1] * (1 + 1e-12))) if len(begins) else np.empty(0, dtype=bool)
     last = np.concatenate((fresh[1:], [True])) if len(begins) else fresh
     return begins[fresh], ends[last]
 

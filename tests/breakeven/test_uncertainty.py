@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -118,7 +119,8 @@ def test_a_flip_turns_the_saving_and_stopping_short_of_it_does_not(machine, ops,
         tokens=tokens,
     )
     crossed = solve(at.curve, at.replica_usd, at.replica_tokens, at.fixed_usd, price)
-    assume(len(crossed.windows) < 50)
+    edges = [edge for window in crossed.windows for edge in window if edge]
+    assume(len(crossed.windows) < 50 and all(b > 1.001 * a for a, b in pairwise(edges)))
     now = at.api_usd_per_token * tokens - at.self_host_usd(tokens)
     assume(abs(now) > 1e-3 * at.api_usd_per_token * tokens)
 
