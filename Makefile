@@ -15,6 +15,8 @@ PY = .venv/bin/python
 TOKENHOUR = TOKENHOUR_PARENT_PID=$$PPID exec .venv/bin/tokenhour
 QUIET_SETUP ?= 1
 export QUIET_SETUP
+# The environments are ours: without compiled files each of an engine's three processes starts 8 s later.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the verbs
 	@printf 'tokenhour: what one hour of your own GPU buys, and which API it beats\n\n'
