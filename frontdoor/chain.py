@@ -72,15 +72,23 @@ def _reap(child: subprocess.Popen[bytes]) -> None:
 
 
 def preflight(experiment: Experiment, engine: str, results: Path) -> None:
-    """Find what would stop a later stage before the first one starts: prices, kernels, the port. Raises InputError."""
+    """Find what would stop a later stage before the first one starts: prices, kernels, keys, arguments, the port.
+
+    Raises InputError.
+    """
     from breakeven.stage import preflight as check_prices
     from serving.command import refuse_without_kernel
-    from serving.engine import choose_port, device_of
+    from serving.engine import check_exposure, choose_port, device_of
 
     check_prices(experiment, Path("configs/prices"))
     device = device_of(experiment, engine)
     for scheme in experiment.schemes:
         refuse_without_kernel(scheme, device)
+    check_exposure(experiment)
+    if experiment.serving.engine_args:
+        from serving.arguments import check_installed
+
+        check_installed(experiment.serving.engine_args, Path.cwd())
     if any(stale_summary(RunDir.of(results, experiment, scheme).path, experiment, engine) for scheme in experiment.schemes):
         choose_port(experiment.serving.host, experiment.serving.port)
 

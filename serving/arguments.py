@@ -13,6 +13,7 @@ from contracts.errors import InputError, nearest
 from contracts.progress import Status
 from contracts.store import disk_errors, write_text_atomic
 from serving.command import argument_name, free_arguments
+from serving.engine import engine_python
 
 _TIMEOUT_S = 300
 # Run by the engine's interpreter. vLLM has moved its parser twice: try where it was, newest first.
@@ -84,6 +85,13 @@ def _check_value(argument: Argument, value: str | float | bool, where: str) -> N
             raise InputError(
                 f"{value!r} is no {argument.kind}", where=where, remedy=f"give a number ({argument.kind})"
             ) from error
+
+
+def check_installed(arguments: Mapping[str, str | float | bool], root: Path) -> None:
+    """Hold `serving.engine_args` against the engine that is installed below `root`; see check."""
+    if arguments:
+        python, engine = engine_python(root)
+        check(arguments, known_arguments(python, engine, Path(python).parents[1]), engine)
 
 
 def known_arguments(python: str, engine: str, cache: Path) -> Known:

@@ -168,14 +168,24 @@ def _of_gpu(
     try:
         found = pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
         name, uuid = _text(pynvml.nvmlDeviceGetName(gpu)), _text(pynvml.nvmlDeviceGetUUID(gpu))
+        used = int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
     except pynvml.NVMLError:
         # A GPU that fell off the bus is not this command's business; the others are still told.
         return
-    for process in found:
-        start = start_of(process.pid)
-        if start is None:
-            continue
-        idle = peak is not None and peak <= policy.gpu_idle_share
+    idle = peak is not None and peak <= policy.gpu_idle_share
+    seen = [(process, start) for process in found if (start := start_of(process.pid)) is not None]
+    if not seen:
+        yield Holder(
+            pid=None,
+            start=None,
+            command="held by nobody that can be seen from here",
+            gpu=str(index),
+            gpu_name=name,
+            memory_bytes=used,
+            busy_share=peak,
+            idle_s=history.idle_s(uuid, now_s, idle=idle),
+        )
+    for process, start in seen:
         yield Holder(
             pid=process.pid,
             start=start,

@@ -111,9 +111,7 @@ def prepare(
     secrets, found, gpus = check_exposure(experiment), versions(root), visible_gpus()
     check_idle(experiment, device)
     check_parallelism(experiment, device, len(gpus), found)
-    if experiment.serving.engine_args:
-        known = arguments.known_arguments(python, name, Path(python).parents[1])
-        arguments.check(experiment.serving.engine_args, known, name)
+    arguments.check_installed(experiment.serving.engine_args, root)
     budget = _fits(checkpoint, experiment, device)
     if verify:
         checkpoint.verify(Path(checkpoint.path))

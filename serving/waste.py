@@ -26,8 +26,9 @@ MEANING: dict[Pattern, str] = {
 class Holder:
     """A process that holds memory of a GPU."""
 
-    pid: int
-    start: int
+    pid: int | None
+    """None: memory is held, by nobody that can be seen from here (another container)."""
+    start: int | None
     """Clock ticks since boot: a pid alone may be reused."""
     command: str
     gpu: str
@@ -166,14 +167,15 @@ def _idle_holders(holders: Sequence[Holder], policy: ScanPolicy) -> Iterator[Fin
             continue
         yield Finding(
             pattern_of(holder.command),
-            f"{holder.gpu_name} {holder.gpu}: pid {holder.pid}, {holder.command[:60]}",
+            f"{holder.gpu_name} {holder.gpu}: "
+            + (f"pid {holder.pid}, {holder.command[:60]}" if holder.pid else holder.command),
             holder.pid,
             holder.start,
             None,
             holder.idle_s,
             confirmed=holder.idle_s >= policy.idle_minutes * 60,
             memory_bytes=holder.memory_bytes,
-            remedy=f"kill {holder.pid} once its owner agrees",
+            remedy=f"kill {holder.pid} once its owner agrees" if holder.pid else "look from the host: nvidia-smi",
             command=holder.command,
         )
 

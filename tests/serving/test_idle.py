@@ -2,7 +2,10 @@
 
 import json
 import math
+import threading
+import time
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from contracts.idle import IdleEvent, IdleRecord
 from contracts.operations_spec import IdleSpec
 from contracts.rundir import RunDir
-from serving.idle import IdlePolicy, derive, mean_interval, read_events, write_record
+from serving.idle import IdlePolicy, SleepMode, derive, mean_interval, read_events, write_record
 
 STOP = IdleSpec(policy="stop", after_s=60)
 WHEN = "2026-01-01T00:00:00+00:00"
@@ -88,8 +91,6 @@ class Gate:
     """A front that is always quiet."""
 
     def __init__(self):
-        import threading
-
         self.wanted, self.opened = threading.Event(), 0
 
     def close_when_idle(self, _):
@@ -121,8 +122,6 @@ class Sleeper:
 
 
 def until(condition):
-    import time
-
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -149,3 +148,36 @@ def test_a_wake_that_fails_is_tried_again(tmp_path):
     assert engine.wakes == 2
     assert [each.kind for each in read_events(tmp_path)][:3] == ["up", "asleep", "awake"]
     assert policy.wakes == 1
+
+
+@pytest.mark.parametrize(
+    ("level", "asked"),
+    [
+        (1, ["/sleep?level=1", "/wake_up"]),
+        (2, ["/sleep?level=2", "/wake_up?tags=weights", "/collective_rpc", "/wake_up?tags=kv_cache"]),
+    ],
+)
+def test_sleep_mode_asks_in_the_order_that_vllm_needs(level, asked):
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.path, json.loads(body)))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        engine = SleepMode([f"http://127.0.0.1:{server.server_port}"], level, lambda: None)
+        engine.rest()
+        assert engine.wake()
+        server.shutdown()
+    assert [path for path, _ in seen] == asked
+    if level == 2:
+        assert seen[2][1] == {"method": "reload_weights"}
+    assert not engine.wake(), "nobody answers any more"

@@ -23,7 +23,7 @@ FAST = ScanPolicy(sample_s=0.01, samples=2)
 @pytest.fixture
 def gpu(monkeypatch):
     """NVML of a machine with one H100; `processes` and `utilization` are what it answers."""
-    told = SimpleNamespace(processes=[], utilization=0, lost=False)
+    told = SimpleNamespace(processes=[], utilization=0, lost=False, used=0)
 
     def processes(_):
         if told.lost:
@@ -37,6 +37,7 @@ def gpu(monkeypatch):
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetName": lambda _: "H100",
         "nvmlDeviceGetUUID": lambda _: "GPU-1",
+        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=told.used),
         "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=told.utilization),
         "nvmlDeviceGetComputeRunningProcesses": processes,
     }.items():
@@ -96,9 +97,23 @@ def test_work_seen_once_begins_the_count_anew(gpu, idler):
     assert observe.holders(FAST, history, 1800.0)[0].idle_s == 0
 
 
-def test_a_lost_gpu_and_a_process_that_is_gone_are_left_out(gpu):
-    gpu.processes = [(2**22 + 5, 10 * 2**30)]
-    assert observe.holders(FAST, observe.History(), 0.0) == []
+def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path):
+    """As from inside a container: NVML names processes of the host that have no meaning here."""
+    gpu.processes, gpu.used = [(2**22 + 5, 10 * 2**30)], 10 * 2**30
+    (found,) = observe.holders(FAST, observe.History(), 0.0)
+    assert (found.pid, found.memory_bytes) == (None, 10 * 2**30)
+    done = run(
+        "--results",
+        tmp_path / "results",
+        "--policy",
+        policy_file(tmp_path, stop=["idle-memory"], idle_minutes=1e-9),
+        "--stop",
+    )
+    assert "nobody that can be seen from here" in done.output
+    assert "stopped" not in done.output
+
+
+def test_a_lost_gpu_is_left_out(gpu):
     gpu.lost = True
     assert observe.holders(FAST, observe.History(), 0.0) == []
 
