@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -62,21 +61,30 @@ def up(experiment_file: Path, only: str | None, results: Path, no_wait: bool) ->
     invite(server, stop=f"tokenhour serving down {state.run} stops it")
 
 
-def _spawn(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    with (folder / SUPERVISOR_LOG).open("wb") as log:
-        return subprocess.Popen(
+def _spawn(folder: Path, arguments: list[str]) -> int:
+    """Start the supervisor in a session of its own and return its pid; it is meant to outlive us."""
+    log = os.open(folder / SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        return os.posix_spawn(
+            sys.executable,
             [sys.executable, "-m", "serving.daemon", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
+            setsid=True,
         )
+    finally:
+        os.close(log)
 
 
-def _wait(child: subprocess.Popen[bytes], folder: Path, title: str, *, ready: bool) -> ServerState:
+def _wait(child: int, folder: Path, title: str, *, ready: bool) -> ServerState:
     """Wait for the state that is asked for; Ctrl-C takes the supervisor down again."""
     from contracts.progress import Status
 
+    ended = False
     try:
         with Status(title) as status:
             while True:
@@ -85,13 +93,13 @@ def _wait(child: subprocess.Popen[bytes], folder: Path, title: str, *, ready: bo
                     return state
                 if state is not None:
                     status.update(", ".join(dict.fromkeys(each.phase or each.state for each in state.replicas)))
-                if child.poll() is not None:
+                if ended := os.waitpid(child, os.WNOHANG)[0] == child:
                     _say_why(folder, state)
                 time.sleep(_LOOK_S)
     except BaseException:
-        if child.poll() is None:
-            child.terminate()
-            child.wait(_KILL_AFTER_S)
+        if not ended:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
         raise
 
 
