@@ -5,15 +5,17 @@ A response arrives as (time, bytes) pieces. An event counts at the time of the p
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from pydantic_core import from_json
+
 from contracts.request import Outcome
 
 Pieces = list[tuple[float, bytes]]
+_BAD = object()
 
 
 @dataclass(slots=True)
@@ -30,6 +32,8 @@ class Parsed:
     token_times: list[float] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
     done: bool = False
+    spread: bool = False
+    """Tokens were told only at the end and are shared evenly among the chunks."""
 
 
 def parse(pieces: Pieces) -> Parsed:
@@ -79,20 +83,14 @@ def _dechunk(body: bytes, base: int) -> tuple[bytes, list[tuple[int, int]]]:
 
 def _events(text: bytes, offsets: list[tuple[int, int]], ends: list[int], times: list[float], found: Parsed) -> None:
     starts = [offset for offset, _ in offsets]
-    seen, at = 0, 0
-    for event in text.split(b"\n\n"):
-        complete_at = at + len(event) + 2
-        at = complete_at
-        line = event.strip()
-        if not line.startswith(b"data:"):
-            continue
-        payload = line[5:].strip()
+    events = _split(text)
+    messages = _load(events)
+    seen, spoken = 0, []
+    for (complete_at, payload), message in zip(events, messages, strict=True):
         if payload == b"[DONE]":
             found.done = True
             break
-        try:
-            message = json.loads(payload)
-        except ValueError:
+        if message is _BAD:
             if complete_at <= len(text):
                 found.outcome, found.detail = "malformed", f"not JSON: {payload[:80]!r}"
                 return
@@ -101,13 +99,69 @@ def _events(text: bytes, offsets: list[tuple[int, int]], ends: list[int], times:
             found.outcome, found.detail = "in_band_error", str(message)[:200]
             return
         tokens = _usage(message, found)
-        if tokens > seen and message.get("choices"):
-            k = bisect_left(starts, complete_at) - 1
-            raw_end = offsets[k][1] + complete_at - starts[k]
-            found.token_times.append(times[min(bisect_left(ends, raw_end), len(times) - 1)])
+        raises = tokens > seen and message.get("choices")
+        if not raises and not (tokens == 0 and _speaks(message)):
+            continue
+        k = bisect_left(starts, complete_at) - 1
+        at = times[min(bisect_left(ends, offsets[k][1] + complete_at - starts[k]), len(times) - 1)]
+        if raises:
+            found.token_times.append(at)
             found.token_counts.append(tokens - seen)
             seen = tokens
+        else:
+            spoken.append(at)
+    if not found.token_times and spoken and found.completion_tokens:
+        _spread(spoken, found.completion_tokens, found)
     _judge(found)
+
+
+def _split(text: bytes) -> list[tuple[int, bytes]]:
+    """Return (offset at which the event was complete, its payload) of each `data:` event."""
+    gap = b"\r\n\r\n" if b"\r\n\r\n" in text else b"\n\n"
+    found, at = [], 0
+    for event in text.split(gap):
+        at += len(event) + len(gap)
+        line = event.strip()
+        if line.startswith(b"data:"):
+            found.append((at, line[5:].strip()))
+    return found
+
+
+def _load(events: list[tuple[int, bytes]]) -> list[Any]:
+    """Parse all payloads; `_BAD` stands for one that is not JSON. One call for all, as long as all are right."""
+    payloads = [payload for _, payload in events]
+    done = payloads[-1:] == [b"[DONE]"]
+    try:
+        whole = from_json(b"[" + b",".join(payloads[:-1] if done else payloads) + b"]")
+    except ValueError:
+        return [_load_one(payload) for payload in payloads]
+    if len(whole) + done != len(payloads):  # such as "1,2" in one payload
+        return [_load_one(payload) for payload in payloads]
+    return [*whole, None] if done else list(whole)
+
+
+def _load_one(payload: bytes) -> Any:
+    try:
+        return from_json(payload)
+    except ValueError:
+        return _BAD
+
+
+def _speaks(message: dict[str, Any]) -> bool:
+    """Tell whether an event without usage brings output on any channel: text, content, reasoning or a tool call."""
+    for choice in message.get("choices") or ():
+        said = choice.get("delta") or choice
+        if any(said.get(name) for name in ("text", "content", "reasoning_content", "reasoning", "tool_calls")):
+            return True
+    return False
+
+
+def _spread(times: list[float], tokens: int, found: Parsed) -> None:
+    """Share the tokens of a response evenly among its chunks, where the server told only their sum."""
+    found.spread = tokens != len(times)
+    edges = [round(k * tokens / len(times)) for k in range(len(times) + 1)]
+    pairs = [(t, b - a) for t, a, b in zip(times, edges, edges[1:], strict=False) if b > a]
+    found.token_times, found.token_counts = [t for t, _ in pairs], [n for _, n in pairs]
 
 
 def _usage(message: dict[str, Any], found: Parsed) -> int:

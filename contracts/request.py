@@ -46,3 +46,5 @@ class RequestRow:
     chunk_tokens: list[int]
     """Completion tokens that each of them brought."""
     finish_reason: str | None
+    tokens_spread: bool = False
+    """The server told tokens only at the end: they are spread evenly over the chunks that brought text."""

@@ -1,0 +1,359 @@
+"""Requests and the bytes that come back: non-blocking sockets on the event loop, stamped first and parsed by somebody else.
+
+Each socket is watched by the loop itself (libev through gevent); its callback reads once, takes the time and appends the
+block to the spool. No greenlet is switched and nothing is parsed, so that one core follows over 100,000 chunks a second.
+The time of a block is the kernel's own receive time where it gives one (SO_TIMESTAMPNS), so that a busy client does not
+count as latency. That time is on the wall clock: it is turned into an age and taken from the monotonic clock, and
+forgotten whenever the two clocks have moved against each other.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import socket
+import ssl
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from bench.spool import DATA, DUE, END, SENT, Spool
+
+READ, WRITE = 1, 2
+_BUFFER_BYTES = 1 << 18
+_SO_TIMESTAMPNS = 35  # Linux; the same number comes back as the type of the control message
+_CONTROL_BYTES = 64
+_CLOCKS_AGREE_NS = 200_000
+_OLDEST_NS = 1_000_000_000
+_IDLE_NS = 2_000_000_000  # below every server's own patience with an idle connection (uvicorn: 5 s)
+_LAST_CHUNK = b"0\r\n\r\n"
+_stamp = struct.Struct("qq").unpack_from
+
+OnEnd = Callable[[str], None]
+
+
+class Loop(Protocol):
+    """What is used of gevent's event loop."""
+
+    def io(self, fd: int, events: int) -> Any:
+        """Make a watcher of a file descriptor."""
+
+
+class Plane:
+    """All connections of a worker to one server."""
+
+    def __init__(self, loop: Loop, host: str, port: int, *, tls: bool = False, keep_alive: bool = True) -> None:
+        self.loop = loop
+        self.host = host
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self.family, self.address = found[0][0], found[0][4]
+        self.tls = ssl.create_default_context() if tls else None
+        self.keep_alive = keep_alive
+        self.spool: Spool | None = None
+        self.view = memoryview(bytearray(_BUFFER_BYTES))
+        self.buffers = [self.view]
+        self.shift_ns = time.monotonic_ns() - time.time_ns()
+        self.open: set[Connection] = set()
+        self.idle: deque[Connection] = deque()
+        self.broken: OSError | None = None
+        """Why nothing can be recorded any more, such as a full disk."""
+        self.connections = 0
+
+    def send(self, request: int, about: bytes, data: bytes, due_ns: int, on_end: OnEnd) -> Connection:
+        """Send one request; `on_end` is called once, with "" or the reason of failure."""
+        self.record(DUE, request, due_ns, about)
+        connection = self._idle_one()
+        if connection is None:
+            connection = Connection(self)
+            self.connections += 1
+        self.open.add(connection)
+        connection.begin(request, data, on_end)
+        return connection
+
+    def _idle_one(self) -> Connection | None:
+        oldest = time.monotonic_ns() - _IDLE_NS
+        while self.idle and self.idle[0].last_ns < oldest:
+            self.idle.popleft().close()
+        return self.idle.pop() if self.idle else None
+
+    def record(self, kind: int, request: int, at_ns: int, payload: bytes = b"") -> None:
+        """Append to the spool; once that has failed, nothing more is recorded and `broken` says why."""
+        if self.spool is None or self.broken is not None:
+            return
+        try:
+            self.spool.add(kind, request, at_ns, payload)
+        except OSError as error:
+            self.broken = error
+
+    def flush(self) -> None:
+        """Let what is recorded be seen by the recorder."""
+        if self.spool is None or self.broken is not None:
+            return
+        try:
+            self.spool.flush()
+        except OSError as error:
+            self.broken = error
+
+    def overdue(self, inactivity_ns: int, total_ns: int) -> None:
+        """End the requests that have waited too long for a byte, or for their end."""
+        now = time.monotonic_ns()
+        for connection in [c for c in self.open if now - c.last_ns > inactivity_ns or now - c.began_ns > total_ns]:
+            silent = now - connection.last_ns > inactivity_ns
+            detail = f"nothing for {inactivity_ns / 1e9:g} s" if silent else f"longer than {total_ns / 1e9:g} s"
+            connection.end(f"timeout\0{detail}", now)
+
+    def abandon(self) -> None:
+        """Close every open request: its outcome does not matter any more."""
+        now = time.monotonic_ns()
+        for connection in list(self.open):
+            connection.end("cancelled\0the probe's outcome was certain", now)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in [*self.open, *self.idle]:
+            connection.close()
+        self.idle.clear()
+
+
+class Connection:
+    """A socket and the request on it."""
+
+    __slots__ = (
+        "began_ns", "connected", "data", "last_ns", "left", "mode", "on_end", "plane", "reader", "receive", "request",
+        "secure", "sock", "stamp_ns", "stays", "tail", "writer",
+    )  # fmt: skip
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self.sock = _socket.socket(plane.family, _socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        try:
+            self.sock.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        except OSError:
+            pass  # the time of reading is taken instead
+        self.receive = self.sock.recvmsg_into
+        self.secure = _Secure(self) if plane.tls else None
+        self.connected = False
+        self.request = -1
+        self.data: bytes | memoryview = b""
+        self.on_end: OnEnd | None = None
+        self.last_ns = self.began_ns = self.stamp_ns = time.monotonic_ns()
+        self.mode, self.left, self.tail, self.stays = "", 0, b"", False
+        self.reader = plane.loop.io(self.sock.fileno(), READ)
+        self.writer = plane.loop.io(self.sock.fileno(), WRITE)
+
+    def begin(self, request: int, data: bytes, on_end: OnEnd) -> None:
+        """Send `data`, connecting first where there is no connection yet."""
+        self.request, self.data, self.on_end = request, data, on_end
+        self.last_ns = self.began_ns = time.monotonic_ns()
+        self.mode, self.left, self.tail = "", 0, b""
+        if self.connected:
+            self._transmit()
+            return
+        code = self.sock.connect_ex(self.plane.address)
+        if code in (0, errno.EINPROGRESS):
+            self.writer.start(self._on_connected)
+        else:
+            self.end(f"connection\0{os.strerror(code)}", self.last_ns)
+
+    def _on_connected(self) -> None:
+        self.writer.stop()
+        code = self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if code:
+            self.end(f"connection\0{os.strerror(code)}", time.monotonic_ns())
+            return
+        self.reader.start(self._on_readable)
+        if self.secure:
+            self.secure.handshake()
+        else:
+            self.ready()
+
+    def ready(self) -> None:
+        """Go on once the connection stands."""
+        self.connected = True
+        self._transmit()
+
+    def _transmit(self) -> None:
+        now = time.monotonic_ns()
+        self.last_ns = self.stamp_ns = now
+        self.plane.record(SENT, self.request, now)
+        if self.secure:
+            self.secure.send(self.data)
+        else:
+            self.push(self.data)
+
+    def push(self, data: bytes | memoryview) -> None:
+        """Give bytes to the socket; what it does not take follows when there is room."""
+        try:
+            taken = self.sock.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self.end(f"connection\0{error.strerror}", time.monotonic_ns())
+            return
+        if taken < len(data):
+            self.data = memoryview(data)[taken:]
+            self.writer.start(self._on_writable)
+
+    def _on_writable(self) -> None:
+        self.writer.stop()
+        self.push(self.data)
+
+    def _on_readable(self) -> None:
+        plane = self.plane
+        try:
+            count, control, _, _ = self.receive(plane.buffers, _CONTROL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.end(f"connection\0{error.strerror}", time.monotonic_ns())
+            return
+        now = time.monotonic_ns()
+        at = now
+        if control:
+            wall = time.time_ns()
+            shift = now - wall
+            if -_CLOCKS_AGREE_NS < shift - plane.shift_ns < _CLOCKS_AGREE_NS:
+                seconds, rest = _stamp(control[0][2])
+                age = wall - seconds * 1_000_000_000 - rest
+                if 0 <= age < _OLDEST_NS:
+                    at = now - age
+            plane.shift_ns = shift
+        at = max(at, self.stamp_ns)
+        self.last_ns = now
+        self.stamp_ns = at
+        if not count:
+            self._on_closed(now)
+            return
+        block = bytes(plane.view[:count])
+        if self.secure:
+            block = self.secure.receive(block)
+            if not block:
+                return
+        self.take(block, at)
+
+    def take(self, block: bytes, at_ns: int) -> None:
+        """Keep a block of the response and see whether it was the last."""
+        if self.on_end is None:  # a server that says something on an idle connection is closing it
+            self.close()
+            return
+        self.plane.record(DATA, self.request, at_ns, block)
+        if not self.mode:
+            self._read_head(block)
+        if self.mode == "chunked":
+            over = block.endswith(_LAST_CHUNK) if len(block) > 4 else (self.tail + block).endswith(_LAST_CHUNK)
+            self.tail = block[-4:]
+        elif self.mode == "length":
+            self.left -= len(block)
+            over = self.left <= 0
+        else:
+            over = False
+        if over:
+            self.end("", at_ns)
+
+    def _read_head(self, block: bytes) -> None:
+        """Learn how the response will end: the last chunk, a length, or the end of the connection."""
+        self.tail += block
+        end = self.tail.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self.tail[:end].lower()
+        self.stays = self.plane.keep_alive and b"\r\nconnection: close" not in head and head.startswith(b"http/1.1")
+        if b"\r\ntransfer-encoding: chunked" in head:
+            self.mode = "chunked"
+        elif (at := head.find(b"\r\ncontent-length:")) >= 0:
+            self.mode = "length"
+            # `take` counts this block off again; those before it are counted here.
+            size = int(head[at + 17 :].split(b"\r\n", 1)[0])
+            self.left = end + 4 + size - (len(self.tail) - len(block))
+        else:
+            self.mode = "close"
+
+    def _on_closed(self, now: int) -> None:
+        if self.on_end is None:
+            self.close()
+            return
+        self.stays = False
+        # A response that ends with its connection is judged by what it said; one that should have gone on is not.
+        self.end("" if self.mode == "close" else "connection\0the server closed the connection", now)
+
+    def end(self, reason: str, at_ns: int) -> None:
+        """Finish the request and keep or close the connection."""
+        self.plane.record(END, self.request, at_ns, reason.encode())
+        self.plane.open.discard(self)
+        on_end, self.on_end = self.on_end, None
+        if reason or not self.stays:
+            self.close()
+        else:
+            self.last_ns = time.monotonic_ns()
+            self.plane.idle.append(self)
+        if on_end is not None:
+            on_end(reason)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.reader.stop()
+        self.writer.stop()
+        self.reader.close()
+        self.writer.close()
+        self.sock.close()
+        self.plane.open.discard(self)
+        if self in self.plane.idle:
+            self.plane.idle.remove(self)
+
+
+class _Secure:
+    """TLS over a connection's own reading and writing, by memory buffers."""
+
+    def __init__(self, connection: Connection) -> None:
+        context = connection.plane.tls
+        if context is None:
+            raise AssertionError
+        self.connection = connection
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=connection.plane.host)
+        self.established = False
+
+    def handshake(self) -> None:
+        """Go on with the handshake as far as the bytes reach."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._emit()
+            return
+        except ssl.SSLError as error:
+            self.connection.end(f"connection\0TLS: {error.reason or error}", time.monotonic_ns())
+            return
+        self.established = True
+        self._emit()
+        self.connection.ready()
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Encrypt and send."""
+        self.tls.write(data)
+        self._emit()
+
+    def receive(self, block: bytes) -> bytes:
+        """Decrypt what has come; empty while a record is incomplete."""
+        self.incoming.write(block)
+        if not self.established:
+            self.handshake()
+            return b""
+        found = []
+        try:
+            while part := self.tls.read(_BUFFER_BYTES):
+                found.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self.connection.end(f"connection\0TLS: {error.reason or error}", time.monotonic_ns())
+            return b""
+        return b"".join(found)
+
+    def _emit(self) -> None:
+        if data := self.outgoing.read():
+            self.connection.push(data)
