@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import click
 
 from bench.validity import DISTURBANCES
-from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError, RunFailedError, nearest
 from contracts.experiment import load_experiment
 from contracts.run import Summary, TokensPerHour
@@ -43,6 +40,7 @@ def run(experiment_file: Path, only: str | None, results: Path) -> None:
       tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour bench run EXP.yaml --scheme w8a8
     """
     from bench.run import run as measure
+    from bench.target import check_alive
 
     experiment = load_experiment(experiment_file)
     scheme = only or _served_scheme(experiment.schemes)
@@ -77,7 +75,7 @@ def summarize(folder: Path) -> None:
     Example:
       tokenhour bench summarize results/demo-w8a8
     """
-    from bench.run import derive
+    from bench.conclude import derive
 
     run_dir = RunDir(folder)
     summary = derive(run_dir)
@@ -98,24 +96,6 @@ def _served_scheme(schemes: tuple[str, ...]) -> str:
     """Take the scheme from the server that runs us, else the experiment's first."""
     path = os.environ.get("TOKENHOUR_SERVER")
     return Server.read(Path(path)).scheme if path else schemes[0]
-
-
-def check_alive(server: Server) -> None:
-    """Refuse before any load when the server does not answer or serves another model."""
-    remedy = "start it with: tokenhour serving run EXP -- tokenhour bench run EXP"
-    try:
-        with urllib.request.urlopen(f"{server.base_url}/v1/models", timeout=5) as reply:
-            text = reply.read().decode()
-    except urllib.error.HTTPError as error:
-        raise InputError(f"the server answers {error.code}", where=server.base_url, remedy="check the API key") from error
-    except OSError as error:
-        raise InputError(
-            f"the server of server.json does not answer ({error})", where=server.base_url, remedy=remedy
-        ) from error
-    if f'"{server.model_id}"' not in text:
-        raise InputError(f"the server there does not serve {server.model_id}", where=server.base_url, remedy=remedy)
-    if not Path(server.checkpoint_path, Checkpoint.file_name).is_file():
-        raise InputError("its checkpoint is gone", where=server.checkpoint_path, remedy="quantize again")
 
 
 def _print(summary: Summary, folder: Path) -> None:

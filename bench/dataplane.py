@@ -10,6 +10,7 @@ forgotten whenever the two clocks have moved against each other.
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import os
 import socket
@@ -20,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bench.spool import DATA, DUE, END, SENT, Spool
+from bench.spool import DATA, DUE, END, RESENT, SENT, Spool
 
 READ, WRITE = 1, 2
 _BUFFER_BYTES = 1 << 18
@@ -65,13 +66,25 @@ class Plane:
     def send(self, request: int, about: bytes, data: bytes, due_ns: int, on_end: OnEnd) -> Connection:
         """Send one request; `on_end` is called once, with "" or the reason of failure."""
         self.record(DUE, request, due_ns, about)
-        connection = self._idle_one()
-        if connection is None:
-            connection = Connection(self)
-            self.connections += 1
+        connection = self._idle_one() or self._new_one()
         self.open.add(connection)
         connection.begin(request, data, on_end)
         return connection
+
+    def send_again(self, request: int, data: bytes, on_end: OnEnd) -> None:
+        """Send once more on a new connection: the server had closed the idle one, and no byte of an answer had come.
+
+        What HTTP asks of every client (RFC 9112, section 9.3.1) and no retry: an answer, such as 429, is never asked for
+        again.
+        """
+        self.record(RESENT, request, time.monotonic_ns())
+        connection = self._new_one()
+        self.open.add(connection)
+        connection.begin(request, data, on_end)
+
+    def _new_one(self) -> Connection:
+        self.connections += 1
+        return Connection(self)
 
     def _idle_one(self) -> Connection | None:
         oldest = time.monotonic_ns() - _IDLE_NS
@@ -122,8 +135,25 @@ class Connection:
     """A socket and the request on it."""
 
     __slots__ = (
-        "began_ns", "connected", "data", "last_ns", "left", "mode", "on_end", "plane", "reader", "receive", "request",
-        "secure", "sock", "stamp_ns", "stays", "tail", "writer",
+        "began_ns",
+        "connected",
+        "data",
+        "fresh",
+        "last_ns",
+        "left",
+        "mode",
+        "on_end",
+        "plane",
+        "reader",
+        "receive",
+        "request",
+        "secure",
+        "sock",
+        "stamp_ns",
+        "stays",
+        "tail",
+        "whole",
+        "writer",
     )  # fmt: skip
 
     def __init__(self, plane: Plane) -> None:
@@ -131,13 +161,12 @@ class Connection:
         self.sock = _socket.socket(plane.family, _socket.SOCK_STREAM)
         self.sock.setblocking(False)
         self.sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        try:
+        with contextlib.suppress(OSError):  # the time of reading is taken instead
             self.sock.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        except OSError:
-            pass  # the time of reading is taken instead
         self.receive = self.sock.recvmsg_into
         self.secure = _Secure(self) if plane.tls else None
         self.connected = False
+        self.fresh, self.whole = True, b""
         self.request = -1
         self.data: bytes | memoryview = b""
         self.on_end: OnEnd | None = None
@@ -149,6 +178,7 @@ class Connection:
     def begin(self, request: int, data: bytes, on_end: OnEnd) -> None:
         """Send `data`, connecting first where there is no connection yet."""
         self.request, self.data, self.on_end = request, data, on_end
+        self.fresh, self.whole = not self.connected, data
         self.last_ns = self.began_ns = time.monotonic_ns()
         self.mode, self.left, self.tail = "", 0, b""
         if self.connected:
@@ -193,7 +223,7 @@ class Connection:
         except BlockingIOError:
             taken = 0
         except OSError as error:
-            self.end(f"connection\0{error.strerror}", time.monotonic_ns())
+            self._lost(error.strerror or str(error))
             return
         if taken < len(data):
             self.data = memoryview(data)[taken:]
@@ -210,7 +240,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self.end(f"connection\0{error.strerror}", time.monotonic_ns())
+            self._lost(error.strerror or str(error))
             return
         now = time.monotonic_ns()
         at = now
@@ -274,12 +304,24 @@ class Connection:
             self.mode = "close"
 
     def _on_closed(self, now: int) -> None:
+        if self.mode == "close" and self.on_end is not None:
+            # A response that ends with its connection is judged by what it said.
+            self.stays = False
+            self.end("", now)
+            return
+        self._lost("the server closed the connection")
+
+    def _lost(self, why: str) -> None:
+        """Cope with a connection that is gone."""
+        self.stays = False
         if self.on_end is None:
             self.close()
-            return
-        self.stays = False
-        # A response that ends with its connection is judged by what it said; one that should have gone on is not.
-        self.end("" if self.mode == "close" else "connection\0the server closed the connection", now)
+        elif self.fresh or self.mode or self.tail:
+            self.end(f"connection\0{why}", time.monotonic_ns())
+        else:
+            on_end, self.on_end = self.on_end, None
+            self.close()
+            self.plane.send_again(self.request, self.whole, on_end)
 
     def end(self, reason: str, at_ns: int) -> None:
         """Finish the request and keep or close the connection."""

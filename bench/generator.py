@@ -1,242 +1,305 @@
-"""The load generator: Locust runs the users, the data plane and the records are ours. The one file that imports locust.
+"""The load generator: Locust starts and stops the users, the data plane and the records are ours. Imports locust.
 
-`import locust` monkey-patches the process, so this runs as a subprocess: `python -m bench.generator`. It reads one JSON
-command a line on standard input ({"probe": ...} starts a probe, {"cancel": true} ends its arrivals), appends a JSON line
-a finished request to the probe's file, and answers {"done": probe} on standard output. When standard input closes, it ends.
+`import locust` monkey-patches the process, so this runs as a subprocess, in one of three roles:
+
+    python -m bench.generator                          one process that does everything
+    python -m bench.generator master PORT WORKERS      hands probes on to Locust workers, on this or other machines
+    python -m bench.generator worker HOST PORT FOLDER  one of them; its raw records stay with it until they are fetched
+
+The first two read one JSON command a line on standard input ({"plan": file} starts a probe, {"cancel": true} ends it) and
+answer in JSON lines on standard output: {"ready"}, {"done": probe}, {"failed": why}.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import logging
 import os
+import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gevent  # noqa: TID253 (this file is the generator)
-from gevent import socket  # noqa: TID253
-from gevent.event import Event  # noqa: TID253
+import numpy as np
+from gevent import get_hub  # noqa: TID253
+from gevent.event import AsyncResult, Event  # noqa: TID253
 from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
 
-from bench.stream import Parsed, Pieces, parse
+from bench.dataplane import Plane
+from bench.prompts import maker
+from bench.spool import Spool
+from bench.wire import Dialect, Endpoint, body, endpoint, request
+from bench.workload import Ask, from_columns
 from contracts.process import die_with_parent
-from contracts.request import RequestRow
 
-_RECV_BYTES = 1 << 16
+_SWEEP_S = 0.05  # how often timeouts are looked for and the spool is handed on
+_SPAWN_PER_S = 100_000  # users are at once; when they send is the schedule's business
+_NICE = -10
 
 
 class Probe:
-    """A running probe: its orders, where its records go, and whether arrivals go on."""
+    """A running probe: its orders, what is still to be asked, and whether it goes on."""
 
-    def __init__(self, orders: dict[str, Any]) -> None:
-        self.orders = orders
-        self.zero: float = orders["zero_monotonic_s"]
-        self.started: float = orders["start_monotonic_s"]
-        self.asks: list[dict[str, Any]] = orders["asks"]
+    def __init__(self, plan: dict[str, Any], plane: Plane, text: Any) -> None:
+        self.plan = plan
+        self.plane = plane
+        self.where: Endpoint = endpoint(plan["base_url"])
+        self.dialect = Dialect(**plan["dialect"])
+        self.talks = from_columns(plan)
+        self.prompt = maker(plan, text)
+        self.key = os.environ.get(plan["key_env"])
+        self.started_ns = int(plan["start_ns"])
         self.next = 0
         self.cancelled = False
-        self.open: set[gevent.Greenlet] = set()
-        self.sink = open(orders["file"], "a", encoding="utf-8", buffering=1)  # noqa: SIM115, PTH123 (lives with the probe)
-        url = urlsplit(orders["base_url"])
-        self.address = (url.hostname or "127.0.0.1", url.port or 80)
+        self.running = 0
+        self.finished = Event()
+        self.users_done = 0
 
-    def take(self) -> dict[str, Any] | None:
-        """Hand out the next request of a closed loop; None when the probe is over."""
-        over = self.cancelled or time.monotonic() >= self.started + self.orders["horizon_s"]
-        if over or self.next >= len(self.asks):
+    def prepare(self, ask: Ask) -> tuple[bytes, bytes]:
+        """Build a request before its time: (what the record will say of it, the bytes)."""
+        name = f"{self.plan['probe']}-{ask.serial}"
+        about = json.dumps({"id": name, "prompt": ask.prompt_tokens, "output": ask.output_tokens}).encode()
+        asked = body(self.dialect, self.plan["model_id"], self.prompt(ask), ask.output_tokens)
+        return about, request(self.where, self.dialect, asked, name, self.key)
+
+    def exchange(self, ask: Ask, due_ns: int, ready: tuple[bytes, bytes] | None = None) -> str:
+        """Send one request and wait for its end; return the reason of failure, or nothing."""
+        about, data = ready or self.prepare(ask)
+        answer = AsyncResult()
+        self.plane.send(ask.serial, about, data, due_ns, answer.set)
+        reason: str = answer.get()
+        return reason
+
+    def fire(self, talk: list[Ask], due_ns: int, ready: tuple[bytes, bytes]) -> None:
+        """Start an arrival: a request whose end nobody waits for, or a whole conversation."""
+        self.running += 1
+        if len(talk) == 1:
+            self.plane.send(talk[0].serial, *ready, due_ns, self._one_over)
+        else:
+            gevent.spawn(self._converse, talk, due_ns, ready)
+
+    def _one_over(self, _reason: str) -> None:
+        self.running -= 1
+
+    def _converse(self, talk: list[Ask], due_ns: int, ready: tuple[bytes, bytes]) -> None:
+        self.converse(talk, due_ns, ready)
+        self.running -= 1
+
+    def converse(self, talk: list[Ask], due_ns: int, ready: tuple[bytes, bytes] | None = None) -> None:
+        """Ask turn after turn; a failed one ends the conversation."""
+        pause_ns = int(self.plan["think_s"] * 1e9)
+        for ask in talk:
+            if self.exchange(ask, due_ns, ready) or self.cancelled:
+                return
+            ready = None
+            due_ns = time.monotonic_ns() + pause_ns
+            _sleep_until(due_ns)
+
+    def take(self) -> list[Ask] | None:
+        """Hand out the next conversation of a closed loop; None when the probe is over."""
+        over = self.cancelled or time.monotonic_ns() >= self.started_ns + int(self.plan["horizon_s"] * 1e9)
+        if over or not self.talks:
             return None
+        turn, at = divmod(self.next, len(self.talks))
         self.next += 1
-        return self.asks[self.next - 1]
+        talk = self.talks[at]
+        # Once the prepared ones are used up they come again under new numbers, and so with another salt.
+        shift = turn * len(self.talks) * len(talk) * self.plan["workers"]
+        return [replace(ask, serial=ask.serial + shift) for ask in talk] if turn else talk
 
-    def fire(self, ask: dict[str, Any], scheduled: float) -> None:
-        """Send one request and record it, whatever becomes of it."""
-        sent, pieces, failure = exchange(self, ask)
-        row = to_row(self, ask, scheduled, sent, pieces, failure)
-        self.sink.write(json.dumps(asdict(row)) + "\n")
-
-
-def request_bytes(orders: dict[str, Any], ask: dict[str, Any], address: tuple[str, int]) -> bytes:
-    """Write the HTTP request: exact lengths, greedy, usage in every chunk."""
-    body = json.dumps(
-        {
-            "model": orders["model_id"],
-            "prompt": ask["prompt"],
-            "max_tokens": ask["output_tokens"],
-            "min_tokens": ask["output_tokens"],
-            "ignore_eos": True,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        }
-    ).encode()
-    key = os.environ.get("OPENAI_API_KEY")
-    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nContent-Type: application/json\r\n"
-        f"{authorization}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    def cancel(self) -> None:
+        """Send nothing more, and let go of what is under way."""
+        self.cancelled = True
+        self.plane.abandon()
 
 
-def exchange(probe: Probe, ask: dict[str, Any]) -> tuple[float | None, Pieces, tuple[str, str] | None]:
-    """Talk to the server: (time sent, pieces received, failure). The clock is read before anything is looked at."""
-    orders = probe.orders
-    data = request_bytes(orders, ask, probe.address)
-    deadline = time.monotonic() + orders["timeout_s"]
-    pieces: Pieces = []
-    sent: float | None = None
-    try:
-        with socket.create_connection(probe.address, timeout=orders["inactivity_timeout_s"]) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sent = time.monotonic()
-            connection.sendall(data)
-            while True:
-                connection.settimeout(max(0.001, min(orders["inactivity_timeout_s"], deadline - time.monotonic())))
-                block = connection.recv(_RECV_BYTES)
-                now = time.monotonic()
-                if not block:
-                    return sent, pieces, None
-                pieces.append((now, block))
-                if block.endswith(b"0\r\n\r\n") and b"[DONE]" in block:
-                    return sent, pieces, None
-    except TimeoutError:
-        return (
-            sent,
-            pieces,
-            ("timeout", f"nothing for {orders['inactivity_timeout_s']} s, or longer than {orders['timeout_s']} s"),
+def _sleep_until(due_ns: int) -> None:
+    while (left := due_ns - time.monotonic_ns()) > 0:
+        gevent.sleep(left / 1e9)
+
+
+class LoadUser(User):
+    """A Locust user: in a closed loop one of many, in an open loop the one that keeps the worker's schedule."""
+
+    wait_time = constant(0)
+
+    @task
+    def work(self) -> None:
+        """Do what the current probe wants of this user, then wait to be stopped."""
+        probe: Probe | None = self.environment.parsed_options.probe
+        if probe is not None and not probe.finished.is_set():
+            if probe.plan["concurrency"] is None:
+                keep_schedule(probe)
+            else:
+                loop_closed(probe)
+        gevent.sleep(3600)
+
+
+def keep_schedule(probe: Probe) -> None:
+    """Walk through the schedule once: prepare the next request, sleep to its absolute time, send."""
+    if probe.users_done:
+        return
+    probe.users_done = 1
+    for talk in probe.talks:
+        due = probe.started_ns + int((talk[0].at_s or 0.0) * 1e9)
+        ready = probe.prepare(talk[0])
+        _sleep_until(due)
+        if probe.cancelled or probe.plane.broken:
+            break
+        probe.fire(talk, due, ready)
+    while probe.running and not probe.plane.broken:
+        gevent.sleep(_SWEEP_S)
+    probe.finished.set()
+
+
+def loop_closed(probe: Probe) -> None:
+    """Send the next request when the last one has ended."""
+    _sleep_until(probe.started_ns)
+    while (talk := probe.take()) is not None and not probe.plane.broken:
+        probe.converse(talk, time.monotonic_ns())
+    probe.users_done += 1
+    if probe.users_done == probe.plan["users_here"]:
+        probe.finished.set()
+
+
+class Recorder:
+    """The process that turns this worker's spool into rows, behind it."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.recorder"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-    except OSError as error:
-        return sent, pieces, ("connection", str(error))
+
+    def tell(self, order: dict[str, Any]) -> None:
+        """Send an order."""
+        if self.process.stdin is None:
+            raise AssertionError
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def finish(self) -> str:
+        """Wait until all is recorded; return what went wrong, or nothing."""
+        self.tell({"end": True})
+        if self.process.stdout is None:
+            raise AssertionError
+        line = self.process.stdout.readline()
+        return str(json.loads(line).get("failed", "")) if line else "the recorder ended"
 
 
-def to_row(
-    probe: Probe,
-    ask: dict[str, Any],
-    scheduled: float,
-    sent: float | None,
-    pieces: Pieces,
-    failure: tuple[str, str] | None,
-) -> RequestRow:
-    """Make the record of a request; times become seconds on the run's clock."""
-    finished = pieces[-1][0] if pieces else time.monotonic()
-    found = parse(pieces) if pieces or failure is None else Parsed()
-    if failure is not None and found.outcome != "success":
-        found.outcome, found.detail = failure  # type: ignore[assignment]
-    times = found.token_times
+class Worker:
+    """What one process needs to run probes: Locust's environment, the connections, the recorder."""
 
-    def clock(at: float | None) -> float | None:
-        return None if at is None else at - probe.zero
+    def __init__(self) -> None:
+        self.probe: Probe | None = None
+        self.recorder = Recorder()
+        self.plane: Plane | None = None
+        self.text: Any = None
 
-    return RequestRow(
-        request_id=ask["request_id"],
-        probe=probe.orders["probe"],
-        worker=0,
-        scheduled_s=scheduled - probe.zero,
-        sent_s=clock(sent),
-        first_token_s=clock(times[0]) if times else None,
-        last_token_s=clock(times[-1]) if times else None,
-        finished_s=finished - probe.zero,
-        outcome=found.outcome,
-        status=found.status,
-        detail=found.detail,
-        prompt_tokens_requested=len(ask["prompt"]),
-        output_tokens_requested=ask["output_tokens"],
-        prompt_tokens=found.prompt_tokens,
-        completion_tokens=found.completion_tokens,
-        cached_tokens=found.cached_tokens,
-        first_chunk_tokens=found.token_counts[0] if times else None,
-        chunks=len(times),
-        chunk_offsets_s=[t - (sent or t) for t in times],
-        chunk_tokens=found.token_counts,
-        finish_reason=found.finish_reason,
-    )
+    def begin(self, plan: dict[str, Any]) -> Probe:
+        """Make ready for a probe, before its start."""
+        where = endpoint(plan["base_url"])
+        if self.plane is None:
+            self.plane = Plane(get_hub().loop, where.host, where.port, tls=where.tls)
+        self.text = np.load(plan["corpus"]) if self.text is None else self.text
+        spool = Path(plan["spool"])
+        self.plane.spool = Spool(spool)
+        order = {key: plan[key] for key in ("spool", "rows", "probe", "worker", "zero_ns")}
+        self.recorder.tell(order)
+        self.probe = Probe(plan, self.plane, self.text)
+        gc.collect()
+        gc.freeze()
+        gevent.spawn(self._housekeeping, self.probe)
+        return self.probe
 
+    def _housekeeping(self, probe: Probe) -> None:
+        plan, plane = probe.plan, probe.plane
+        limits = int(plan["inactivity_timeout_s"] * 1e9), int(plan["timeout_s"] * 1e9)
+        while not probe.finished.is_set():
+            plane.overdue(*limits)
+            plane.flush()
+            if plane.broken:
+                probe.cancel()
+                probe.finished.set()
+            gevent.sleep(_SWEEP_S)
 
-class Dispatcher(User):
-    """Open loop: one user that sleeps to absolute times and spawns a greenlet an arrival."""
-
-    wait_time = constant(0)
-
-    @task
-    def dispatch(self) -> None:
-        """Walk through the schedule once, then stop."""
-        probe: Probe = self.environment.parsed_options
-        for ask in probe.asks:
-            due = probe.started + ask["at_s"]
-            if (pause := due - time.monotonic()) > 0:
-                gevent.sleep(pause)
-            if probe.cancelled:
-                break
-            greenlet = gevent.spawn(probe.fire, ask, due)
-            probe.open.add(greenlet)
-            greenlet.link(probe.open.discard)
-        gevent.joinall(list(probe.open))
-        probe.orders["finished"].set()
-        gevent.sleep(3600)
+    def conclude(self, probe: Probe) -> str:
+        """Close the spool and wait for the recorder; return what went wrong, or nothing."""
+        plane = probe.plane
+        broken = plane.broken
+        try:
+            if plane.spool is not None:
+                plane.spool.close()
+        except OSError as error:
+            broken = broken or error
+        plane.spool, plane.broken = None, None
+        said = self.recorder.finish()
+        if broken is None and not said:
+            Path(probe.plan["spool"]).unlink(missing_ok=True)
+        gc.unfreeze()
+        return f"the records cannot be written: {broken.strerror}" if broken else said
 
 
-class Loop(User):
-    """Closed loop: each user sends its next request when the last one has ended."""
-
-    wait_time = constant(0)
-
-    @task
-    def loop(self) -> None:
-        """Send requests until the probe is over."""
-        probe: Probe = self.environment.parsed_options
-        while (ask := probe.take()) is not None:
-            probe.fire(ask, time.monotonic())
-        probe.orders["idle"] += 1
-        if probe.orders["idle"] == probe.orders["users"]:
-            probe.orders["finished"].set()
-        gevent.sleep(3600)
-
-
-def run_probe(probe: Probe) -> None:
-    """Let Locust run the probe's users until the last request has ended."""
-    orders = probe.orders
-    closed = orders["concurrency"] is not None
-    orders |= {"finished": Event(), "idle": 0, "users": orders["concurrency"] or 1}
-    environment = Environment(user_classes=[Loop if closed else Dispatcher], parsed_options=probe)
+def run_alone() -> None:
+    """Obey commands on standard input as the only worker."""
+    worker = Worker()
+    # On a machine that it shares with the engine it must not wait for a core; it needs a few percent of one.
+    with contextlib.suppress(PermissionError):
+        os.nice(_NICE)
+    environment = Environment(user_classes=[LoadUser], parsed_options=worker)
     runner = environment.create_local_runner()
-    if (pause := probe.started - time.monotonic()) > 0 and closed:
-        gevent.sleep(pause)
-    runner.start(orders["users"], spawn_rate=orders["users"])
-    orders["finished"].wait()
-    runner.quit()
-    probe.sink.close()
+    web = _web_ui(environment)
+    _say({"ready": os.getpid()})
+    for line in FileObject(sys.stdin.buffer, "rb"):
+        order = json.loads(line)
+        if order.get("cancel"):
+            if worker.probe is not None:
+                worker.probe.cancel()
+            continue
+        plan = json.loads(Path(order["plan"]).read_text(encoding="utf-8"))
+        gevent.spawn(_run_probe, runner, worker, plan)
+    if web:
+        web.stop()
+
+
+def _run_probe(runner: Any, worker: Worker, plan: dict[str, Any]) -> None:
+    try:
+        probe = worker.begin(plan)
+    except OSError as error:
+        _say({"failed": f"the records cannot be written: {error.strerror}", "probe": plan["probe"]})
+        return
+    users = plan["concurrency"] or 1
+    plan["users_here"] = users
+    runner.start(users, spawn_rate=_SPAWN_PER_S)
+    probe.finished.wait()
+    runner.stop()
+    failed = worker.conclude(probe)
+    _say({"failed": failed, "probe": plan["probe"]} if failed else {"done": plan["probe"]})
+
+
+def _web_ui(environment: Environment) -> Any:
+    port = os.environ.get("TOKENHOUR_WEB_UI_PORT")
+    return environment.create_web_ui("127.0.0.1", int(port)) if port else None
+
+
+def _say(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
 
 
 def main() -> None:
-    """Obey commands until standard input closes."""
+    """Take the role from the arguments."""
     parent = os.environ.pop("TOKENHOUR_PARENT_PID", "")
     if parent:
         die_with_parent(int(parent))
-    # On a machine that it shares with the engine it must not wait for a core; it needs a few percent of one.
-    with contextlib.suppress(PermissionError):
-        os.nice(-10)
-    commands = FileObject(sys.stdin.buffer, "rb")
-    print(json.dumps({"ready": True}), flush=True)
-    running: Probe | None = None
-    for line in commands:
-        order = json.loads(line)
-        if order.get("cancel"):
-            if running is not None:
-                running.cancelled = True
-            continue
-        with open(order["plan"], encoding="utf-8") as stream:  # noqa: PTH123
-            running = Probe(json.load(stream))
-        gevent.spawn(_run_and_tell, running)
-
-
-def _run_and_tell(probe: Probe) -> None:
-    run_probe(probe)
-    print(json.dumps({"done": probe.orders["probe"]}), flush=True)
+    logging.getLogger("locust.runners").setLevel(logging.ERROR)  # it warns of spawning users at once, which is meant
+    run_alone()
 
 
 if __name__ == "__main__":

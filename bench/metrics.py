@@ -90,7 +90,7 @@ def latencies(rows: Sequence[RequestRow]) -> Latencies:
         tpot=_array(t for r in good if (t := tpot(r)) is not None),
         interchunk=np.concatenate(gaps) if gaps else np.empty(0),
         lag=_array(r.sent_s - r.scheduled_s for r in rows if r.sent_s is not None),
-        failures=len(rows) - len(good),
+        failures=sum(1 for r in rows if r.outcome != "cancelled") - len(good),
     )
 
 
@@ -137,31 +137,47 @@ def slo_reasons(found: Latencies, slo: SloSpec) -> tuple[bool | None, tuple[str,
 
 def emitted(rows: Sequence[RequestRow], start_s: float, end_s: float) -> tuple[Floats, Floats]:
     """Return (times, tokens) of the token-bearing chunks inside [start, end), whatever became of their request."""
-    times, tokens = [], []
-    for row in rows:
-        if row.sent_s is None:
-            continue
-        for offset, count in zip(row.chunk_offsets_s, row.chunk_tokens, strict=True):
-            if start_s <= row.sent_s + offset < end_s:
-                times.append(row.sent_s + offset)
-                tokens.append(count)
-    return np.asarray(times), np.asarray(tokens, dtype=np.float64)
+    sent = [row for row in rows if row.sent_s is not None and len(row.chunk_offsets_s)]
+    if not sent:
+        return np.empty(0), np.empty(0)
+    times = np.concatenate([np.asarray(row.chunk_offsets_s) + row.sent_s for row in sent])
+    tokens = np.concatenate([np.asarray(row.chunk_tokens, dtype=np.float64) for row in sent])
+    inside = (times >= start_s) & (times < end_s)
+    return times[inside], tokens[inside]
 
 
-def rate_interval(times: Floats, amounts: Floats, start_s: float, end_s: float) -> Interval:
-    """Return a rate (amount/s over [start, end)) with a 95 % interval by batch means.
+def batch_rates(times: Floats, amounts: Floats, start_s: float, end_s: float) -> Floats:
+    """Return the rate (amount/s) in each of 10 equal batches of [start, end)."""
+    edges = np.linspace(start_s, end_s, BATCHES + 1)
+    sums, _ = np.histogram(times, bins=edges, weights=amounts)
+    rates: Floats = sums / (edges[1] - edges[0])
+    return rates
 
-    The window is cut into 10 batches; their means are nearly independent when a batch is longer than a request, and the
-    interval is Student's t on them (Law & Kelton, Simulation Modeling and Analysis, section 9.5.3).
+
+def interval_of(rates: Floats) -> Interval:
+    """Return the mean of batch rates with its 95 % interval.
+
+    Batches are nearly independent when one is longer than a request; the interval is Student's t on their means (Law &
+    Kelton, Simulation Modeling and Analysis, section 9.5.3), widened where neighbours are alike: by
+    sqrt((1 + r) / (1 - r)) with r the lag-1 correlation, where it is positive.
     """
     from scipy import stats
 
-    edges = np.linspace(start_s, end_s, BATCHES + 1)
-    sums, _ = np.histogram(times, bins=edges, weights=amounts)
-    means = sums / (edges[1] - edges[0])
-    half = float(stats.t.ppf(0.975, BATCHES - 1) * means.std(ddof=1) / np.sqrt(BATCHES))
-    value = float(amounts.sum() / (end_s - start_s))
+    count = len(rates)
+    spread = float(rates.std(ddof=1))
+    half = float(stats.t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    if spread > 0:
+        centred = rates - rates.mean()
+        alike = float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())
+        alike = min(max(alike, 0.0), 0.8)
+        half *= math.sqrt((1 + alike) / (1 - alike))
+    value = float(rates.mean())
     return Interval(value=value, low=max(0.0, value - half), high=value + half)
+
+
+def rate_interval(times: Floats, amounts: Floats, start_s: float, end_s: float) -> Interval:
+    """Return a rate (amount/s over [start, end)) with its 95 % interval by batch means."""
+    return interval_of(batch_rates(times, amounts, start_s, end_s))
 
 
 def in_flight(rows: Sequence[RequestRow], at_s: NDArray[np.floating]) -> Floats:

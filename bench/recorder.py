@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench.spool import DATA, DUE, END, SENT, Frame, Tail
+from bench.spool import DATA, DUE, END, RESENT, SENT, Frame, Tail
 from bench.stream import Parsed, Pieces, parse
 from contracts.process import die_with_parent
 from contracts.request import Outcome, RequestRow
@@ -25,7 +25,7 @@ _POLL_S = 0.2
 _NICE = 5
 _DIGITS = 7  # of a second: a tenth of a microsecond
 # Without a buffer: what select() says and what has been read must agree.
-_COMMANDS = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115, PTH123 (lives with the process)
+_COMMANDS = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (lives with the process)
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class Open:
     scheduled_s: float
     about: dict[str, Any]
     sent_s: float | None = None
+    """The first time."""
+    note: str = ""
     pieces: Pieces = field(default_factory=list)
 
 
@@ -57,7 +59,9 @@ class Book:
         if found is None:
             return None
         if frame.kind == SENT:
-            found.sent_s = at
+            found.sent_s = at if found.sent_s is None else found.sent_s
+        elif frame.kind == RESENT:
+            found.note = "the server had closed the idle connection: sent again on a new one"
         elif frame.kind == DATA:
             found.pieces.append((at, frame.payload))
         elif frame.kind == END:
@@ -91,7 +95,7 @@ class Book:
             finished_s=round(finished_s, _DIGITS),
             outcome=found.outcome,
             status=found.status,
-            detail=found.detail,
+            detail=found.detail or request.note,
             prompt_tokens_requested=about["prompt"],
             output_tokens_requested=about["output"],
             prompt_tokens=found.prompt_tokens,
@@ -137,8 +141,7 @@ def record(order: dict[str, Any]) -> None:
             if not ending and select.select([0], [], [], _POLL_S)[0]:
                 ending = True
                 _COMMANDS.readline()
-        for row in book.abandoned():
-            sink.write(line_of(row))
+        sink.writelines(line_of(row) for row in book.abandoned())
     tail.close()
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-DUE, SENT, DATA, END = range(4)
-"""Planned arrival (payload: JSON about the request), request sent, bytes received, request over (payload: why, or nothing)."""
+DUE, SENT, DATA, END, RESENT = range(5)
+"""Planned arrival (payload: JSON about the request), request sent, bytes received, request over (payload: why, or
+nothing), sent again since the server had closed the idle connection."""
 _HEAD = struct.Struct("<BIIq")
 _FLUSH_BYTES = 1 << 17
 

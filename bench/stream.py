@@ -88,7 +88,7 @@ def _events(text: bytes, offsets: list[tuple[int, int]], ends: list[int], times:
     seen, spoken = 0, []
     for (complete_at, payload), message in zip(events, messages, strict=True):
         if payload == b"[DONE]":
-            found.done = True
+            found.done = complete_at <= len(text)
             break
         if message is _BAD:
             if complete_at <= len(text):
@@ -110,7 +110,7 @@ def _events(text: bytes, offsets: list[tuple[int, int]], ends: list[int], times:
             seen = tokens
         else:
             spoken.append(at)
-    if not found.token_times and spoken and found.completion_tokens:
+    if len(found.token_times) <= 1 and spoken and found.completion_tokens:
         _spread(spoken, found.completion_tokens, found)
     _judge(found)
 

@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench import metrics
+from bench.subject import Subject
+from bench.validity import Facts
 from bench.validity import reasons as invalid_reasons
+from bench.verdicts import may_miss, worst_misses
 from contracts.bench_spec import BenchSpec
-from contracts.checkpoint import Checkpoint
-from contracts.experiment import Experiment
+from contracts.certificate import Certificate
 from contracts.probe import EngineCounters, Probe, Probes
 from contracts.record import Interval
 from contracts.request import RequestRow
-from contracts.run import LoadPoint, Reason, Summary, TokensPerHour
-from contracts.server import Server
+from contracts.run import CertificateClaim, LoadPoint, Reason, Summary, TokensPerHour
 from contracts.telemetry import TelemetryRow
 from contracts.units import SECONDS_PER_HOUR
+
+# NVML's reasons that mean "slower than it could be": software and hardware slow-down, thermal, power brake. Not: idle, a
+# clock that its owner set, the power cap that a loaded GPU always touches.
+THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Raw:
     probes: Probes
     requests: Sequence[RequestRow]
     telemetry: Sequence[TelemetryRow]
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,15 @@ class Telemetry:
         found = self.series.get((source, "", metric))
         return found.rate(start_s, end_s) if found else None
 
+    def throttled(self, start_s: float, end_s: float) -> float | None:
+        """Return the largest share of samples, over GPUs, with a clock that was throttled; None without such samples."""
+        shares = [
+            float(np.mean([int(v) & THROTTLING != 0 for v in values]))
+            for (source, _, name), s in self.series.items()
+            if (source, name) == ("gpu", "throttle_reasons") and len(values := s.inside(start_s, end_s))
+        ]
+        return max(shares, default=None)
+
     def energy_j(self, start_s: float, end_s: float) -> float | None:
         """Return the joules of all GPUs (else of the host's RAPL domains) over a window; None where unmeasured."""
         for wanted in ("gpu", "host"):
@@ -99,8 +114,8 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
     inside = [row for row in rows if start <= row.scheduled_s < end]
     found = metrics.latencies(inside)
     closed = probe.arrivals == "closed"
-    met, why = (None, ()) if closed else metrics.slo_reasons(found, bench.slo)
-    _, tokens = metrics.emitted(rows, start, end)
+    met, why = (None, ()) if closed else _judge(probe, rows, found, bench)
+    times, tokens = metrics.emitted(rows, start, end)
     usage_in, usage_out = _usage(rows)
     engine_in = _difference(probe.before.prompt_tokens, probe.after.prompt_tokens)
     engine_out = _difference(probe.before.generation_tokens, probe.after.generation_tokens)
@@ -114,7 +129,7 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         window_start_s=start,
         window_s=probe.window_s,
         requests=len(inside),
-        succeeded=len(inside) - found.failures,
+        succeeded=sum(1 for r in inside if r.outcome == "success"),
         failed=found.failures,
         completed_rps=_ended(rows, start, end) / probe.window_s,
         goodput_rps=sum(metrics.meets(row, bench.slo) for row in inside) / probe.window_s,
@@ -129,6 +144,8 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         slo_met=met,
         slo_reasons=why,
         stable=None if closed else metrics.is_stable(rows, start, end),
+        stopped_early=probe.stopped_early,
+        chunks_per_s=len(times) / probe.window_s,
         usage_prompt_tokens=usage_in,
         usage_completion_tokens=usage_out,
         engine_prompt_tokens=engine_in,
@@ -140,6 +157,20 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         generator_cpu_share=telemetry.rate("generator", "cpu_s_total", start, end),
         energy_j=telemetry.energy_j(start, end),
     )
+
+
+def _judge(
+    probe: Probe, rows: Sequence[RequestRow], found: metrics.Latencies, bench: BenchSpec
+) -> tuple[bool | None, tuple[str, ...]]:
+    """Judge the SLO; a probe that was stopped early is judged against all that was planned for its window."""
+    if not probe.stopped_early or probe.planned_requests is None or probe.planned_window_s is None:
+        return metrics.slo_reasons(found, bench.slo)
+    end = probe.window_start_s + probe.planned_window_s
+    missed = worst_misses((r for r in rows if probe.window_start_s <= r.scheduled_s < end), bench.slo)
+    allowed = may_miss(probe.planned_requests, bench.slo.percentile)
+    if missed > allowed:
+        return False, (f"stopped early: {missed} of {probe.planned_requests} requests missed a bound, {allowed} may",)
+    return None, (f"stopped early after {len(found.ttft)} requests",)
 
 
 def _ended(rows: Sequence[RequestRow], start_s: float, end_s: float) -> int:
@@ -189,71 +220,127 @@ def passed(point: LoadPoint) -> bool:
     return point.slo_met is True and point.stable is True
 
 
-def summarize(experiment: Experiment, checkpoint: Checkpoint, server: Server, raw: Raw, inputs: dict[str, str]) -> Summary:
+def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     """Derive the summary of a run."""
-    bench, telemetry = experiment.bench, Telemetry.of(raw.telemetry)
-    by_probe = {p.probe: [r for r in raw.requests if r.probe == p.probe] for p in raw.probes.probes}
+    bench, telemetry = subject.bench, Telemetry.of(raw.telemetry)
+    by_probe = _by_probe(raw)
     points = [load_point(p, by_probe[p.probe], telemetry, bench) for p in raw.probes.probes]
-    searched = [p for p in points if p.phase != "saturation"]
-    best = max((p for p in searched if passed(p)), key=lambda p: p.offered_rps or 0.0, default=None)
-    failing = [p.offered_rps for p in searched if not passed(p) and p.slo_met is not None and p.offered_rps]
-    peak = next((p for p in points if p.phase == "saturation"), None)
-    wrong = _wrong_lengths(raw.requests)
-    drift = _drift(by_probe[peak.probe], peak) if peak else None
-    why = [*invalid_reasons(points, best, bench, wrong, drift)]
+    open_loop = [p for p in points if p.arrivals != "closed"]
+    best = best_point(open_loop)
+    failing = [p.offered_rps for p in open_loop if not passed(p) and p.slo_met is not None and p.offered_rps]
+    above = [rate for rate in failing if best is None or rate > (best.offered_rps or 0.0)]
+    peak = peak_point(points)
+    facts = Facts(
+        kind=raw.probes.wanted,
+        wrong_lengths=_wrong_lengths(raw.requests) if subject.exact_output else 0.0,
+        wrong_prompts=_wrong_prompts(raw.requests) if subject.exact_prompts else 0.0,
+        drift=_drift(by_probe[peak.probe], peak) if peak else None,
+        throttled={p.probe: telemetry.throttled(p.window_start_s, p.window_start_s + p.window_s) for p in points},
+        ceiling_chunks_per_s=raw.certificate.ceiling_chunks_per_s if raw.certificate else None,
+        ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,
+    )
+    why = [*invalid_reasons(points, best, bench, facts)]
     if raw.probes.interrupted:
         why.append(Reason(rule="the run did not end by itself", measured=raw.probes.interrupted, limit="a whole search"))
     good = [r for r in raw.requests if r.outcome == "success"]
     return Summary(
-        run=experiment.run_name(server.scheme),
-        scheme=server.scheme,
-        model_name=checkpoint.model_name,
-        engine=server.engine,
-        accelerator=server.accelerator,
+        run=subject.run,
+        scheme=subject.scheme,
+        model_name=subject.model_name,
+        engine=subject.engine,
+        accelerator=subject.accelerator,
         workload=bench.workload,
         slo=bench.slo,
         validity="INVALID" if why else "VALID",
         reasons=tuple(why),
-        warnings=tuple(_warnings(points, best)),
-        peak=_per_hour(peak, by_probe, server.accelerator.count),
-        at_slo=_per_hour(best, by_probe, server.accelerator.count) if best else None,
+        warnings=(*subject.notes, *_warnings(points, best)),
+        peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
+        at_slo=_per_hour(_repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,
         highest_passing_rps=best.offered_rps if best else None,
-        lowest_failing_rps=min(failing) if failing else None,
+        lowest_failing_rps=min(above) if above else None,
         load_curve=tuple(points),
         mean_prompt_tokens=_mean([r.prompt_tokens or 0 for r in good]),
         mean_output_tokens=_mean([r.completion_tokens or 0 for r in good]),
         measuring_s=sum(p.drained_s - p.started_s for p in raw.probes.probes),
         energy_j_per_output_token=_energy(best or peak),
-        bytes_per_checkpoint=checkpoint.weight_bytes,
-        perplexity_ratio=checkpoint.quality.perplexity_ratio if checkpoint.quality else None,
-        mean_kl_divergence=checkpoint.quality.mean_kl_divergence.value if checkpoint.quality else None,
-        quality_gate=checkpoint.quality.gate if checkpoint.quality else "none",
-        cold_start_s=server.cold_start.ready_s,
+        bytes_per_checkpoint=subject.bytes_per_checkpoint,
+        perplexity_ratio=subject.perplexity_ratio,
+        mean_kl_divergence=subject.mean_kl_divergence,
+        quality_gate=subject.quality_gate,
+        cold_start_s=subject.cold_start_s,
         clock_anchor_utc=raw.probes.clock_anchor_utc,
-        synthetic=server.synthetic,
+        synthetic=subject.synthetic,
+        certificate=_claim(raw.certificate, points),
         inputs=inputs,
     )
 
 
-def _per_hour(point: LoadPoint | None, by_probe: dict[int, list[RequestRow]], accelerators: int) -> TokensPerHour:
-    if point is None:
+def _by_probe(raw: Raw) -> dict[int, list[RequestRow]]:
+    found: dict[int, list[RequestRow]] = {p.probe: [] for p in raw.probes.probes}
+    for row in raw.requests:
+        if row.probe in found:
+            found[row.probe].append(row)
+    return found
+
+
+def best_point(points: Sequence[LoadPoint]) -> LoadPoint | None:
+    """Return the point of the highest rate that met the SLO, where its repeats do not outvote it."""
+
+    def holds(point: LoadPoint) -> bool:
+        votes = [passed(p) for p in points if p.offered_rps == point.offered_rps]
+        return votes.count(True) >= votes.count(False)
+
+    return max((p for p in points if passed(p) and holds(p)), key=lambda p: p.offered_rps or 0.0, default=None)
+
+
+def _repeats_of(best: LoadPoint | None, points: Sequence[LoadPoint]) -> list[LoadPoint]:
+    return [p for p in points if best is not None and p.offered_rps == best.offered_rps and not p.stopped_early]
+
+
+def peak_point(points: Sequence[LoadPoint]) -> LoadPoint | None:
+    """Return the saturated probe, or the one of the highest throughput where none was made."""
+    saturated = next((p for p in points if p.phase == "saturation"), None)
+    return saturated or max(points, key=lambda p: p.output_tps, default=None)
+
+
+def _claim(certificate: Certificate | None, points: Sequence[LoadPoint]) -> CertificateClaim | None:
+    if certificate is None:
+        return None
+    return CertificateClaim(
+        ceiling_chunks_per_s=certificate.ceiling_chunks_per_s,
+        ceiling_requests_per_s=certificate.ceiling_requests_per_s,
+        ttft_error_p99_s=certificate.ttft_error_p99_s,
+        interchunk_error_p99_s=certificate.interchunk_error_p99_s,
+        highest_chunks_per_s=max((p.chunks_per_s for p in points), default=0.0),
+    )
+
+
+def _per_hour(points: Sequence[LoadPoint], by_probe: dict[int, list[RequestRow]], accelerators: int) -> TokensPerHour:
+    """Return tokens per accelerator-hour over one probe, or over a rate's probe and its repeats together."""
+    if not points:
         nothing = Interval(value=0.0)
         return TokensPerHour(rate_rps=None, input_tokens_per_hour=nothing, output_tokens_per_hour=nothing)
-    start, end = point.window_start_s, point.window_start_s + point.window_s
-    rows = by_probe[point.probe]
-    prompts = np.asarray(first_tokens(rows, start, end), dtype=np.float64).reshape(-1, 2)
-    hourly = [
-        metrics.rate_interval(prompts[:, 0], prompts[:, 1], start, end),
-        metrics.rate_interval(*metrics.emitted(rows, start, end), start, end),
-    ]
+    prompts, outputs = [], []
+    for point in points:
+        window = point.window_start_s, point.window_start_s + point.window_s
+        rows = by_probe[point.probe]
+        pairs = np.asarray(first_tokens(rows, *window), dtype=np.float64).reshape(-1, 2)
+        prompts.append(metrics.batch_rates(pairs[:, 0], pairs[:, 1], *window))
+        outputs.append(metrics.batch_rates(*metrics.emitted(rows, *window), *window))
     scale = SECONDS_PER_HOUR / accelerators
-    scaled = [Interval(value=i.value * scale, low=(i.low or 0) * scale, high=(i.high or 0) * scale) for i in hourly]
-    return TokensPerHour(rate_rps=point.offered_rps, input_tokens_per_hour=scaled[0], output_tokens_per_hour=scaled[1])
+    hourly = [metrics.interval_of(np.concatenate(found) * scale) for found in (prompts, outputs)]
+    return TokensPerHour(rate_rps=points[0].offered_rps, input_tokens_per_hour=hourly[0], output_tokens_per_hour=hourly[1])
 
 
 def _wrong_lengths(rows: Sequence[RequestRow]) -> float:
     good = [r for r in rows if r.outcome == "success"]
     return sum(r.completion_tokens != r.output_tokens_requested for r in good) / len(good) if good else 0.0
+
+
+def _wrong_prompts(rows: Sequence[RequestRow]) -> float:
+    good = [r for r in rows if r.outcome == "success" and r.prompt_tokens is not None]
+    asked = sum(r.prompt_tokens_requested for r in good)
+    return abs(sum(r.prompt_tokens or 0 for r in good) - asked) / asked if asked else 0.0
 
 
 def _drift(rows: Sequence[RequestRow], point: LoadPoint) -> float | None:
@@ -277,9 +364,10 @@ def _mean(values: Sequence[int]) -> float:
 
 def _warnings(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
     said = []
-    if best is None:
+    rates = [p for p in points if p.arrivals != "closed"]
+    if best is None and rates:
         said.append("no tested rate met the SLO: there is no capacity at the SLO, only a peak")
-    elif all(passed(p) for p in points if p.phase != "saturation"):
+    elif rates and all(passed(p) for p in rates):
         said.append("every tested rate met the SLO: the capacity may be higher")
     if any(p.energy_j is None for p in points):
         said.append("energy was not measured: this machine offers no counter for it")

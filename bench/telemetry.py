@@ -11,7 +11,7 @@ import select
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,11 +66,16 @@ def counters(base_url: str) -> EngineCounters:
     )
 
 
-def engine_reader(base_url: str) -> Reader:
-    """Read the engine's own metrics."""
+def engine_reader(urls: Sequence[str]) -> Reader:
+    """Read the engine's own metrics; those of several replicas are added, but for shares, whose largest counts."""
 
     def read() -> Iterator[Sample]:
-        for metric, value in read_metrics(base_url, 1.0).items():
+        found: dict[str, float] = {}
+        for url in urls:
+            for metric, value in read_metrics(url, 1.0).items():
+                share = metric.endswith("_share")
+                found[metric] = max(found.get(metric, 0.0), value) if share else found.get(metric, 0.0) + value
+        for metric, value in found.items():
             yield "engine", "", metric, value
 
     return read
@@ -143,8 +148,8 @@ def gpu_reader() -> Reader:
 def record(orders: dict[str, Any], sink: TextIO) -> None:
     """Sample until standard input closes: fast readers at `hz`, slow ones (engine metrics, process trees) once a second."""
     fast = [host_reader(), *([gpu_reader()] if orders["gpu"] else [])]
-    slow = [engine_reader(orders["base_url"]), *(tree_reader(name, pid) for name, pid in orders["trees"].items())]
-    zero, period = orders["zero_monotonic_s"], 1 / orders["hz"]
+    slow = [engine_reader(orders["metrics_urls"]), *(tree_reader(name, pid) for name, pid in orders["trees"])]
+    zero, period = orders["zero_ns"] / 1e9, 1 / orders["hz"]
     began, tick, next_slow = time.monotonic(), 0, 0.0
     while True:
         readers = fast

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from contracts.bench_spec import BenchSpec
 from contracts.run import LoadPoint, Reason
@@ -14,27 +16,44 @@ TOKEN_DISAGREEMENT = 0.005
 LENGTH_MISMATCH = 0.005  # of the successful requests
 ERROR_RATE = 0.01
 DRIFT = 0.30  # between the halves of the saturated window
+THROTTLED = 0.05  # of the samples of a GPU
+ABOVE_SATURATION = 1.05  # of the saturated completion rate
 LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
 # What another program on the machine can cause: worth measuring again.
 DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 
 
-def reasons(
-    points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchSpec, wrong_lengths: float, drift: float | None
-) -> tuple[Reason, ...]:
-    """Return every reason why the run is INVALID; empty for a VALID one.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the rules need beside the load points."""
 
-    `wrong_lengths`: share of successes whose output length is not what was requested. `drift`: relative difference of
-    output throughput between the halves of the saturated window.
-    """
-    bearing = [p for p in points if p.phase == "saturation" or p is at_slo]
+    kind: Literal["search", "sweep", "fixed"] = "search"
+    wrong_lengths: float = 0.0
+    """Share of successes whose output length is not what was requested."""
+    wrong_prompts: float = 0.0
+    """Relative difference between the prompt tokens that were asked for and those that the server counted."""
+    drift: float | None = None
+    """Relative difference of output throughput between the halves of the saturated window."""
+    throttled: Mapping[int, float | None] = field(default_factory=dict)
+    """For each probe, the share of samples in which a GPU's clock was throttled."""
+    ceiling_chunks_per_s: float | None = None
+    ceiling_requests_per_s: float | None = None
+    """Of the generator's certificate; None where it was not calibrated."""
+
+
+def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchSpec, facts: Facts) -> tuple[Reason, ...]:
+    """Return every reason why the run is INVALID; empty for a VALID one."""
+    bearing = [p for p in points if p.phase in ("saturation", "fixed") or p is at_slo]
     return (
         *(r for p in points for r in _instrument(p, bench)),
+        *(r for p in points for r in _certified(p, facts)),
         *(r for p in points for r in _tokens(p, bench)),
         *(r for p in bearing for r in _errors(p)),
-        *_lengths(wrong_lengths),
-        *_steady(drift),
-        *_capacity(points, at_slo),
+        *(r for p in bearing for r in _throttling(p, facts)),
+        *_lengths(facts),
+        *_steady(facts.drift),
+        *_saturation(points, bearing),
+        *_capacity(points, at_slo, facts),
     )
 
 
@@ -49,6 +68,29 @@ def _instrument(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
             measured=f"{point.generator_cpu_share:.0%} of a core",
             limit=f"{GENERATOR_CPU:.0%}",
             probe=point.probe,
+        )
+
+
+def _certified(point: LoadPoint, facts: Facts) -> Iterator[Reason]:
+    asked = (
+        ("chunks/s", point.chunks_per_s, facts.ceiling_chunks_per_s),
+        ("requests/s", point.requests / point.window_s, facts.ceiling_requests_per_s),
+    )
+    for unit, value, ceiling in asked:
+        if ceiling is not None and value > ceiling:
+            yield Reason(
+                rule="load above the generator's certificate",
+                measured=f"{value:.0f} {unit}",
+                limit=f"{ceiling:.0f} {unit}",
+                probe=point.probe,
+            )
+
+
+def _throttling(point: LoadPoint, facts: Facts) -> Iterator[Reason]:
+    share = facts.throttled.get(point.probe)
+    if share is not None and share > THROTTLED:
+        yield Reason(
+            rule="GPU clock throttled", measured=f"{share:.0%} of the samples", limit=f"{THROTTLED:.0%}", probe=point.probe
         )
 
 
@@ -80,9 +122,12 @@ def _errors(point: LoadPoint) -> Iterator[Reason]:
         )
 
 
-def _lengths(wrong: float) -> Iterator[Reason]:
-    if wrong > LENGTH_MISMATCH:
-        yield Reason(rule="output lengths differ from the request", measured=f"{wrong:.1%}", limit=f"{LENGTH_MISMATCH:.1%}")
+def _lengths(facts: Facts) -> Iterator[Reason]:
+    limit = f"{LENGTH_MISMATCH:.1%}"
+    if facts.wrong_lengths > LENGTH_MISMATCH:
+        yield Reason(rule="output lengths differ from the request", measured=f"{facts.wrong_lengths:.1%}", limit=limit)
+    if facts.wrong_prompts > LENGTH_MISMATCH:
+        yield Reason(rule="prompt lengths differ from the request", measured=f"{facts.wrong_prompts:.1%}", limit=limit)
 
 
 def _steady(drift: float | None) -> Iterator[Reason]:
@@ -90,13 +135,36 @@ def _steady(drift: float | None) -> Iterator[Reason]:
         yield Reason(rule=DRIFT_RULE, measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
 
 
-def _capacity(points: Sequence[LoadPoint], at_slo: LoadPoint | None) -> Iterator[Reason]:
+def _saturation(points: Sequence[LoadPoint], bearing: Sequence[LoadPoint]) -> Iterator[Reason]:
+    """An open-loop figure is a steady state: completions kept up, and the engine can complete so many when saturated."""
     peak = next((p for p in points if p.phase == "saturation"), None)
-    if peak is None or peak.succeeded == 0:
+    for point in bearing:
+        if point.offered_rps is None:
+            continue
+        if point.stable is False:
+            share = point.completed_rps / point.offered_rps
+            yield Reason(
+                rule="offered rate above saturation",
+                measured=f"{share:.0%} of {point.offered_rps:.3g} requests/s completed, and the queue grew",
+                limit="95%",
+                probe=point.probe,
+            )
+        elif peak is not None and point.offered_rps > ABOVE_SATURATION * peak.completed_rps:
+            yield Reason(
+                rule="offered rate above saturation",
+                measured=f"{point.offered_rps:.3g} requests/s",
+                limit=f"{ABOVE_SATURATION:.2f} x {peak.completed_rps:.3g} when saturated",
+                probe=point.probe,
+            )
+
+
+def _capacity(points: Sequence[LoadPoint], at_slo: LoadPoint | None, facts: Facts) -> Iterator[Reason]:
+    if not any(p.succeeded for p in points if p.phase == "saturation" or facts.kind == "fixed"):
         yield Reason(rule="nothing completed", measured="0 requests at saturation", limit="at least 1")
-    if not any(p.phase == "search" for p in points):
+    rated = [p for p in points if p.arrivals != "closed"]
+    if facts.kind != "fixed" and not rated:
         yield Reason(rule="no open-loop probe", measured="0", limit="at least 1")
-    if at_slo is None and points and all(p.slo_met is None for p in points if p.phase == "search"):
+    if at_slo is None and points and rated and all(p.slo_met is None for p in rated):
         yield Reason(
             rule="too few samples for the SLO's percentile in every probe",
             measured="not estimable",

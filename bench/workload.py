@@ -1,28 +1,46 @@
-"""What is asked: token lengths, prompts of exactly that many tokens, arrival times. All from seeds, none from a clock."""
+"""What is asked: token lengths and prompts of exactly that many tokens. All from seeds, none from a clock."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.bench_spec import LengthSpec, WorkloadSpec
+from bench.traces import Trace, load
+from contracts.bench_spec import SALT_TOKENS, LengthSpec, WorkloadSpec
+from contracts.errors import InputError
 
 Ints = NDArray[np.int64]
-SALT_TOKENS = 8
+TEXT_SOURCE = "Python's documentation topics (module pydoc_data), PSF licence version 2"
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request to come: its arrival (s after the probe's start; None in a closed loop), prompt ids, output length."""
+    """One request to come. Everything but the token ids themselves, which `ids_of` derives from it."""
 
-    request_id: str
+    serial: int
     at_s: float | None
-    prompt: list[int]
+    """Arrival, s after the probe's start; None in a closed loop, and for a conversation's later turns."""
+    prompt_tokens: int
     output_tokens: int
+    start: int
+    """Where in the text the prompt begins."""
+    prefix: int = -1
+    """Which group's prefix it shares; -1: none."""
+    earlier: tuple[tuple[int, int, int], ...] = ()
+    """Earlier turns of its conversation: (start, new tokens, answer tokens)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where prompts come from: the served model's token ids of the bundled text, and requests from a file."""
+
+    text: Ints
+    trace: Trace | None = None
 
 
 def lengths(spec: LengthSpec, count: int, rng: np.random.Generator) -> Ints:
@@ -41,59 +59,140 @@ def lengths(spec: LengthSpec, count: int, rng: np.random.Generator) -> Ints:
     return np.clip(np.rint(drawn_floats), spec.min_tokens, spec.max_tokens).astype(np.int64)
 
 
-def poisson_arrivals(rate_rps: float, horizon_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return absolute arrival times in [0, horizon): exponential gaps, accumulated once, never re-anchored."""
-    expected = rate_rps * horizon_s
-    gaps = rng.exponential(1 / rate_rps, size=int(expected + 10 * np.sqrt(expected) + 20))
-    times = np.cumsum(gaps)
-    return times[times < horizon_s]
+def bundled_text() -> str:
+    """Return the text that prompts are cut from: free, and part of every Python."""
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics))
 
 
 def corpus(tokenizer_file: Path) -> Ints:
-    """Tokenize the bundled text (Python's documentation topics, PSF licence) with the served model's tokenizer."""
-    from pydoc_data.topics import topics
-
+    """Tokenize the bundled text with the served model's tokenizer."""
     from tokenizers import Tokenizer
 
-    text = "\n\n".join(topics[name] for name in sorted(topics))
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    return np.asarray(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+    try:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    except Exception as error:
+        raise InputError(
+            f"no readable tokenizer: {error}", where=str(tokenizer_file), remedy="name the model's tokenizer.json"
+        ) from error
+    return np.asarray(tokenizer.encode(bundled_text(), add_special_tokens=False).ids, dtype=np.int64)
 
 
-def prompt(text: Ints, length: int, start: int, salt: str, serial: int) -> list[int]:
-    """Cut `length` token ids from the corpus; the first ones are replaced by a salt that no other prompt shares.
+def source(spec: WorkloadSpec, text: Ints) -> Source:
+    """Read what the workload needs beside the text. Raises InputError for a bad file."""
+    if spec.requests is None:
+        return Source(text)
+    return Source(text, load(Path(spec.requests.file), spec.requests.format))
 
-    The salt is drawn from the corpus itself, so that every id is an ordinary one.
+
+def cut(text: Ints, length: int, start: int, salt: str) -> Ints:
+    """Cut `length` token ids from the text; the first ones are replaced by a salt that nothing else shares.
+
+    The salt is drawn from the text itself, so that every id is an ordinary one.
     """
     ids = np.take(text, np.arange(start, start + length), mode="wrap")
-    digest = hashlib.sha256(f"{salt}:{serial}".encode()).digest()
+    digest = hashlib.sha256(salt.encode()).digest()
     picks = np.frombuffer(digest, dtype=np.uint32)[: min(SALT_TOKENS, length)]
     ids[: len(picks)] = text[picks % len(text)]
-    found: list[int] = ids.tolist()
+    return ids
+
+
+def ids_of(ask: Ask, text: Ints, salt: str, prefix_tokens: int = 0) -> list[int]:
+    """Return the prompt's token ids: exactly `prompt_tokens` of them."""
+    parts, talk = [], ask.serial - len(ask.earlier)
+    if ask.prefix >= 0:
+        parts.append(cut(text, prefix_tokens, ask.prefix * 7919, f"{salt}:prefix {ask.prefix}"))
+    for k, (start, new, answer) in enumerate(ask.earlier):
+        parts.append(cut(text, new, start, f"{salt}:{talk}:{k}"))
+        parts.append(cut(text, answer, start + new, f"{salt}:{talk}:{k}:answer"))
+    left = ask.prompt_tokens - sum(len(part) for part in parts)
+    parts.append(cut(text, left, ask.start, f"{salt}:{talk}:{len(ask.earlier)}"))
+    found: list[int] = np.concatenate(parts).tolist()
     return found
 
 
-def asks(spec: WorkloadSpec, text: Ints, probe: int, salt: str, arrivals: NDArray[np.float64] | int) -> list[Ask]:
-    """Prepare a probe's requests: one for each arrival time, or `arrivals` many for a closed loop.
+def asks(
+    spec: WorkloadSpec, found: Source, probe: int, arrivals: NDArray[np.float64] | int, *, serial_from: int | None = None
+) -> list[list[Ask]]:
+    """Prepare a probe: one conversation (mostly of one request) an arrival, or `arrivals` many for a closed loop.
 
-    The same seed and probe give the same lengths and arrivals; the salt differs from run to run.
+    `serial_from` (default: the probe) numbers the requests. The same seed and probe give the same lengths; the salt, which
+    differs from run to run, enters in `ids_of`.
     """
-    closed = isinstance(arrivals, int)
     count = arrivals if isinstance(arrivals, int) else len(arrivals)
+    at = [None] * count if isinstance(arrivals, int) else arrivals.tolist()
     rng = np.random.default_rng([spec.seed, probe, 1])
-    prompts, outputs = lengths(spec.prompt, count, rng), lengths(spec.output, count, rng)
-    starts = rng.integers(0, len(text), size=count)
+    turns = spec.conversations.turns if spec.conversations else 1
+    prompts, outputs = _lengths(spec, found.trace, count * turns, rng)
+    starts = rng.integers(0, len(found.text), size=count * turns)
+    groups = rng.integers(0, spec.shared_prefix.groups, size=count) if spec.shared_prefix else np.full(count, -1)
     return [
-        Ask(
-            f"{probe}-{k}",
-            None if closed else float(arrivals[k]),  # type: ignore[index]
-            prompt(text, int(prompts[k]), int(starts[k]), salt, probe * 1_000_000 + k),
-            int(outputs[k]),
+        _conversation(
+            (probe if serial_from is None else serial_from) * 1_000_000 + k * turns,
+            at[k],
+            [(int(starts[j]), int(prompts[j]), int(outputs[j])) for j in range(k * turns, (k + 1) * turns)],
+            int(groups[k]),
+            spec.shared_prefix.tokens if spec.shared_prefix else 0,
         )
         for k in range(count)
     ]
 
 
-def arrival_rng(seed: int, probe: int) -> np.random.Generator:
-    """Return the generator of a probe's arrival times, apart from that of its lengths."""
-    return np.random.default_rng([seed, probe, 0])
+def _lengths(spec: WorkloadSpec, trace: Trace | None, count: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Draw lengths, or walk through the file in its order (again from its beginning when it is short)."""
+    if trace is not None:
+        rows = np.arange(count) % len(trace.prompt_tokens)
+        return trace.prompt_tokens[rows], trace.completion_tokens[rows]
+    if spec.prompt is None or spec.output is None:
+        raise AssertionError
+    return lengths(spec.prompt, count, rng), lengths(spec.output, count, rng)
+
+
+def _conversation(
+    serial: int, at_s: float | None, turns: list[tuple[int, int, int]], prefix: int, prefix_tokens: int
+) -> list[Ask]:
+    found: list[Ask] = []
+    earlier: list[tuple[int, int, int]] = []
+    total = 0
+    for k, (start, new, answer) in enumerate(turns):
+        # Only the first turn holds the shared prefix; it is part of that turn's length.
+        own = new - prefix_tokens if k == 0 and prefix >= 0 else new
+        total += new
+        found.append(Ask(serial + k, at_s if k == 0 else None, total, answer, start, prefix, tuple(earlier)))
+        total += answer
+        earlier.append((start, own, answer))
+    return found
+
+
+def expected_hit_rate(spec: WorkloadSpec, planned: list[list[Ask]]) -> float:
+    """Return the share of prompt tokens that repeat what was asked before: the most that a prefix cache can find."""
+    seen: set[int] = set()
+    repeated = total = 0
+    prefix_tokens = spec.shared_prefix.tokens if spec.shared_prefix else 0
+    for conversation in planned:
+        before = 0
+        for ask in conversation:
+            total += ask.prompt_tokens
+            known = prefix_tokens if ask.prefix in seen else 0
+            repeated += max(before, known)
+            before = ask.prompt_tokens
+            if ask.prefix >= 0:
+                seen.add(ask.prefix)
+    return repeated / total if total else 0.0
+
+
+def as_columns(planned: list[list[Ask]]) -> dict[str, Any]:
+    """Turn conversations into JSON for a worker."""
+    fields = ("serial", "at_s", "prompt_tokens", "output_tokens", "start", "prefix", "earlier")
+    return {"asks": [[[getattr(ask, f) for f in fields] for ask in talk] for talk in planned]}
+
+
+def from_columns(columns: dict[str, Any]) -> list[list[Ask]]:
+    """Read what `as_columns` wrote."""
+    return [[_ask(row) for row in talk] for talk in columns["asks"]]
+
+
+def _ask(row: list[Any]) -> Ask:
+    serial, at_s, prompt_tokens, output_tokens, start, prefix, earlier = row
+    return Ask(serial, at_s, prompt_tokens, output_tokens, start, prefix, tuple((a, b, c) for a, b, c in earlier))

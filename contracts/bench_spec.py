@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from contracts.numbers import Count, Fraction, NotNegative, Positive
 from contracts.record import Part
 
+SALT_TOKENS = 8
+"""Of each prompt: drawn anew for every request of every run."""
+
 
 class LengthSpec(Part):
     """Token lengths of prompts or outputs: `fixed`, `uniform` or `lognormal`, cut to [min, max]."""
@@ -30,16 +33,91 @@ class LengthSpec(Part):
         return self
 
 
+class RequestsFile(Part):
+    """Requests from a file: token lengths row by row and, for `arrivals.process: trace`, their times."""
+
+    file: str
+    format: Literal["auto", "pairs", "azure", "burstgpt", "mooncake"] = "auto"
+    """`pairs`: columns or fields prompt_tokens, completion_tokens and if there are any timestamp_s (what `bench import-log`
+    writes); the others are the public trace formats. `auto` tells by the columns."""
+
+
+class SharedPrefix(Part):
+    """Prompts of one group begin with the same tokens: system prompts, documents asked about again."""
+
+    groups: Count = 1
+    tokens: Count
+    """Length of the prefix; part of the prompt's length."""
+
+
+class Conversations(Part):
+    """Each arrival is a conversation; a turn's prompt repeats all earlier turns with answers of the requested length.
+
+    The answers in the history are bundled text, not what the model said: lengths are exact, the prefix cache finds the
+    earlier prompt and not the earlier answer.
+    """
+
+    turns: Annotated[int, Field(ge=2)]
+    think_s: NotNegative = 0.0
+    """From an answer's end to the next turn's scheduled arrival."""
+
+
 class WorkloadSpec(Part):
-    """What is asked of the server."""
+    """What is asked of the server: lengths by distribution (`prompt` and `output`) or from a file (`requests`)."""
 
     name: str = "chat"
-    prompt: LengthSpec
-    output: LengthSpec
+    prompt: LengthSpec | None = None
+    """Of each new prompt; of a conversation's turn, what the turn adds."""
+    output: LengthSpec | None = None
+    requests: RequestsFile | None = None
+    shared_prefix: SharedPrefix | None = None
+    conversations: Conversations | None = None
     seed: int = 0
     """Chooses lengths, text and arrival times; a salt a run keeps a repeated seed out of the prefix cache."""
     declared_prefix_hit_rate: Fraction = 0.0
     """Share of prompt tokens that may come from the prefix cache; a measured rate above it is INVALID."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WorkloadSpec:
+        lengths = self.prompt is not None and self.output is not None
+        if (self.requests is None) != lengths:
+            raise ValueError("wants either prompt and output, or requests")
+        if self.requests and (self.shared_prefix or self.conversations):
+            raise ValueError("requests from a file have no shared_prefix and no conversations")
+        if self.shared_prefix and self.prompt:
+            least = round(self.prompt.mean_tokens) if self.prompt.distribution == "fixed" else self.prompt.min_tokens
+            if self.shared_prefix.tokens + SALT_TOKENS > least:
+                raise ValueError(f"shared_prefix.tokens wants prompts of at least {self.shared_prefix.tokens + SALT_TOKENS}")
+        return self
+
+
+class ArrivalSpec(Part):
+    """How requests arrive. All but `closed` are schedules of absolute times, drawn before the run from the seed."""
+
+    process: Literal["poisson", "constant", "gamma", "bursts", "diurnal", "trace", "closed"] = "poisson"
+    burstiness: Positive = 1.0
+    """`gamma`: shape of the gaps; 1 is Poisson, below it comes in bursts (coefficient of variation 1/sqrt)."""
+    on_s: Positive = 1.0
+    """`bursts`: Poisson arrivals for so long, then none for off_s; the mean rate is the offered one."""
+    off_s: Positive = 1.0
+    hourly_share: tuple[NotNegative, ...] = ()
+    """`diurnal`: the shape of a day in equal parts, such as 24 hours."""
+    day_s: Positive = 86_400.0
+    """`diurnal`: how long that day lasts in the run."""
+    rates_rps: tuple[Positive, ...] = ()
+    """Measure at these rates instead of searching."""
+    concurrency: tuple[Count, ...] = ()
+    """`closed`: measure with so many requests at once, instead of searching."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ArrivalSpec:
+        if self.process == "diurnal" and not sum(self.hourly_share):
+            raise ValueError("diurnal wants hourly_share, the shape of a day")
+        if (self.process == "closed") != bool(self.concurrency):
+            raise ValueError("closed and concurrency go together")
+        if self.rates_rps and self.process == "closed":
+            raise ValueError("a closed loop has no rate; give concurrency")
+        return self
 
 
 class SloSpec(Part):
@@ -75,12 +153,15 @@ class SearchSpec(Part):
     """Longest window; a rate too low to give the percentile its samples in it is not estimable."""
     precision: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Stop when the lowest failing rate is within this share of the highest passing one."""
+    confirm: Annotated[int, Field(ge=0, le=5)] = 0
+    """Repeats of the highest passing rate, each with other arrivals; most of them must pass, or the search goes on below."""
 
 
 class BenchSpec(Part):
     """The load and the objective."""
 
     workload: WorkloadSpec
+    arrivals: ArrivalSpec = ArrivalSpec()
     slo: SloSpec
     search: SearchSpec = SearchSpec()
     timeout_s: Positive = 120.0

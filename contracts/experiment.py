@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from contracts.bench_spec import BenchSpec, LengthSpec
+from contracts.bench_spec import BenchSpec, LengthSpec, WorkloadSpec
 from contracts.economics_spec import EconomicsSpec
 from contracts.errors import nearest
 from contracts.operations_spec import OperationsSpec
@@ -53,7 +53,7 @@ class Experiment(Record):
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
         load, limit = self.bench.workload, self.serving.max_model_len
-        longest = _longest(load.prompt) + _longest(load.output)
+        longest = longest_tokens(load)
         if longest > limit:
             raise ValueError(
                 f"bench.workload asks for up to {longest} tokens, serving.max_model_len is {limit}; "
@@ -70,8 +70,16 @@ class Experiment(Record):
         return sha256_of({name: self.model_dump(mode="json")[name] for name in names})
 
 
+def longest_tokens(load: WorkloadSpec) -> int:
+    """Return the most tokens that a request can need, prompt and output; 0 where a file says it."""
+    if load.prompt is None or load.output is None:
+        return 0
+    turns = load.conversations.turns if load.conversations else 1
+    return turns * (_longest(load.prompt) + _longest(load.output))
+
+
 def _longest(length: LengthSpec) -> int:
-    return int(length.mean_tokens) if length.distribution == "fixed" else length.max_tokens
+    return round(length.mean_tokens) if length.distribution == "fixed" else length.max_tokens
 
 
 def load_experiment(path: Path) -> Experiment:

@@ -24,8 +24,8 @@ class Probe(Part):
     """One probe: what was offered and when (seconds on the run's clock)."""
 
     probe: int
-    phase: Literal["saturation", "search", "confirm"]
-    arrivals: Literal["closed", "poisson"]
+    phase: Literal["saturation", "search", "confirm", "sweep", "fixed"]
+    arrivals: Literal["closed", "poisson", "constant", "gamma", "bursts", "diurnal", "trace"]
     offered_rps: float | None
     concurrency: int | None
     started_s: float
@@ -38,6 +38,10 @@ class Probe(Part):
     """Its outcome was certain before its end; the window is what was measured until then."""
     before: EngineCounters
     after: EngineCounters
+    planned_requests: int | None = None
+    """Open loop: scheduled inside the window as it was planned. A probe that is stopped early is judged against it."""
+    planned_window_s: float | None = None
+    workers: int = 1
 
 
 class Probes(Record):
@@ -53,5 +57,6 @@ class Probes(Record):
     salt: str
     """What kept this run's prompts out of the prefix cache."""
     probes: tuple[Probe, ...]
+    wanted: Literal["search", "sweep", "fixed"] = "search"
     interrupted: str | None
     """Why the run ended before its time, if it did."""

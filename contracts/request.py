@@ -6,6 +6,7 @@ History
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,9 +42,9 @@ class RequestRow:
     cached_tokens: int | None
     first_chunk_tokens: int | None
     chunks: int
-    chunk_offsets_s: list[float]
+    chunk_offsets_s: Sequence[float]
     """Receive time of each token-bearing chunk, from sent_s."""
-    chunk_tokens: list[int]
+    chunk_tokens: Sequence[int]
     """Completion tokens that each of them brought."""
     finish_reason: str | None
     tokens_spread: bool = False

@@ -31,8 +31,8 @@ class LoadPoint(Part):
     """One probe: what was offered, what came back inside the steady window, whether the SLO held."""
 
     probe: int
-    phase: Literal["saturation", "search", "confirm"]
-    arrivals: Literal["closed", "poisson"]
+    phase: Literal["saturation", "search", "confirm", "sweep", "fixed"]
+    arrivals: Literal["closed", "poisson", "constant", "gamma", "bursts", "diurnal", "trace"]
     offered_rps: float | None
     """Open loop only."""
     concurrency: int | None
@@ -79,6 +79,10 @@ class LoadPoint(Part):
     """Of one core."""
     energy_j: float | None
     """Over the same window; None where nothing measures it."""
+    stopped_early: bool = False
+    """Its outcome was certain before its end."""
+    chunks_per_s: float = 0.0
+    """Token-bearing chunks that came in the window: what the generator's certificate is about."""
 
 
 class Reason(Part):
@@ -97,6 +101,17 @@ class TokensPerHour(Part):
     """Offered rate of that point; None for the closed-loop peak."""
     input_tokens_per_hour: Interval
     output_tokens_per_hour: Interval
+
+
+class CertificateClaim(Part):
+    """The generator's certificate beside what was asked of it."""
+
+    ceiling_chunks_per_s: float
+    ceiling_requests_per_s: float
+    ttft_error_p99_s: float
+    interchunk_error_p99_s: float
+    highest_chunks_per_s: float
+    """Of any probe."""
 
 
 class Summary(Record):
@@ -135,6 +150,8 @@ class Summary(Record):
     cold_start_s: float | None
     clock_anchor_utc: str
     """Wall time at zero of the run's clock."""
+    certificate: CertificateClaim | None = None
+    """None where the generator was not calibrated."""
     synthetic: tuple[str, ...]
     """What in this run is not real, such as dummy weights; empty for a real one."""
     inputs: dict[str, str]

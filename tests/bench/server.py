@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Server:
-    """First token after `ttft_s`, then one every `itl_s`, `slots` at once. `fault` breaks every `every`-th request."""
+    """First token after `ttft_s`, then one every `itl_s`, `slots` at once.
+
+    `faults` breaks every `every`-th request, one kind after the other. `closes` ends the connection after each answer
+    without saying so beforehand. `plain` speaks the OpenAI API alone: no usage but at the end, no token ids, no ignore_eos.
+    """
 
     ttft_s: float = 0.02
     itl_s: float = 0.002
     slots: int = 1000
-    fault: str = ""
+    faults: tuple[str, ...] = ()
+    closes: bool = False
+    plain: bool = False
+    key: str = ""
     every: int = 1
     prompt_tokens: int = 0
     generation_tokens: int = 0
@@ -35,39 +42,47 @@ class Server:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+            while await self._answer(reader, writer) and not self.closes:
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; False when the connection is to be closed."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = head.split(" ", 2)[1]
-        if path == "/metrics":
-            text = (
+        if self.key and f"authorization: bearer {self.key}" not in head.lower():
+            return _plain(writer, '{"error": {"message": "wrong key"}}', "401 Unauthorized")
+        if path == "/metrics" and not self.plain:
+            return _plain(
+                writer,
                 f'vllm:prompt_tokens_total{{engine="0"}} {self.prompt_tokens}\n'
                 f'vllm:generation_tokens_total{{engine="0"}} {self.generation_tokens + self.extra_counted}\n'
-                'vllm:num_requests_running{engine="0"} 0.0\n'
+                'vllm:num_requests_running{engine="0"} 0.0\n',
             )
-            _plain(writer, text)
-            return
         if path == "/v1/models":
-            _plain(writer, json.dumps({"data": [{"id": "toy"}]}))
-            return
+            return _plain(writer, json.dumps({"data": [{"id": "toy"}]}))
+        if not head.startswith("POST") or (self.plain and path == "/v1/completions"):
+            return _plain(writer, "{}", "404 Not Found")
         length = next(int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length"))
         body = json.loads(await reader.readexactly(length))
+        if self.plain and "ignore_eos" in body:
+            return _plain(writer, '{"error": {"message": "unknown field ignore_eos"}}', "400 Bad Request")
+        if not body.get("stream"):
+            usage = {"prompt_tokens": count_prompt(body), "completion_tokens": body["max_tokens"]}
+            return _plain(writer, json.dumps({"choices": [{"finish_reason": "length"}], "usage": usage}))
         self.served += 1
-        fault = self.fault if self.fault and self.served % self.every == 0 else ""
-        if fault in {"500", "429"}:
-            writer.write(f"HTTP/1.1 {fault} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno".encode())
-            await writer.drain()
-            return
+        broken = self.faults and self.served % self.every == 0
+        fault = self.faults[self.served // self.every % len(self.faults)] if broken else ""
+        if fault.isdigit():
+            return _plain(writer, "no", f"{fault} X\r\nRetry-After: 1")
         async with self.gate:
-            await self._stream(writer, body, fault)
+            return await self._stream(writer, body, fault)
 
-    async def _stream(self, writer: asyncio.StreamWriter, body: dict, fault: str) -> None:
-        wanted, prompt = body["max_tokens"], len(body["prompt"])
+    async def _stream(self, writer: asyncio.StreamWriter, body: dict, fault: str) -> bool:
+        wanted, prompt = body["max_tokens"], count_prompt(body)
         self.prompt_tokens += prompt
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         await asyncio.sleep(self.ttft_s)
@@ -75,17 +90,23 @@ class Server:
             if k > 1:
                 await asyncio.sleep(self.itl_s)
             if k > wanted // 2 and fault:
-                await self._break(writer, fault)
-                return
+                if fault == "trickle":
+                    await asyncio.sleep(self.itl_s * 20)
+                else:
+                    await self._break(writer, fault)
+                    return False
             self.generation_tokens += 1
             finish = "length" if k == wanted else None
             usage = {"prompt_tokens": prompt, "completion_tokens": k}
-            _event(writer, {"choices": [{"text": "x", "finish_reason": finish}], "usage": usage})
+            said = {"delta": {"content": "x"}} if "messages" in body else {"text": "x"}
+            event = {"choices": [{**said, "finish_reason": finish}]}
+            _event(writer, event if self.plain else {**event, "usage": usage})
             await writer.drain()
         _event(writer, {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": wanted}})
         _chunk(writer, b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+        return True
 
     async def _break(self, writer: asyncio.StreamWriter, fault: str) -> None:
         if fault == "reset":
@@ -102,10 +123,19 @@ class Server:
             writer.write(b"0\r\n\r\n")
         elif fault == "stall":
             await asyncio.sleep(30)
+        await writer.drain()
 
 
-def _plain(writer: asyncio.StreamWriter, text: str) -> None:
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
+def count_prompt(body: dict) -> int:
+    """Count token ids, or words of a text; a chat's template adds 5."""
+    if "messages" in body:
+        return 5 + len(body["messages"][0]["content"].split())
+    return len(body["prompt"]) if isinstance(body["prompt"], list) else len(body["prompt"].split())
+
+
+def _plain(writer: asyncio.StreamWriter, text: str, status: str = "200 OK") -> bool:
+    writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+    return True
 
 
 def _event(writer: asyncio.StreamWriter, message: dict) -> None:

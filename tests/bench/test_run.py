@@ -1,7 +1,6 @@
 """The instrument against a small deterministic server: real processes, real sockets, real faults."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,78 +10,29 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.run import derive, run
+from bench.conclude import derive
+from bench.run import run
 from bench.tables import read_table, request_rows
 from bench.telemetry import counters, parse_metrics
 from bench.validity import DISTURBANCES
-from contracts.experiment import Experiment
+from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.rundir import RunDir
-from contracts.server import Server
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
-from tests import records
+from tests.bench.conftest import experiment, prepare
 from tests.bench.server import running
-
-
-def experiment(**bench):
-    return Experiment.model_validate(
-        {
-            "name": "toy",
-            "model": {"source": "./model"},
-            "serving": {"max_num_seqs": 4},
-            "bench": {
-                "workload": {"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 6}},
-                "slo": {"percentile": 50, "ttft_s": 0.5},
-                "search": {"saturation_s": 1.0, "probe_s": 1.0, "warmup_s": 0.2, "max_probes": 2, "max_probe_s": 1.5},
-                "timeout_s": 4,
-                "inactivity_timeout_s": 1.0,
-                **bench,
-            },
-            "economics": {"hardware": "c7i.large", "apis": [{"model": "m", "host": "h"}]},
-        }
-    )
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory):
-    """Make a folder with a tiny real tokenizer."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("model")
-    words = {
-        word: k for k, word in enumerate(["[UNK]", "the", "a", "of", "is", "to", "in", "and", "class", "object", "value"])
-    }
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
-
-
-def prepare(results: Path, model: Path, base_url: str, spec: Experiment) -> tuple[RunDir, Server]:
-    """Write the records that earlier stages would have left."""
-    run_dir = RunDir.of(results, spec, "none").open(spec)
-    records.checkpoint(path=str(model)).write(run_dir.path)
-    server = records.server(base_url, str(model))
-    server.write(run_dir.path)
-    return run_dir, server
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory, model_folder):
-    spec = experiment()
-    with running(slots=4, ttft_s=0.02, itl_s=0.004) as toy:
-        run_dir, server = prepare(tmp_path_factory.mktemp("results"), model_folder, toy.base_url, spec)
-        summary = run(spec, server, run_dir)
-    return run_dir, summary, toy
 
 
 def test_a_runs_tokens_agree_with_the_servers_counters(measured):
     _, summary, toy = measured
     # On a busy machine the run may be disturbed, and says so; nothing else can be wrong with it.
     assert {r.rule for r in summary.reasons} <= DISTURBANCES
-    assert all(p.token_disagreement == 0 for p in summary.load_curve)
-    assert sum(p.usage_completion_tokens for p in summary.load_curve) == toy.generation_tokens
-    assert all(p.usage_prompt_tokens == 12 * p.usage_completion_tokens / 6 for p in summary.load_curve)
+    whole = [p for p in summary.load_curve if not p.stopped_early]
+    assert whole
+    assert all(p.token_disagreement == 0 for p in whole)
+    assert all(p.usage_prompt_tokens == 12 * p.usage_completion_tokens / 6 for p in whole)
+    if len(whole) == len(summary.load_curve):
+        assert sum(p.usage_completion_tokens for p in whole) == toy.generation_tokens
 
 
 def test_the_peak_is_that_of_the_server(measured):
@@ -108,7 +58,9 @@ def test_raw_records_are_kept_and_nothing_else_is_left(measured):
     run_dir, summary, _ = measured
     rows = read_table(run_dir.path / REQUESTS_FILE, RequestRow)
     assert sum(p.requests for p in summary.load_curve) <= len(rows)
-    assert all(r.completion_tokens == 6 and r.prompt_tokens == 12 for r in rows)
+    good = [r for r in rows if r.outcome == "success"]
+    assert all(r.completion_tokens == 6 and r.prompt_tokens == 12 for r in good)
+    assert all(r.chunks == len(r.chunk_offsets_s) == len(r.chunk_tokens) for r in rows)
     sources = {(r.source, r.metric) for r in read_table(run_dir.path / TELEMETRY_FILE, TelemetryRow)}
     assert {
         ("host", "cpu_share"),
@@ -119,42 +71,77 @@ def test_raw_records_are_kept_and_nothing_else_is_left(measured):
     assert not (run_dir.path / "raw").exists()
 
 
-@pytest.mark.parametrize(
-    ("fault", "outcome"),
-    [
-        ("truncate", "truncated"),
-        ("reset", "connection"),
-        ("malformed", "malformed"),
-        ("in_band", "in_band_error"),
-        ("500", "http_error"),
-        ("429", "http_error"),
-        ("stall", "timeout"),
-    ],
-)
-def test_a_broken_stream_is_a_failed_request_and_the_run_is_invalid(tmp_path, model_folder, fault, outcome):
-    spec = experiment(search={"saturation_s": 0.6, "probe_s": 0.5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.5})
-    with running(slots=8, fault=fault, every=3) as toy:
-        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+def test_an_older_measurement_is_moved_aside_not_overwritten(measured):
+    run_dir, _, _ = measured
+    assert (run_dir.path / "superseded/1/summary.json").read_text() == "an older one"
+
+
+def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path):
+    """The counters of the records are moved by a percent; nothing else is."""
+    old, _, _ = measured
+    found = Probes.read(old.path)
+    for file in old.path.iterdir():
+        if file.is_file() and file.name not in ("summary.json", "probes.json"):
+            (tmp_path / file.name).symlink_to(file)
+    first = found.probes[0]
+    wrong = first.after.model_copy(update={"generation_tokens": first.after.generation_tokens * 1.01 + 1})
+    changed = first.model_copy(update={"after": wrong})
+    found.model_copy(update={"probes": (changed, *found.probes[1:])}).write(tmp_path)
+    assert any(r.rule.startswith("token counts disagree") for r in derive(RunDir(tmp_path)).reasons)
+
+
+FAULTS = {
+    "truncate": "truncated",
+    "reset": "connection",
+    "malformed": "malformed",
+    "in_band": "in_band_error",
+    "500": "http_error",
+    "429": "http_error",
+    "503": "http_error",
+    "stall": "timeout",
+}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory, model_folder):
+    """Measure a server that breaks every second stream, each time in another way, and never keeps a connection."""
+    spec = experiment(
+        search={"saturation_s": 2.0, "probe_s": 0.4, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.4},
+        inactivity_timeout_s=0.5,
+    )
+    with running(slots=50, faults=tuple(FAULTS), every=3, closes=True) as toy:
+        run_dir, server = prepare(tmp_path_factory.mktemp("broken"), model_folder, toy.base_url, spec)
         summary = run(spec, server, run_dir)
+    return summary, read_table(run_dir.path / REQUESTS_FILE, RequestRow), toy
+
+
+def test_broken_streams_are_failed_requests_and_the_run_is_invalid(broken):
+    summary, rows, _ = broken
     assert summary.validity == "INVALID"
     assert "error rate" in {r.rule for r in summary.reasons}
-    outcomes = {r.outcome for r in read_table(run_dir.path / REQUESTS_FILE, RequestRow)}
-    assert outcomes == {"success", outcome}
+    assert {r.outcome for r in rows} - {"cancelled"} == {"success", *FAULTS.values()}
 
 
-def test_tokens_that_the_engine_counts_otherwise_invalidate(tmp_path, model_folder, monkeypatch):
-    spec = experiment(search={"saturation_s": 0.6, "probe_s": 0.5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.5})
-    with running(slots=8) as toy:
-        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
-        original = toy._stream
+def test_every_kind_of_fault_says_what_happened(broken):
+    _, rows, _ = broken
+    said = {(r.outcome, r.status, r.detail.split(":")[0]) for r in rows if r.outcome not in ("success", "cancelled")}
+    assert {s for o, s, _ in said if o == "http_error"} == {429, 500, 503}
+    assert all(detail for _, _, detail in said)
+    stalled = [r for r in rows if r.outcome == "timeout"]
+    assert all(0.5 <= r.finished_s - (r.last_token_s or r.sent_s) < 2 for r in stalled)
 
-        async def more(writer, body, fault):
-            toy.generation_tokens += 1
-            await original(writer, body, fault)
 
-        monkeypatch.setattr(toy, "_stream", more)
-        summary = run(spec, server, run_dir)
-    assert any(r.rule.startswith("token counts disagree") for r in summary.reasons)
+def test_what_a_failed_stream_brought_is_kept_with_its_times(broken):
+    _, rows, _ = broken
+    cut = [r for r in rows if r.outcome in ("truncated", "connection", "timeout")]
+    assert any(r.chunks == 3 for r in cut)
+    assert all(r.first_token_s <= r.last_token_s <= r.finished_s for r in cut if r.chunks)
+
+
+def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken):
+    """The server counts as many requests as there are rows: 429 and 503 with Retry-After are not retried."""
+    _, rows, toy = broken
+    assert toy.served == len(rows)
 
 
 def child(run_dir: Path) -> subprocess.Popen:
@@ -168,13 +155,13 @@ def child(run_dir: Path) -> subprocess.Popen:
 
 
 def wait_for_rows(run_dir: Path) -> None:
-    deadline = time.monotonic() + 20
-    while len(request_rows(run_dir / "raw/requests-0.jsonl")) < 5:
+    deadline = time.monotonic() + 40
+    while len(list(request_rows(run_dir / "raw/requests-0-0.jsonl"))) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-LONG = {"saturation_s": 30, "probe_s": 5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 5}
+LONG = {"saturation_s": 60, "probe_s": 5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 5}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -185,15 +172,13 @@ def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path,
         process = child(run_dir.path)
         wait_for_rows(run_dir.path)
         family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) == 2
-        began = time.monotonic()
+        assert len(family) == 3  # generator, recorder, telemetry
         process.send_signal(number)
-        process.wait(10)
-        assert time.monotonic() - began < 5
-        _, alive = psutil.wait_procs(family, timeout=5)
+        process.wait(20)
+        _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     if number == signal.SIGKILL:
-        assert len(request_rows(run_dir.path / "raw/requests-0.jsonl")) >= 5
+        assert len(list(request_rows(run_dir.path / "raw/requests-0-0.jsonl"))) >= 5
         assert not (run_dir.path / "summary.json").exists()
     else:
         assert process.returncode == 1
@@ -214,17 +199,6 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
         assert process.wait(20) == 1
     said = json.loads((run_dir.path / "summary.json").read_text())
     assert "generator ended" in str(said["reasons"])
-
-
-def test_an_older_measurement_is_moved_aside_not_overwritten(measured, tmp_path):
-    old, summary, _ = measured
-    copy = RunDir(tmp_path / old.path.name)
-    shutil.copytree(old.path, copy.path)
-    spec = experiment(search={"saturation_s": 0.5, "probe_s": 0.5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.5})
-    with running(slots=4) as toy:
-        server = Server.read(copy.path).model_copy(update={"base_url": toy.base_url})
-        run(spec, server, copy)
-    assert (copy.path / "superseded/1/summary.json").read_bytes() == summary.to_json()
 
 
 def test_engine_metrics_of_several_engines_are_added():

@@ -12,9 +12,9 @@ SLO = SloSpec(percentile=90, ttft_s=1)
 
 def search(capacity, saturated, spec):
     found, rates = Bracket(saturated), []
-    while (rate := next_rate(found, spec)) is not None:
-        rates.append(rate)
-        found = found.add(rate, passed=rate <= capacity)
+    while (step := next_rate(found, spec)) is not None:
+        rates.append(step.rate_rps)
+        found = found.add(step.rate_rps, passed=step.rate_rps <= capacity, confirms=step.confirms)
     return found, rates
 
 

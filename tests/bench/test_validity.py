@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.validity import reasons
+from bench.validity import Facts, reasons
 from contracts.bench_spec import BenchSpec, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 
@@ -13,8 +13,8 @@ BENCH = BenchSpec(
 PEAK, GOOD = point(0, None, 300, 2.0, met=None), point(1, 1.0, 200, 0.3, met=True)
 
 
-def rules(peak=PEAK, good=GOOD, wrong=0.0, drift=0.0):
-    return [r.rule for r in reasons([peak, good], good, BENCH, wrong, drift)]
+def rules(peak=PEAK, good=GOOD, **facts):
+    return [r.rule for r in reasons([peak, good], good, BENCH, Facts(**facts))]
 
 
 def test_a_run_that_breaks_no_rule_is_valid():
@@ -37,8 +37,8 @@ def test_a_point_that_breaks_one_rule_is_named_by_it(change, just_within, rule):
 
 
 def test_wrong_output_lengths_invalidate():
-    assert rules(wrong=0.01) == ["output lengths differ from the request"]
-    assert rules(wrong=0.004) == []
+    assert rules(wrong_lengths=0.01) == ["output lengths differ from the request"]
+    assert rules(wrong_lengths=0.004) == []
 
 
 def test_no_steady_state_invalidates():
@@ -52,8 +52,42 @@ def test_nothing_completed_invalidates():
 
 def test_a_search_without_enough_samples_anywhere_invalidates():
     few = GOOD.model_copy(update={"slo_met": None})
-    assert [r.rule for r in reasons([PEAK, few], None, BENCH, 0, 0)] == [
+    assert [r.rule for r in reasons([PEAK, few], None, BENCH, Facts())] == [
         "too few samples for the SLO's percentile in every probe"
     ]
     failing = GOOD.model_copy(update={"slo_met": False})
-    assert reasons([PEAK, failing], None, BENCH, 0, 0) == ()
+    assert reasons([PEAK, failing], None, BENCH, Facts()) == ()
+
+
+def test_prompt_lengths_that_the_server_counts_otherwise_invalidate():
+    assert rules(wrong_prompts=0.006) == ["prompt lengths differ from the request"]
+    assert rules(wrong_prompts=0.004) == []
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.06, ["GPU clock throttled"]), (0.04, []), (None, [])])
+def test_a_throttled_gpu_invalidates_the_probes_that_bear_the_result(share, found):
+    assert rules(throttled={1: share}) == found
+    assert rules(throttled={7: share}) == []
+
+
+def test_a_load_above_the_certificate_invalidates():
+    loaded = GOOD.model_copy(update={"chunks_per_s": 1001.0})
+    above = ["load above the generator's certificate"]
+    assert rules(good=loaded, ceiling_chunks_per_s=1000.0) == above
+    assert rules(good=loaded, ceiling_chunks_per_s=1002.0) == []
+    assert rules(ceiling_requests_per_s=4.9) == above * 2
+    assert rules(ceiling_requests_per_s=5.1) == []
+
+
+def test_a_rate_above_saturation_invalidates():
+    rule = ["offered rate above saturation"]
+    assert rules(good=GOOD.model_copy(update={"stable": False})) == rule
+    assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps + 0.01})) == rule
+    assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps - 0.01})) == []
+
+
+def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too():
+    point = GOOD.model_copy(update={"phase": "fixed", "stable": False, "slo_met": False})
+    assert [r.rule for r in reasons([point], None, BENCH, Facts(kind="fixed"))] == ["offered rate above saturation"]
+    steady = point.model_copy(update={"stable": True})
+    assert reasons([steady], None, BENCH, Facts(kind="fixed")) == ()

@@ -1,25 +1,18 @@
-"""Lengths, prompts and arrivals come from seeds; a salt keeps runs apart."""
+"""Lengths and prompts come from seeds; a salt keeps runs apart."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.workload import arrival_rng, asks, lengths, poisson_arrivals, prompt
-from contracts.bench_spec import LengthSpec, WorkloadSpec
+from bench.workload import Source, as_columns, asks, cut, expected_hit_rate, from_columns, ids_of, lengths
+from contracts.bench_spec import Conversations, LengthSpec, SharedPrefix, WorkloadSpec
 
 TEXT = np.arange(1000, 6000)
+SOURCE = Source(TEXT)
 SPEC = WorkloadSpec(
     prompt=LengthSpec(distribution="uniform", mean_tokens=50, min_tokens=20, max_tokens=80), output=LengthSpec(mean_tokens=8)
 )
-
-
-def test_poisson_arrivals_have_the_offered_rate_and_a_variation_of_one():
-    times = poisson_arrivals(200.0, 100.0, np.random.default_rng(3))
-    gaps = np.diff(times)
-    assert len(times) / 100 == pytest.approx(200, rel=0.02)
-    assert gaps.std() / gaps.mean() == pytest.approx(1.0, abs=0.05)
-    assert times[-1] < 100
 
 
 @given(st.floats(1, 500), st.floats(0, 2))
@@ -37,19 +30,56 @@ def test_lognormal_lengths_have_the_stated_mean():
 
 @given(st.integers(1, 300), st.integers(0, 5000), st.integers(0, 10**6))
 def test_a_prompt_has_exactly_the_tokens_asked_for_and_only_ordinary_ones(length, start, serial):
-    ids = prompt(TEXT, length, start, "salt", serial)
+    ids = cut(TEXT, length, start, f"salt:{serial}")
     assert len(ids) == length
-    assert set(ids) <= set(TEXT.tolist())
+    assert set(ids.tolist()) <= set(TEXT.tolist())
+
+
+def prompts(spec, salt, count=30):
+    prefix = spec.shared_prefix.tokens if spec.shared_prefix else 0
+    return [[ids_of(ask, TEXT, salt, prefix) for ask in talk] for talk in asks(spec, SOURCE, 1, count)]
 
 
 def test_the_same_seed_gives_the_same_lengths_and_another_salt_other_prompts():
-    one, two = (asks(SPEC, TEXT, 1, salt, 30) for salt in ("a", "b"))
-    assert [len(a.prompt) for a in one] == [len(a.prompt) for a in two]
-    assert all(a.prompt[:8] != b.prompt[:8] for a, b in zip(one, two, strict=True))
-    assert len({tuple(a.prompt[:8]) for a in one}) == 30
+    one, two = ([talk[0] for talk in prompts(SPEC, salt)] for salt in ("a", "b"))
+    assert [len(ids) for ids in one] == [len(ids) for ids in two]
+    assert all(a[:8] != b[:8] for a, b in zip(one, two, strict=True))
+    assert len({tuple(ids[:8]) for ids in one}) == 30
 
 
-def test_arrivals_do_not_depend_on_how_lengths_are_drawn():
-    first = poisson_arrivals(10, 10, arrival_rng(7, 2))
-    assert np.array_equal(first, poisson_arrivals(10, 10, arrival_rng(7, 2)))
-    assert not np.array_equal(first[:5], poisson_arrivals(10, 10, arrival_rng(7, 3))[:5])
+def test_a_group_shares_its_prefix_and_nothing_else():
+    spec = SPEC.model_copy(update={"shared_prefix": SharedPrefix(groups=2, tokens=12)})
+    found = [talk[0] for talk in prompts(spec, "a")]
+    assert len({tuple(ids[:12]) for ids in found}) == 2
+    assert len({tuple(ids[12:20]) for ids in found}) == 30
+    assert [len(ids) for ids in found] == [talk[0].prompt_tokens for talk in asks(spec, SOURCE, 1, 30)]
+
+
+def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly():
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
+    for talk, ids in zip(asks(spec, SOURCE, 1, 10), prompts(spec, "a", 10), strict=True):
+        assert [len(i) for i in ids] == [ask.prompt_tokens for ask in talk]
+        for earlier, later, ask in zip(ids, ids[1:], talk, strict=False):
+            assert later[: len(earlier)] == earlier
+            assert len(later) > len(earlier) + ask.output_tokens
+
+
+def test_conversations_with_a_shared_prefix_keep_both_promises():
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=2), "shared_prefix": SharedPrefix(tokens=10)})
+    found = prompts(spec, "a", 10)
+    assert len({tuple(ids[:10]) for talk in found for ids in talk}) == 1
+    assert all(second[: len(first)] == first for first, second in found)
+
+
+def test_what_a_prefix_cache_can_find_is_known_beforehand():
+    assert expected_hit_rate(SPEC, asks(SPEC, SOURCE, 1, 50)) == 0
+    fixed = WorkloadSpec(
+        prompt=LengthSpec(mean_tokens=100), output=LengthSpec(mean_tokens=8), shared_prefix=SharedPrefix(tokens=50)
+    )
+    assert expected_hit_rate(fixed, asks(fixed, SOURCE, 1, 50)) == pytest.approx(0.49)
+
+
+def test_a_plan_survives_the_way_to_a_worker():
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
+    planned = asks(spec, SOURCE, 1, np.array([0.5, 1.5]))
+    assert from_columns(as_columns(planned)) == planned

@@ -1,0 +1,79 @@
+"""From the records of a run folder to its summary, right after the run or years later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+from bench.subject import Subject, of_endpoint, of_server
+from bench.summarize import Raw, summarize
+from bench.tables import read_table, request_rows, telemetry_rows, write_table
+from contracts.certificate import Certificate
+from contracts.checkpoint import Checkpoint
+from contracts.endpoint import Endpoint, Load
+from contracts.experiment import Experiment
+from contracts.lineage import measurement_inputs
+from contracts.probe import Probes
+from contracts.request import REQUESTS_FILE, RequestRow
+from contracts.run import Summary
+from contracts.rundir import RunDir
+from contracts.server import Server
+from contracts.store import sha256_file
+from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
+
+RAW = (Summary.file_name, Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE, "raw")
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    subject: Subject
+    hashes: dict[str, str]
+
+
+def conclude(run_dir: RunDir) -> Summary:
+    """Turn the streamed lines into tables, derive the summary from those, and drop the lines."""
+    raw = run_dir.path / "raw"
+    requests = chain.from_iterable(request_rows(file) for file in sorted(raw.glob("requests-*.jsonl"), key=_by_probe))
+    write_table(run_dir.path / REQUESTS_FILE, requests, RequestRow)
+    write_table(run_dir.path / TELEMETRY_FILE, telemetry_rows(raw / "telemetry.jsonl"), TelemetryRow)
+    summary = derive(run_dir)
+    summary.write(run_dir.path)
+    for file in raw.iterdir():
+        file.unlink()
+    raw.rmdir()
+    return summary
+
+
+def _by_probe(file: object) -> tuple[int, str]:
+    name = str(file).rsplit("requests-", 1)[1]
+    return int(name.split("-")[0]), name
+
+
+def derive(run_dir: RunDir) -> Summary:
+    """Derive the summary from the records in the run folder."""
+    path = run_dir.path
+    found = Raw(
+        Probes.read(path),
+        read_table(path / REQUESTS_FILE, RequestRow),
+        read_table(path / TELEMETRY_FILE, TelemetryRow),
+        Certificate.read(path) if Certificate.exists(path) else None,
+    )
+    known = _endpoint_inputs(run_dir) if Endpoint.exists(path) else _server_inputs(run_dir)
+    names = [Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE]
+    names += [Certificate.file_name] if found.certificate else []
+    files = {name: sha256_file(path / name) for name in names}
+    return summarize(known.subject, found, {**known.hashes, **files})
+
+
+def _server_inputs(run_dir: RunDir) -> _Inputs:
+    path = run_dir.path
+    experiment, server = Experiment.read(path), Server.read(path)
+    hashes = measurement_inputs(experiment, Checkpoint.sha256_in(path), server.engine, server.accelerator)
+    subject = of_server(experiment, Checkpoint.read(path), server)
+    return _Inputs(subject, {**hashes, Server.file_name: Server.sha256_in(path)})
+
+
+def _endpoint_inputs(run_dir: RunDir) -> _Inputs:
+    path = run_dir.path
+    hashes = {kind.file_name: kind.sha256_in(path) for kind in (Load, Endpoint)}
+    return _Inputs(of_endpoint(Load.read(path), Endpoint.read(path)), hashes)

@@ -1,0 +1,323 @@
+"""One measuring session: the processes that make load and telemetry, and single probes through them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from bench import arrivals, workload
+from bench.summarize import Telemetry, load_point, passed
+from bench.tables import LineTail
+from bench.target import Target
+from bench.telemetry import counters
+from bench.verdicts import certain_to_miss, hopeless
+from contracts.errors import RunFailedError
+from contracts.probe import EngineCounters, Probe
+from contracts.progress import Status
+from contracts.request import RequestRow
+from contracts.run import LoadPoint
+from contracts.store import disk_errors
+
+_LEAD_S = 0.3  # between the plan and the probe's zero: building the plan's first requests
+_GRACE_S = 5.0  # beyond the last timeout, before a generator that says nothing is given up
+_CLOSED_RPS_PER_USER = 10.0
+
+
+@dataclass(slots=True)
+class Session:
+    """What a run keeps between probes."""
+
+    target: Target
+    source: workload.Source
+    folder: Path
+    zero_ns: int
+    salt: str
+    generator: subprocess.Popen[bytes]
+    workers: int = 1
+    hands: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """Worker processes on this machine, where there are several."""
+    done: list[Probe] = field(default_factory=list)
+    points: list[LoadPoint] = field(default_factory=list)
+
+    def clock(self) -> float:
+        """Seconds on the run's clock."""
+        return (time.monotonic_ns() - self.zero_ns) / 1e9
+
+    def rows_file(self, probe: int) -> Path:
+        """Where a probe's request rows are; each worker has a file of its own that begins with this name."""
+        return self.folder / f"requests-{probe}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A probe to be made."""
+
+    phase: Any
+    length_s: float
+    rate_rps: float | None = None
+    users: int | None = None
+    seed: int | None = None
+    """Other arrivals and lengths than those of the probe's own number."""
+
+
+def run_probe(session: Session, wish: Wish) -> LoadPoint:
+    """Run one probe: lead-in, window, lead-out of the same load, then drain. Raises RunFailedError when it cannot."""
+    spec, number = session.target.spec, len(session.done)
+    edge_s = spec.search.warmup_s
+    horizon = edge_s + wish.length_s + edge_s
+    planned = _plan_asks(session, number, wish, horizon)
+    before = read_counters(session.target)
+    started_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+    start_s = (started_ns - session.zero_ns) / 1e9
+    window = (start_s + edge_s, wish.length_s)
+    inside = _scheduled_inside(planned, edge_s, wish.length_s)
+    plan = _write_plan(session, number, wish, started_ns, horizon, planned)
+    with Status(_title(number, wish)) as status:
+        stopped = _watch(session, number, plan, window, inside, status)
+        after = read_counters(session.target)
+        probe = Probe(
+            probe=number,
+            phase=wish.phase,
+            arrivals="closed" if wish.rate_rps is None else spec.arrivals.process,
+            offered_rps=wish.rate_rps,
+            concurrency=wish.users,
+            started_s=start_s,
+            window_start_s=window[0],
+            window_s=wish.length_s if stopped is None else min(wish.length_s, max(1.0, stopped - window[0])),
+            drained_s=session.clock(),
+            stopped_early=stopped is not None,
+            before=before,
+            after=after,
+            planned_requests=inside if wish.rate_rps is not None else None,
+            planned_window_s=wish.length_s,
+            workers=session.workers,
+        )
+        point = load_point(probe, session_rows(session, number), Telemetry(), spec)
+        status.update(describe(point))
+    session.done.append(probe)
+    session.points.append(point)
+    return point
+
+
+def session_rows(session: Session, number: int) -> list[RequestRow]:
+    """Read a probe's rows of all workers."""
+    return [row for file in sorted(session.folder.glob(f"requests-{number}-*.jsonl")) for row in LineTail(file).rows()]
+
+
+def read_counters(target: Target) -> EngineCounters:
+    """Add up the engine counters of all replicas; None where one of them offers none."""
+    found = [counters(url) for url in target.metrics_urls]
+
+    def total(name: str) -> float | None:
+        values = [getattr(one, name) for one in found]
+        return None if not values or any(v is None for v in values) else float(sum(values))
+
+    return EngineCounters(**{name: total(name) for name in EngineCounters.model_fields})
+
+
+def describe(point: LoadPoint) -> str:
+    """Say a probe's outcome in a line."""
+    judged = "" if point.arrivals == "closed" else ", SLO met" if passed(point) else f", SLO missed ({_why(point)})"
+    return (
+        f"{point.output_tps:.0f} output + {point.input_tps:.0f} input tokens/s, {point.completed_rps:.2f} requests/s{judged}"
+    )
+
+
+def _why(point: LoadPoint) -> str:
+    return "; ".join((*point.slo_reasons, *(() if point.stable else ("the queue grew",))))
+
+
+def _title(number: int, wish: Wish) -> str:
+    load = f"{wish.users} at once" if wish.rate_rps is None else f"{wish.rate_rps:.3g} requests/s"
+    return f"probe {number} ({wish.phase}): {load}"
+
+
+def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> list[list[workload.Ask]]:
+    spec, seed = session.target.spec, number if wish.seed is None else wish.seed
+    if wish.rate_rps is None:
+        # A closed loop takes as many as it can; the generator begins again with other salts when these are used up.
+        count = min(5000, max(100, int((wish.users or 1) * horizon_s * _CLOSED_RPS_PER_USER)))
+        return workload.asks(spec.workload, session.source, seed, count, serial_from=number)
+    trace = session.source.trace
+    times = arrivals.schedule(
+        spec.arrivals,
+        wish.rate_rps,
+        horizon_s,
+        arrivals.rng_of(spec.workload.seed, seed),
+        trace.times_s if trace else None,
+    )
+    return workload.asks(spec.workload, session.source, seed, times, serial_from=number)
+
+
+def _scheduled_inside(planned: list[list[workload.Ask]], edge_s: float, length_s: float) -> int:
+    return sum(1 for talk in planned if talk[0].at_s is not None and edge_s <= talk[0].at_s < edge_s + length_s)
+
+
+def _write_plan(
+    session: Session, number: int, wish: Wish, started_ns: int, horizon_s: float, planned: list[list[workload.Ask]]
+) -> Path:
+    target, spec = session.target, session.target.spec
+    corpus = session.folder / "corpus.npy"
+    path = session.folder / f"plan-{number}.json"
+    prefix, talks = spec.workload.shared_prefix, spec.workload.conversations
+    orders = {
+        "probe": number,
+        "worker": 0,
+        "workers": session.workers,
+        "base_url": target.base_url,
+        "model_id": target.model_id,
+        "dialect": asdict(target.dialect),
+        "tokenizer": str(target.tokenizer) if target.tokenizer else None,
+        "template_tokens": target.template_tokens,
+        "key_env": target.key_env,
+        "salt": session.salt,
+        "prefix_tokens": prefix.tokens if prefix else 0,
+        "think_s": talks.think_s if talks else 0.0,
+        "concurrency": wish.users,
+        "zero_ns": session.zero_ns,
+        "start_ns": started_ns,
+        "horizon_s": horizon_s,
+        "timeout_s": spec.timeout_s,
+        "inactivity_timeout_s": spec.inactivity_timeout_s,
+        "corpus": str(corpus),
+        "spool": str(session.folder / f"spool-{number}-0.bin"),
+        "rows": f"{session.rows_file(number)}-0.jsonl",
+        **workload.as_columns(planned),
+    }
+    with disk_errors(path):
+        if not corpus.exists():
+            np.save(corpus, session.source.text)
+        path.write_text(json.dumps(orders))
+    return path
+
+
+def _watch(
+    session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Status
+) -> float | None:
+    """Wait until the generator says the probe is done; return when it was stopped early (run's clock), or None."""
+    tell(session.generator, {"plan": str(plan)})
+    spec = session.target.spec
+    stopped: float | None = None
+    rows: list[RequestRow] = []
+    tails: dict[Path, LineTail] = {}
+    start, length = window
+    latest = start + length + spec.search.warmup_s + spec.timeout_s + _GRACE_S
+    while not _said_done(session, 0.4):
+        for file in session.folder.glob(f"requests-{number}-*.jsonl"):
+            rows += tails.setdefault(file, LineTail(file)).rows()
+        failed = sum(r.outcome not in ("success", "cancelled") for r in rows)
+        left = max(0.0, start + length - session.clock())
+        status.update(f"{len(rows)} done, {failed} failed, {left:.0f} s of the window left")
+        if session.clock() > latest:
+            raise RunFailedError(
+                "the load generator does not come to an end", where="bench.generator", remedy="run it again"
+            )
+        if stopped is None and _is_certain(rows, window, planned, spec):
+            stopped = session.clock()
+            tell(session.generator, {"cancel": True})
+    return stopped
+
+
+def _is_certain(rows: list[RequestRow], window: tuple[float, float], planned: int, spec: Any) -> bool:
+    if hopeless(rows):
+        return True
+    inside = [r for r in rows if window[0] <= r.scheduled_s < window[0] + window[1]]
+    return bool(planned) and not spec.arrivals.rates_rps and certain_to_miss(inside, planned, spec.slo)
+
+
+def tell(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None:
+    """Send a command to a child."""
+    pipe = process.stdin
+    if pipe is None:
+        raise AssertionError
+    try:
+        pipe.write(json.dumps(order).encode() + b"\n")
+        pipe.flush()
+    except BrokenPipeError as error:
+        raise RunFailedError("the load generator ended", where="bench.generator", remedy="see its output above") from error
+
+
+def _said_done(session: Session, timeout_s: float) -> bool:
+    pipe = session.generator.stdout
+    if pipe is None:
+        raise AssertionError
+    for hand in session.hands:
+        if hand.poll() is not None:
+            raise RunFailedError("a load worker ended", where="bench.generator", remedy="see its output above")
+    if not select.select([pipe], [], [], timeout_s)[0]:
+        return False
+    line = pipe.readline()
+    if not line:
+        raise RunFailedError("the load generator ended", where="bench.generator", remedy="see its output above")
+    said = json.loads(line)
+    if "failed" in said:
+        raise RunFailedError(said["failed"], where=str(session.folder), remedy="remove the cause and measure again")
+    return "done" in said
+
+
+@contextlib.contextmanager
+def children(target: Target, raw: Path, zero_ns: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start generator and telemetry; both end with the block, and with this process if it is killed."""
+    environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
+    generator = subprocess.Popen(
+        [sys.executable, "-m", "bench.generator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    orders = {
+        "file": str(raw / "telemetry.jsonl"),
+        "zero_ns": zero_ns,
+        "hz": target.spec.telemetry_hz,
+        "gpu": target.accelerator.kind == "cuda" and bool(target.engine_pids),
+        "metrics_urls": list(target.metrics_urls),
+        "trees": [*(["process", pid] for pid in target.engine_pids), ["generator", generator.pid]],
+    }
+    telemetry = subprocess.Popen(
+        [sys.executable, "-m", "bench.telemetry", json.dumps(orders)], stdin=subprocess.PIPE, env=environment
+    )
+    try:
+        # The generator's first line says that Locust has been loaded.
+        if generator.stdout is None or not generator.stdout.readline():
+            raise RunFailedError("the load generator did not start", where="bench.generator", remedy="make doctor")
+        yield generator
+    finally:
+        for child in (generator, telemetry):
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        if child.stdin is not None:
+            child.stdin.close()
+    try:
+        child.wait(2.0)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: what was recorded is kept and summarised as INVALID."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

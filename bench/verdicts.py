@@ -1,0 +1,56 @@
+"""When the outcome of a probe is certain before its end. Pure: decided by finished requests alone, never by a guess."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from bench import metrics
+from contracts.bench_spec import SloSpec
+from contracts.request import RequestRow
+
+_HOPELESS_AFTER = 20  # requests
+_HOPELESS_SHARE = 0.5
+
+
+def may_miss(planned: int, percentile: float) -> int:
+    """Return how many of `planned` requests may miss a bound while its percentile (nearest rank) still meets it."""
+    return planned - max(1, math.ceil(percentile / 100 * planned))
+
+
+def worst_misses(rows: Iterable[RequestRow], slo: SloSpec) -> int:
+    """Count the finished requests that missed the bound that most of them missed; failures miss all bounds."""
+    counts = [0, 0, 0]
+    for row in rows:
+        if row.outcome == "cancelled":
+            continue
+        for k, missed in enumerate(misses(row, slo)):
+            counts[k] += missed
+    return max(counts)
+
+
+def misses(row: RequestRow, slo: SloSpec) -> tuple[bool, bool, bool]:
+    """Tell for TTFT, TPOT and e2e whether a request missed the bound; False where there is none."""
+    if row.outcome != "success" or row.first_token_s is None or row.last_token_s is None:
+        return slo.ttft_s is not None, slo.tpot_s is not None, slo.e2e_s is not None
+    spent = metrics.tpot(row)
+    return (
+        slo.ttft_s is not None and row.first_token_s - row.scheduled_s > slo.ttft_s,
+        slo.tpot_s is not None and spent is not None and spent > slo.tpot_s,
+        slo.e2e_s is not None and row.last_token_s - row.scheduled_s > slo.e2e_s,
+    )
+
+
+def certain_to_miss(rows: Iterable[RequestRow], planned: int, slo: SloSpec) -> bool:
+    """Tell whether so many finished requests missed a bound that whatever the others do the percentile misses it.
+
+    `rows` are those scheduled inside the window. TPOT is undefined for answers of one chunk, which leave its percentile:
+    with such answers fewer requests count, so that the certainty only grows.
+    """
+    return worst_misses(rows, slo) > may_miss(planned, slo.percentile)
+
+
+def hopeless(rows: Iterable[RequestRow]) -> bool:
+    """Tell whether the server refuses most requests, so that nothing can be learnt from more of them."""
+    outcomes = [row.outcome == "success" for row in rows if row.outcome != "cancelled"]
+    return len(outcomes) >= _HOPELESS_AFTER and sum(outcomes) < _HOPELESS_SHARE * len(outcomes)

@@ -1,0 +1,73 @@
+"""A toy's records, as earlier stages would have left them, and one good measurement that many tests look at."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.run import run
+from contracts.experiment import Experiment
+from contracts.rundir import RunDir
+from contracts.server import Server
+from tests import records
+from tests.bench.server import running
+
+BRIEF = {"saturation_s": 0.6, "probe_s": 0.6, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.6}
+
+
+def experiment(**bench):
+    return Experiment.model_validate(
+        {
+            "name": "toy",
+            "model": {"source": "./model"},
+            "serving": {"max_num_seqs": 4},
+            "bench": {
+                "workload": {"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 6}},
+                "slo": {"percentile": 50, "ttft_s": 0.5},
+                "search": BRIEF,
+                "timeout_s": 4,
+                "inactivity_timeout_s": 1.0,
+                **bench,
+            },
+            "economics": {"hardware": "c7i.large", "apis": [{"model": "m", "host": "h"}]},
+        }
+    )
+
+
+def make_model(folder: Path) -> Path:
+    """Make a folder with a tiny real tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    words = ["[UNK]", "the", "a", "of", "is", "to", "in", "and", "class", "object", "value"]
+    tokenizer = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def prepare(results: Path, model: Path, base_url: str, spec: Experiment) -> tuple[RunDir, Server]:
+    """Write the records that earlier stages would have left."""
+    run_dir = RunDir.of(results, spec, "none").open(spec)
+    checkpoint = records.checkpoint(path=str(model))
+    checkpoint.write(run_dir.path)
+    server = records.server(base_url, str(model))
+    server.write(run_dir.path)
+    return run_dir, server
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, model_folder):
+    """Measure a good server; an older summary stood in the folder."""
+    search = {"saturation_s": 1.0, "probe_s": 1.0, "warmup_s": 0.2, "max_probes": 2, "max_probe_s": 1.5}
+    spec = experiment(search=search)
+    with running(slots=4, ttft_s=0.02, itl_s=0.004) as toy:
+        run_dir, server = prepare(tmp_path_factory.mktemp("results"), model_folder, toy.base_url, spec)
+        (run_dir.path / "summary.json").write_text("an older one")
+        summary = run(spec, server, run_dir)
+    return run_dir, summary, toy

@@ -1,0 +1,70 @@
+"""Every process keeps the offered mean rate, has its own variation, and comes from its seed alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import arrivals
+from contracts.bench_spec import ArrivalSpec
+
+SPECS = [
+    ArrivalSpec(),
+    ArrivalSpec(process="constant"),
+    ArrivalSpec(process="gamma", burstiness=0.25),
+    ArrivalSpec(process="gamma", burstiness=4),
+    ArrivalSpec(process="bursts", on_s=0.5, off_s=1.5),
+    ArrivalSpec(process="diurnal", hourly_share=(1, 2, 3, 2), day_s=10),
+    ArrivalSpec(process="trace"),
+]
+TRACE = np.cumsum(np.random.default_rng(5).exponential(2.0, 500))
+
+
+def times_of(spec, rate=200.0, horizon=100.0, seed=3):
+    return arrivals.schedule(spec, rate, horizon, arrivals.rng_of(seed, 1), TRACE)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.process}-{s.burstiness:g}")
+def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horizon(spec):
+    times = times_of(spec)
+    assert len(times) / 100 == pytest.approx(200, rel=0.04)
+    assert np.all(np.diff(times) >= 0)
+    assert times[0] >= 0
+    assert times[-1] < 100
+    assert np.array_equal(times, times_of(spec))
+
+
+@pytest.mark.parametrize(("spec", "variation"), [(SPECS[0], 1.0), (SPECS[1], 0.0), (SPECS[2], 2.0), (SPECS[3], 0.5)])
+def test_the_gaps_vary_as_the_process_says(spec, variation):
+    gaps = np.diff(times_of(spec))
+    assert gaps.std() / gaps.mean() == pytest.approx(variation, abs=0.05 * max(1, variation))
+
+
+def test_bursts_are_silent_in_between():
+    phase = times_of(SPECS[4]) % 2.0
+    assert phase.max() <= 0.5
+
+
+def test_a_day_has_its_shape():
+    part = np.floor(times_of(SPECS[5]) % 10 / 2.5).astype(int)
+    assert np.bincount(part) / len(part) == pytest.approx(np.array([1, 2, 3, 2]) / 8, abs=0.02)
+
+
+def test_a_trace_keeps_its_pattern_at_another_rate():
+    times = times_of(ArrivalSpec(process="trace"), rate=1.0, horizon=400)
+    stretch = np.diff(times[:400]) / np.diff(TRACE[:401])[: len(times[:400]) - 1]
+    assert stretch.std() < 1e-6 * stretch.mean()
+
+
+@given(st.floats(0.5, 50), st.floats(0.5, 20), st.floats(0.1, 5))
+def test_no_gamma_schedule_ends_before_its_horizon(rate, horizon, shape):
+    times = arrivals.gamma(rate, horizon, shape, np.random.default_rng(0))
+    more = arrivals.gamma(rate, horizon * 2, shape, np.random.default_rng(0))
+    assert len(times) <= len(more) + 20 * max(1, rate)
+    assert all(t < horizon for t in times)
+
+
+def test_arrivals_do_not_depend_on_how_lengths_are_drawn():
+    first = arrivals.poisson(10, 10, arrivals.rng_of(7, 2))
+    assert np.array_equal(first, arrivals.poisson(10, 10, arrivals.rng_of(7, 2)))
+    assert not np.array_equal(first[:5], arrivals.poisson(10, 10, arrivals.rng_of(7, 3))[:5])
