@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bench.cli_tools import calibrate, import_log, telemetry
 from bench.validity import DISTURBANCES
+from contracts.endpoint import Load
 from contracts.errors import InputError, RunFailedError, nearest
 from contracts.experiment import load_experiment
 from contracts.run import Summary, TokensPerHour
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.units import human_count
+from contracts.yamlfile import validate_yaml
+
+_TARGET_OPTIONS = (
+    click.argument("experiment_file", metavar="[EXP]", required=False, type=click.Path(path_type=Path)),
+    click.option("--scheme", "only", help="EXP: which scheme is being served; default: that of the running server."),
+    click.option(
+        "--out", "--results", "out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+        help="EXP: folder of the run folders. --url: the run folder itself.",
+    ),
+    click.option("--url", help="Measure this OpenAI-compatible server instead; API key in OPENAI_API_KEY."),
+    click.option("--model", help="--url: the model to ask for."),
+    click.option("--workload", "load_file", type=click.Path(path_type=Path), help="--url: a load file (docs/load.md)."),
+    click.option("--workers", default="1", show_default=True, help="Load processes; N@HOST:PORT waits for N machines."),
+)  # fmt: skip
+
+
+def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_TARGET_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.group("bench", context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,46 +48,51 @@ def cli() -> None:
     \b
     Examples:
       tokenhour serving run EXP.yaml -- tokenhour bench run EXP.yaml
+      tokenhour bench run --url http://127.0.0.1:8000 --model NAME --workload load.yaml --out results/mine
+      tokenhour bench calibrate
+      tokenhour bench import-log requests.csv --out traffic
       tokenhour bench summarize results/demo-w8a8
     """
 
 
 @cli.command("run")
-@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
-@click.option("--scheme", "only", help="Which scheme is being served; default: that of the running server.")
-@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
-def run(experiment_file: Path, only: str | None, results: Path) -> None:
-    """Search the SLO capacity of the server that `serving run` has started. Exit 1 when the run is INVALID.
+@_target_options
+@click.option("--web-ui", type=int, metavar="PORT", help="Show Locust's web page on this port of 127.0.0.1.")
+def run(web_ui: int | None, **where: Any) -> None:
+    """Measure a server: the rates that the load names, else its SLO capacity. Exit 1 when the run is INVALID.
+
+    \b
+    Examples:
+      tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour bench run EXP.yaml --scheme w8a8
+      tokenhour bench run --url https://api.example.com --model NAME --workload load.yaml --out results/mine
+    """
+    if web_ui is not None:
+        os.environ["TOKENHOUR_WEB_UI_PORT"] = str(web_ui)
+    _measure(None, **where)
+
+
+@cli.command("search")
+@_target_options
+def search(**where: Any) -> None:
+    """Search the SLO capacity: the highest rate that meets the objective and is stable.
 
     \b
     Example:
-      tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour bench run EXP.yaml --scheme w8a8
+      tokenhour bench search --url http://127.0.0.1:8000 --model NAME --workload load.yaml --out results/mine
     """
-    from bench.run import run as measure
-    from bench.target import check_alive
+    _measure("search", **where)
 
-    experiment = load_experiment(experiment_file)
-    scheme = only or _served_scheme(experiment.schemes)
-    if scheme not in experiment.schemes:
-        raise InputError(
-            f"{scheme!r} is not among its schemes", where=str(experiment_file), remedy=nearest(scheme, experiment.schemes)
-        )
-    folder = RunDir.of(results, experiment, scheme)
-    server = Server.read(folder.path)
-    check_alive(server)
-    folder.open(experiment)
-    folder.note("bench", "started")
-    try:
-        summary = measure(experiment, server, folder)
-        if disturbed(summary):
-            said = ", ".join(r.rule for r in summary.reasons)
-            print(f"   something else used the machine ({said}): measuring once more", file=sys.stderr)
-            summary = measure(experiment, server, folder)
-    except BaseException as error:
-        folder.note("bench", "failed", str(error)[:300])
-        raise
-    folder.note("bench", "interrupted" if "interrupted" in str(summary.reasons) else "done", summary.validity)
-    _print(summary, folder.path)
+
+@cli.command("sweep")
+@_target_options
+def sweep(**where: Any) -> None:
+    """Measure a load curve: ten rates up to saturation, or those that the load names.
+
+    \b
+    Example:
+      tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour bench sweep EXP.yaml --scheme w8a8
+    """
+    _measure("sweep", **where)
 
 
 @cli.command("summarize")
@@ -85,6 +114,74 @@ def summarize(folder: Path) -> None:
         run_dir.supersede(Summary.file_name)
         summary.write(folder)
     _print(summary, folder)
+
+
+def _measure(
+    kind: Any,
+    experiment_file: Path | None,
+    only: str | None,
+    out: Path,
+    url: str | None,
+    model: str | None,
+    load_file: Path | None,
+    workers: str,
+) -> None:
+    from bench.workers import Workers
+
+    crew = Workers.parse(workers)
+    if (experiment_file is None) == (url is None):
+        raise InputError("name either an experiment or --url", where="bench", remedy="see `tokenhour bench run --help`")
+    if experiment_file is not None:
+        _measure_experiment(experiment_file, only, out, kind, crew)
+    elif url is not None:
+        _measure_url(url, model, load_file, out, kind, crew)
+
+
+def _measure_experiment(file: Path, only: str | None, results: Path, kind: Any, crew: Any) -> None:
+    from bench.target import check_alive, of_server
+
+    experiment = load_experiment(file)
+    scheme = only or _served_scheme(experiment.schemes)
+    if scheme not in experiment.schemes:
+        raise InputError(f"{scheme!r} is not among its schemes", where=str(file), remedy=nearest(scheme, experiment.schemes))
+    folder = RunDir.of(results, experiment, scheme)
+    server = Server.read(folder.path)
+    check_alive(server)
+    folder.open(experiment)
+    _run_noted(of_server(experiment, server), folder, kind, crew, results)
+
+
+def _measure_url(url: str, model: str | None, load_file: Path | None, out: Path, kind: Any, crew: Any) -> None:
+    from bench.target import of_endpoint, probe_endpoint
+
+    if model is None or load_file is None:
+        raise InputError("--url wants --model and --workload", where="bench", remedy="see `tokenhour bench run --help`")
+    load = validate_yaml(Load, load_file)
+    found = probe_endpoint(url, model, load)
+    folder = RunDir(out)
+    folder.open_load(load)
+    folder.supersede(found.file_name)
+    found.write(out)
+    for line in found.degraded:
+        print(f"   note: {line}", file=sys.stderr)
+    _run_noted(of_endpoint(load, found), folder, kind, crew, out.parent)
+
+
+def _run_noted(target: Any, folder: RunDir, kind: Any, crew: Any, results: Path) -> None:
+    from bench.run import measure
+
+    folder.note("bench", "started")
+    try:
+        summary = measure(target, folder, kind, crew, results)
+        if disturbed(summary):
+            said = ", ".join(r.rule for r in summary.reasons)
+            print(f"   something else used the machine ({said}): measuring once more", file=sys.stderr)
+            summary = measure(target, folder, kind, crew, results)
+    except BaseException as error:
+        folder.note("bench", "failed", str(error)[:300])
+        raise
+    folder.note("bench", "interrupted" if "interrupted" in str(summary.reasons) else "done", summary.validity)
+    _print(summary, folder.path)
 
 
 def disturbed(summary: Summary) -> bool:
@@ -116,3 +213,7 @@ def _figures(name: str, found: TokensPerHour) -> str:
     out, taken = found.output_tokens_per_hour, found.input_tokens_per_hour
     spread = f" [{human_count(out.low)}-{human_count(out.high)}]" if out.low is not None and out.high is not None else ""
     return f"{name}: {human_count(out.value)}{spread} output, {human_count(taken.value)} input tokens per accelerator-hour"
+
+
+for tool in (calibrate, import_log, telemetry):
+    cli.add_command(tool)

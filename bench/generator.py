@@ -201,12 +201,17 @@ class Worker:
         self.probe: Probe | None = None
         self.recorder = Recorder()
         self.plane: Plane | None = None
+        self.url = ""
         self.text: Any = None
 
     def begin(self, plan: dict[str, Any]) -> Probe:
         """Make ready for a probe, before its start."""
         where = endpoint(plan["base_url"])
+        if self.plane is not None and self.url != plan["base_url"]:
+            self.plane.close()
+            self.plane = None
         if self.plane is None:
+            self.url = plan["base_url"]
             self.plane = Plane(get_hub().loop, where.host, where.port, tls=where.tls)
         self.text = np.load(plan["corpus"]) if self.text is None else self.text
         spool = Path(plan["spool"])

@@ -50,20 +50,34 @@ def maker(plan: dict[str, Any], text: Ints) -> Make:
     if plan["dialect"]["token_ids"]:
         return lambda ask: ids_of(ask, text, salt, prefix_tokens)
     overhead = plan["template_tokens"]
+    tokenizer = _tokenizer(plan["tokenizer"])
+    words = text if tokenizer is None else stable(tokenizer, text)
 
     def ids(ask: Ask) -> list[int]:
-        found = ids_of(ask, text, salt, prefix_tokens)
+        found = ids_of(ask, words, salt, prefix_tokens)
         return found[: max(1, len(found) - overhead)]
 
-    if plan["tokenizer"] is None:
+    if tokenizer is None:
         from bench.workload import bundled_text
 
         letters = np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8)
         return lambda ask: _rough(letters, ids(ask))
+    return lambda ask: text_of(tokenizer, ids(ask))
+
+
+def _tokenizer(file: str | None) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(Path(plan["tokenizer"])))
-    return lambda ask: text_of(tokenizer, ids(ask))
+    return Tokenizer.from_file(str(Path(file))) if file else None
+
+
+def stable(tokenizer: Any, text: Ints) -> Ints:
+    """Leave out the ids that do not survive decoding and encoding, such as unknown words and halves of letters."""
+    unique = np.unique(text)
+    spelt = [tokenizer.decode([int(i)], skip_special_tokens=False) for i in unique]
+    again = tokenizer.encode_batch(spelt, add_special_tokens=False)
+    kept = [i for i, found in zip(unique, again, strict=True) if len(found.ids) == 1]
+    return text[np.isin(text, kept)] if kept else text
 
 
 def _rough(letters: np.ndarray[Any, np.dtype[np.uint8]], ids: list[int]) -> str:

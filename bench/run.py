@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from bench import workload
+from bench.calibrate import certified
 from bench.conclude import RAW, conclude
 from bench.search import Bracket, next_rate, window_s
 from bench.session import Session, Wish, children, run_probe, sigterm_interrupts
 from bench.summarize import passed
 from bench.tables import LineTail
 from bench.target import Target, of_server
+from bench.workers import Workers
+from contracts.certificate import Certificate
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment
 from contracts.probe import Probe, Probes
@@ -39,13 +43,28 @@ def kind_of(target: Target) -> Kind:
     return "fixed" if arrivals.rates_rps or arrivals.concurrency else "search"
 
 
-def measure(target: Target, run_dir: RunDir, kind: Kind | None = None) -> Summary:
-    """Measure, keep the raw records and write the summary (also of an interrupted run)."""
+def measure(
+    target: Target,
+    run_dir: RunDir,
+    kind: Kind | None = None,
+    workers: Workers = Workers(),  # noqa: B008 (frozen)
+    results: Path | None = None,
+) -> Summary:
+    """Measure, keep the raw records and write the summary (also of an interrupted run).
+
+    `results`: where this machine's generator certificate is kept; it is measured there first where it is missing. None:
+    no certificate.
+    """
     wanted = kind or kind_of(target)
     source = workload.source(target.spec.workload, _text(target))
     if target.spec.arrivals.process == "trace" and (source.trace is None or source.trace.times_s is None):
         raise InputError("arrivals.process: trace wants workload.requests with timestamps", where="bench.arrivals")
-    run_dir.supersede(*RAW)
+    run_dir.supersede(*RAW, Certificate.file_name)
+    if results is not None:
+        found, said = certified(results, workers.count)
+        print(f"   {said}", file=sys.stderr)
+        if found is not None:
+            found.write(run_dir.path)
     raw = run_dir.path / "raw"
     with disk_errors(raw):
         raw.mkdir(parents=True)
@@ -55,8 +74,8 @@ def measure(target: Target, run_dir: RunDir, kind: Kind | None = None) -> Summar
     with sigterm_interrupts():
         session: Session | None = None
         try:
-            with children(target, raw, zero_ns) as generator:
-                session = Session(target, source, raw, zero_ns, salt, generator)
+            with children(target, raw, zero_ns, workers) as crew:
+                session = Session(target, source, raw, zero_ns, salt, crew)
                 _KINDS[wanted](session)
         except KeyboardInterrupt:
             interrupted = "interrupted"
@@ -127,9 +146,3 @@ def _fixed(session: Session) -> None:
 
 
 _KINDS: dict[str, Callable[[Session], None]] = {"search": _search, "sweep": _sweep, "fixed": _fixed}
-
-
-def resolve_file(name: str, beside: Path) -> str:
-    """Return a path that a load file names relative to itself."""
-    path = Path(name)
-    return str(path if path.is_absolute() or path.exists() else beside.parent / path)

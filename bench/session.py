@@ -24,6 +24,7 @@ from bench.tables import LineTail
 from bench.target import Target
 from bench.telemetry import counters
 from bench.verdicts import certain_to_miss, hopeless
+from bench.workers import Workers
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
 from contracts.progress import Status
@@ -36,6 +37,17 @@ _GRACE_S = 5.0  # beyond the last timeout, before a generator that says nothing 
 _CLOSED_RPS_PER_USER = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The processes that make the load."""
+
+    generator: subprocess.Popen[bytes]
+    """The only one, or Locust's master."""
+    hands: tuple[subprocess.Popen[bytes], ...] = ()
+    """Its workers on this machine."""
+    workers: int = 1
+
+
 @dataclass(slots=True)
 class Session:
     """What a run keeps between probes."""
@@ -45,10 +57,7 @@ class Session:
     folder: Path
     zero_ns: int
     salt: str
-    generator: subprocess.Popen[bytes]
-    workers: int = 1
-    hands: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    """Worker processes on this machine, where there are several."""
+    crew: Crew
     done: list[Probe] = field(default_factory=list)
     points: list[LoadPoint] = field(default_factory=list)
 
@@ -103,7 +112,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
             after=after,
             planned_requests=inside if wish.rate_rps is not None else None,
             planned_window_s=wish.length_s,
-            workers=session.workers,
+            workers=session.crew.workers,
         )
         point = load_point(probe, session_rows(session, number), Telemetry(), spec)
         status.update(describe(point))
@@ -176,7 +185,7 @@ def _write_plan(
     orders = {
         "probe": number,
         "worker": 0,
-        "workers": session.workers,
+        "workers": session.crew.workers,
         "base_url": target.base_url,
         "model_id": target.model_id,
         "dialect": asdict(target.dialect),
@@ -208,7 +217,7 @@ def _watch(
     session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Status
 ) -> float | None:
     """Wait until the generator says the probe is done; return when it was stopped early (run's clock), or None."""
-    tell(session.generator, {"plan": str(plan)})
+    tell(session.crew.generator, {"plan": str(plan)})
     spec = session.target.spec
     stopped: float | None = None
     rows: list[RequestRow] = []
@@ -227,7 +236,7 @@ def _watch(
             )
         if stopped is None and _is_certain(rows, window, planned, spec):
             stopped = session.clock()
-            tell(session.generator, {"cancel": True})
+            tell(session.crew.generator, {"cancel": True})
     return stopped
 
 
@@ -251,10 +260,10 @@ def tell(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None:
 
 
 def _said_done(session: Session, timeout_s: float) -> bool:
-    pipe = session.generator.stdout
+    pipe = session.crew.generator.stdout
     if pipe is None:
         raise AssertionError
-    for hand in session.hands:
+    for hand in session.crew.hands:
         if hand.poll() is not None:
             raise RunFailedError("a load worker ended", where="bench.generator", remedy="see its output above")
     if not select.select([pipe], [], [], timeout_s)[0]:
@@ -269,7 +278,7 @@ def _said_done(session: Session, timeout_s: float) -> bool:
 
 
 @contextlib.contextmanager
-def children(target: Target, raw: Path, zero_ns: int) -> Iterator[subprocess.Popen[bytes]]:
+def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Iterator[Crew]:
     """Start generator and telemetry; both end with the block, and with this process if it is killed."""
     environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
     generator = subprocess.Popen(
@@ -290,7 +299,7 @@ def children(target: Target, raw: Path, zero_ns: int) -> Iterator[subprocess.Pop
         # The generator's first line says that Locust has been loaded.
         if generator.stdout is None or not generator.stdout.readline():
             raise RunFailedError("the load generator did not start", where="bench.generator", remedy="make doctor")
-        yield generator
+        yield Crew(generator, (), workers.count)
     finally:
         for child in (generator, telemetry):
             _end(child)

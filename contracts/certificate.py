@@ -28,7 +28,9 @@ class Level(Part):
     chunks_per_s: float
     ttft_error_p99_s: float
     followed: bool
-    """It kept to the reference server's schedule, within the limits."""
+    """Its times were right and every stream was kept busy."""
+    server_on_time: bool
+    """The reference server kept to its own schedule."""
 
 
 class Certificate(Record):

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.endpoint import Load
 from contracts.environment import Environment, capture
 from contracts.experiment import Experiment
 from contracts.store import disk_errors
@@ -55,6 +56,18 @@ class RunDir:
         if not Environment.exists(self.path):
             capture(now_utc()).write(self.path)
         return self
+
+    def open_load(self, load: Load) -> None:
+        """Make the folder of a measurement of somebody else's server, with load.json and environment.json."""
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        standing = self.path / Load.file_name
+        if standing.is_file() and standing.read_bytes() != load.to_json():
+            self.supersede(Load.file_name, Environment.file_name)
+        if not standing.is_file():
+            load.write(self.path)
+        if not Environment.exists(self.path):
+            capture(now_utc()).write(self.path)
 
     def note(self, stage: str, state: str, detail: str = "") -> None:
         """Append an event; one short write, so that concurrent writers do not mix lines."""

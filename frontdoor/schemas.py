@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from contracts.certificate import Certificate
 from contracts.checkpoint import Checkpoint
+from contracts.endpoint import Endpoint, Load
 from contracts.environment import Environment
 from contracts.experiment import Experiment
 from contracts.idle import IdleRecord
@@ -24,10 +26,12 @@ from contracts.traffic import TrafficProfile
 from contracts.verdict import Verdict
 
 ROOT = Path(__file__).parent.parent
-EDITED: tuple[type[BaseModel], ...] = (Experiment, Scenario, ApiPriceTable, InstancePriceTable, ScanPolicy)
+EDITED: tuple[type[BaseModel], ...] = (Experiment, Load, Scenario, ApiPriceTable, InstancePriceTable, ScanPolicy)
 RECORDS: tuple[type[BaseModel], ...] = (
     *EDITED,
+    Certificate,
     Checkpoint,
+    Endpoint,
     Environment,
     IdleRecord,
     MachineRates,

@@ -4,7 +4,8 @@
  * body byte was read, or with --slots when it got a slot. Deadlines are absolute: a late token never moves the next one. Faults are
  * injected into every N-th request. On SIGTERM or SIGINT the truth is written: what was really sent, and when.
  *
- *   refserver [--port P] [--host A] [--ttft-us N] [--itl-us N] [--slots N] [--model NAME] [--truth FILE] [--fault KIND:EVERY]
+ *   refserver [--port P] [--host A] [--ttft-us N] [--itl-us N] [--jitter-us N] [--slots N] [--model NAME] [--truth FILE] [--fault KIND:EVERY]
+ *   --jitter-us adds a fixed pseudo-random 0..N to the first token of each request, so that closed loops leave step.
  *   KIND: reset truncate malformed inband http500 http429 http503 stall trickle
  *
  * --port 0 takes a free port; the first line on standard output is the port. FILE gets, for each request, a line of text
@@ -41,7 +42,8 @@ typedef struct Client {
   uint32_t wanted, sent, prompt_tokens;
   uint64_t received, first, last, due;
   uint64_t trickle_at;
-  char id[64];
+  char id[64], head[320];
+  size_t head_len;
   uint32_t *times; /* ns after received, in units of 100 ns */
   int place;       /* in the heap; -1 outside */
   struct Client *next, *before;
@@ -55,7 +57,7 @@ typedef struct {
   uint32_t *times;
 } Truth;
 
-static uint64_t ttft_ns = 50000000, itl_ns = 10000000, requests, prompt_total, generated_total, hits_total;
+static uint64_t ttft_ns = 50000000, itl_ns = 10000000, jitter_ns, requests, prompt_total, generated_total, hits_total;
 static int slots, running, waiting, fault_kind, fault_every = 1, epoll, listener, stop;
 static const char *model = "reference", *truth_file;
 static Client *line_head, *line_tail, *graves, **heap;
@@ -177,17 +179,41 @@ static void reply(Client *c, int status, const char *reason, const char *kind, c
   if (!put(c, text, (size_t)n)) hang_up(c, false);
 }
 static char *chunk(char *at, const char *event, int n) { return at + sprintf(at, "%x\r\n%.*s\r\n", n, n, event); }
-static int usage_text(char *at, Client *c) {
-  return sprintf(at, "\"usage\":{\"prompt_tokens\":%u,\"total_tokens\":%u,\"completion_tokens\":%u,\"prompt_tokens_details\":null}",
-                 c->prompt_tokens, c->prompt_tokens + c->sent, c->sent);
-}
 static const char *object_of(Client *c) { return c->chat ? "chat.completion.chunk" : "text_completion"; }
-static int token_event(char *at, Client *c, bool last) {
-  int n = sprintf(at, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":1,\"model\":\"%s\",\"choices\":[{\"index\":0,%s,\"logprobs\":null,"
-                      "\"finish_reason\":%s,\"stop_reason\":null}]", c->id, object_of(c), model,
-                  c->chat ? "\"delta\":{\"content\":\" of\"}" : "\"text\":\" of\"", last ? "\"length\"" : "null");
-  if (c->each_usage) n += sprintf(at + n, ","), n += usage_text(at + n, c);
-  return n + sprintf(at + n, "}\n\n");
+static char *copy(char *at, const char *text, size_t n) { return (char *)memcpy(at, text, n) + n; }
+#define LITERAL(at, text) copy(at, text, sizeof(text) - 1)
+static char *number(char *at, uint32_t n) { /* ten times as fast as sprintf, which at 100,000 events a second counts */
+  char digits[10];
+  int k = 10;
+  do digits[--k] = (char)('0' + n % 10);
+  while (n /= 10);
+  return copy(at, digits + k, (size_t)(10 - k));
+}
+static char *usage_text(char *at, Client *c) {
+  at = LITERAL(at, "\"usage\":{\"prompt_tokens\":");
+  at = number(at, c->prompt_tokens);
+  at = LITERAL(at, ",\"total_tokens\":");
+  at = number(at, c->prompt_tokens + c->sent);
+  at = LITERAL(at, ",\"completion_tokens\":");
+  at = number(at, c->sent);
+  return LITERAL(at, ",\"prompt_tokens_details\":null}");
+}
+static char *head_text(char *at, Client *c) { /* what all events of a response begin with */
+  return at + sprintf(at, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":1,\"model\":\"%s\",\"choices\":[", c->id, object_of(c), model);
+}
+static char *token_event(char *at, Client *c, bool last) { /* one HTTP chunk; its size, below 4096, stands in three digits */
+  static const char hex[] = "0123456789abcdef";
+  char *size = at, *event = at + 5;
+  at = copy(event, c->head, c->head_len);
+  at = c->chat ? LITERAL(at, "{\"index\":0,\"delta\":{\"content\":\" of\"},\"logprobs\":null,\"finish_reason\":")
+               : LITERAL(at, "{\"index\":0,\"text\":\" of\",\"logprobs\":null,\"finish_reason\":");
+  at = last ? LITERAL(at, "\"length\"") : LITERAL(at, "null");
+  at = LITERAL(at, ",\"stop_reason\":null}]");
+  if (c->each_usage) *at++ = ',', at = usage_text(at, c);
+  at = LITERAL(at, "}\n\n");
+  unsigned n = (unsigned)(at - event);
+  size[0] = hex[n >> 8 & 15], size[1] = hex[n >> 4 & 15], size[2] = hex[n & 15], size[3] = '\r', size[4] = '\n';
+  return LITERAL(at, "\r\n");
 }
 static bool broken(Client *c) { /* true: the fault has taken over */
   if (!c->fault || c->sent < c->wanted / 2) return false;
@@ -225,7 +251,7 @@ static void token(Client *c, uint64_t now) {
   c->sent++;
   generated_total++;
   bool last = c->sent == c->wanted;
-  end = chunk(end, event, token_event(event, c, last));
+  end = token_event(end, c, last);
   if (c->fault == TRICKLE) { /* ten times slower than everybody else */
     c->due += 9 * itl_ns;
   }
@@ -236,10 +262,10 @@ static void token(Client *c, uint64_t now) {
     return;
   }
   if (c->usage) { /* as vLLM does: the last token, usage, [DONE] and the end leave together */
-    int n = sprintf(event, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":1,\"model\":\"%s\",\"choices\":[],", c->id, object_of(c), model);
-    n += usage_text(event + n, c);
-    n += sprintf(event + n, "}\n\n");
-    end = chunk(end, event, n);
+    char *at = copy(event, c->head, c->head_len);
+    at = usage_text(LITERAL(at, "],"), c);
+    at = LITERAL(at, "}\n\n");
+    end = chunk(end, event, (int)(at - event));
   }
   end = chunk(end, "data: [DONE]\n\n", 14);
   end += sprintf(end, "0\r\n\r\n");
@@ -254,18 +280,24 @@ static void whole(Client *c, uint64_t now) {
   c->first = c->last = now;
   c->sent = c->wanted;
   generated_total += c->wanted;
-  usage_text(used, c);
+  *usage_text(used, c) = 0;
   snprintf(body, sizeof body, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":1,\"model\":\"%s\",\"choices\":[{\"index\":0,%s,\"finish_reason\":\"length\"}],%s}",
            c->id, c->chat ? "chat.completion" : "text_completion", model,
            c->chat ? "\"message\":{\"role\":\"assistant\",\"content\":\" of\"}" : "\"text\":\" of\"", used);
   reply(c, 200, "OK", "application/json", "", body);
   if (!c->dead) finish(c, 200);
 }
+static uint64_t mixed(uint64_t n) { /* splitmix64: evenly spread, the same in every run */
+  n = (n + 1) * 0x9E3779B97F4A7C15ull;
+  n = (n ^ (n >> 30)) * 0xBF58476D1CE4E5B9ull;
+  n = (n ^ (n >> 27)) * 0x94D049BB133111EBull;
+  return n ^ (n >> 31);
+}
 static void start(Client *c, uint64_t now) {
   c->running = true;
   running++;
   prompt_total += c->prompt_tokens;
-  c->due = now + ttft_ns + (c->stream ? 0 : (c->wanted - 1) * itl_ns);
+  c->due = now + ttft_ns + (jitter_ns ? mixed(requests) % jitter_ns : 0) + (c->stream ? 0 : (c->wanted - 1) * itl_ns);
   schedule(c);
 }
 static void admit(void) {
@@ -332,6 +364,7 @@ static void generate(Client *c, const char *body, const char *end) {
     if (!c->dead) finish(c, status);
     return;
   }
+  c->head_len = (size_t)(head_text(c->head, c) - c->head);
   if (truth_file && c->stream) c->times = grow(NULL, sizeof *c->times * c->wanted);
   static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
   if (c->stream && !put(c, head, sizeof head - 1)) {
@@ -514,7 +547,7 @@ static void serve(void) {
 }
 int main(int argc, char **argv) {
   static const struct option OPTIONS[] = {{"port", 1, 0, 'p'},  {"host", 1, 0, 'h'},  {"ttft-us", 1, 0, 't'}, {"itl-us", 1, 0, 'i'}, {"slots", 1, 0, 's'},
-                                          {"model", 1, 0, 'm'}, {"truth", 1, 0, 'T'}, {"fault", 1, 0, 'f'},   {"hits", 1, 0, 'H'},   {0, 0, 0, 0}};
+                                          {"model", 1, 0, 'm'}, {"truth", 1, 0, 'T'}, {"fault", 1, 0, 'f'},   {"hits", 1, 0, 'H'}, {"jitter-us", 1, 0, 'j'},   {0, 0, 0, 0}};
   const char *host = "127.0.0.1";
   int port = 0, option;
   while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) switch (option) {
@@ -522,6 +555,7 @@ int main(int argc, char **argv) {
       case 'h': host = optarg; break;
       case 't': ttft_ns = strtoull(optarg, NULL, 10) * 1000; break;
       case 'i': itl_ns = strtoull(optarg, NULL, 10) * 1000; break;
+      case 'j': jitter_ns = strtoull(optarg, NULL, 10) * 1000; break;
       case 's': slots = atoi(optarg); break;
       case 'm': model = optarg; break;
       case 'T': truth_file = optarg; break;

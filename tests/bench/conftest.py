@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.calibrate import kept_at
 from bench.run import run
+from contracts.certificate import Accuracy, Certificate
 from contracts.experiment import Experiment
 from contracts.rundir import RunDir
 from contracts.server import Server
@@ -44,6 +46,37 @@ def make_model(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
+
+
+def certificate(**changes) -> Certificate:
+    """Return a certificate that no test's load exceeds."""
+    fields = {
+        "ceiling_chunks_per_s": 1e6,
+        "ceiling_requests_per_s": 1e5,
+        "ttft_error_p99_s": 1e-4,
+        "ttft_error_mean_s": 1e-4,
+        "interchunk_error_p99_s": 1e-5,
+        "light": Accuracy(streams=16, ttft_error_mean_s=1e-4, ttft_error_p99_s=1e-4, interchunk_error_p99_s=1e-5),
+        "levels": (),
+        "ttft_limit_s": 0.01,
+        "limited_by": "the levels tried",
+        "reference": "made by a test, not measured",
+        "workers": 1,
+        "cores": 2,
+        "kernel_timestamps": True,
+        "machine_sha256": "",
+        "code_sha256": "",
+        "seconds": 1.0,
+        "calibrated_utc": records.WHEN,
+    }
+    return Certificate.model_validate({**fields, **changes})
+
+
+def keep_certificate(results: Path, **changes) -> None:
+    """Put it where `bench run` looks, so that a test does not wait for a calibration."""
+    file = kept_at(results, 1)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(certificate(**changes).to_json())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,99 @@
+"""The tools of `tokenhour bench` beside the measurement: calibrate, import-log, telemetry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from contracts.units import human_count, human_seconds
+
+
+@click.command("calibrate")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole certificate as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write certificate.json into this folder too.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Load processes.")
+def calibrate(as_json: bool, out: Path | None, workers: int) -> None:
+    """Certify the load generator on this machine, in under 30 s: its ceiling, and the error of its times.
+
+    It is measured against a deterministic server of its own, compiled from C on demand.
+
+    \b
+    Examples:
+      tokenhour bench calibrate
+      tokenhour bench calibrate --json
+    """
+    from bench.calibrate import calibrate as measure
+
+    found = measure(workers)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        found.write(out)
+    if as_json:
+        print(json.dumps(found.model_dump(mode="json"), indent=2))
+        return
+    print(
+        f"ceiling: {human_count(found.ceiling_chunks_per_s)} chunks/s (limited by {found.limited_by}), "
+        f"{human_count(found.ceiling_requests_per_s)} requests/s"
+    )
+    print(
+        f"error at {found.light.streams} streams: TTFT mean {found.ttft_error_mean_s * 1e3:.3f} ms, "
+        f"p99 {found.ttft_error_p99_s * 1e3:.3f} ms; inter-chunk p99 {found.interchunk_error_p99_s * 1e3:.3f} ms"
+    )
+    for level in found.levels:
+        said = "followed" if level.followed else "not followed" + ("" if level.server_on_time else " (the server was late)")
+        print(
+            f"  {level.streams} streams: {human_count(level.chunks_per_s)} chunks/s, "
+            f"TTFT error p99 {level.ttft_error_p99_s * 1e3:.2f} ms, {said}"
+        )
+    print(f"{found.reference}; {human_seconds(found.seconds)}")
+
+
+@click.command("import-log")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for requests.csv and traffic.json.")
+@click.option("--name", default=None, help="What to call the source; default: the log's file name.")
+def import_log(log: Path, out: Path, name: str | None) -> None:
+    """Turn a request LOG into a workload file and a traffic profile for the economics.
+
+    LOG is CSV or JSON lines with a prompt and a completion token count in each line and, if possible, a timestamp; or
+    an OpenAI usage export (buckets with n_requests or num_model_requests).
+
+    \b
+    Example:
+      tokenhour bench import-log requests.jsonl --out traffic/
+    """
+    from bench.import_log import convert
+
+    found = convert(log, out, name or log.name)
+    tokens = found.profile.tokens
+    print(
+        f"{found.profile.requests} requests, mean {tokens.prompt:.0f} prompt and {tokens.completion:.0f} completion tokens, "
+        f"{human_count(found.profile.tokens_per_month())} tokens a month, peak hour {found.profile.peak_to_mean:.1f} x mean"
+    )
+    for line in found.profile.assumed:
+        print(f"  assumed: {line}")
+    if found.requests_file:
+        print(f"  {found.requests_file}  (bench.workload.requests.file)")
+    print(f"  {found.profile_file}  (the economics' traffic)")
+
+
+@click.command("telemetry")
+@click.option("--watch", is_flag=True, help="Show the readings live until Ctrl-C.")
+@click.option("--out", type=click.Path(path_type=Path), help="Record them as a table into this folder.")
+@click.option("--seconds", type=float, help="Stop after so long.")
+@click.option("--hz", type=click.FloatRange(0.1, 100), default=10.0, show_default=True, help="Readings a second.")
+@click.option("--url", help="Also read the engine's metrics of this server.")
+@click.option("--pid", type=int, help="Also read this process tree.")
+def telemetry(watch: bool, out: Path | None, seconds: float | None, hz: float, url: str | None, pid: int | None) -> None:
+    """Read GPUs (NVML), host and engine: live with --watch, recorded alone with --out.
+
+    \b
+    Examples:
+      tokenhour bench telemetry --watch --url http://127.0.0.1:8000
+      tokenhour bench telemetry --out telemetry/ --seconds 60
+    """
+    from bench.watch import Wanted, watch_telemetry
+
+    watch_telemetry(Wanted(watch=watch, out=out, seconds=seconds, hz=hz, url=url, pid=pid))

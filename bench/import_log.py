@@ -1,0 +1,219 @@
+"""From a log of real requests to a workload file and a traffic profile."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.traces import number_of, rows, seconds_of
+from contracts.errors import InputError
+from contracts.store import sha256_file, write_text_atomic
+from contracts.traffic import HOURS_PER_WEEK, TokenMeans, TrafficProfile
+from contracts.units import HOURS_PER_MONTH
+
+PROMPT = ("prompt_tokens", "input_tokens", "ContextTokens", "Request tokens", "input_length", "n_context_tokens_total")
+COMPLETION = (
+    "completion_tokens", "output_tokens", "GeneratedTokens", "Response tokens", "output_length", "n_generated_tokens_total",
+)  # fmt: skip
+CACHED = ("cached_tokens", "input_cached_tokens", "cached_prompt_tokens", "n_cached_context_tokens_total")
+TIME = ("timestamp", "timestamp_s", "created", "created_at", "time", "TIMESTAMP", "Timestamp", "start_time")
+COUNT = ("num_model_requests", "n_requests")
+_HOUR_S = 3600.0
+_MONDAY_S = 4 * 86_400.0  # 1970-01-05 was a Monday
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the log: one request, or the sum of several."""
+
+    prompt: float
+    completion: float
+    cached: float
+    requests: float
+    at_s: float | None
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was made of a log."""
+
+    profile: TrafficProfile
+    profile_file: Path
+    requests_file: Path | None
+    """None for a usage export, which has no single requests."""
+
+
+def convert(log: Path, out: Path, name: str) -> Imported:
+    """Read `log`, write requests.csv and traffic.json into `out`. Raises InputError naming line, field and value."""
+    entries = list(_entries(log))
+    if not entries:
+        raise InputError("has no request", where=str(log), remedy="check the file")
+    profile = profile_of(entries, name, {log.name: sha256_file(log)})
+    existing = out / TrafficProfile.file_name
+    if existing.exists():
+        raise InputError("a traffic profile stands here already", where=str(existing), remedy="choose another --out")
+    single = all(entry.requests == 1 for entry in entries)
+    requests_file = out / "requests.csv" if single else None
+    if requests_file is not None:
+        write_text_atomic(requests_file, _as_csv(entries))
+    profile.write(out)
+    return Imported(profile, existing, requests_file)
+
+
+def _entries(log: Path) -> Iterator[Entry]:
+    buckets = _usage_export(log)
+    for place, row in buckets if buckets is not None else ((f"{log}:{n}", row) for n, row in rows(log)):
+        yield _entry(row, place)
+
+
+def _usage_export(log: Path) -> list[tuple[str, Mapping[str, Any]]] | None:
+    """Return the results of an OpenAI usage export (GET /v1/organization/usage/completions); None for another file."""
+    try:
+        found = json.loads(log.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("data"), list):
+        return None
+    lines: list[tuple[str, Mapping[str, Any]]] = []
+    for number, bucket in enumerate(found["data"]):
+        parts = (bucket.get("results") or bucket.get("result") or []) if isinstance(bucket, dict) else []
+        lines += [(f"{log}: data[{number}]", {"start_time": bucket.get("start_time"), **part}) for part in parts]
+    return lines
+
+
+def _entry(row: Mapping[str, Any], place: str) -> Entry:
+    flat = {**row, **(row["usage"] if isinstance(row.get("usage"), dict) else {})}
+
+    def named(names: tuple[str, ...]) -> str | None:
+        return next((name for name in names if flat.get(name) not in (None, "")), None)
+
+    prompt, completion = named(PROMPT), named(COMPLETION)
+    if prompt is None or completion is None:
+        missing = "prompt" if prompt is None else "completion"
+        raise InputError(
+            f"no {missing} token count; its fields are {', '.join(sorted(map(str, flat)))}",
+            where=place,
+            remedy=f"one of {', '.join(PROMPT if prompt is None else COMPLETION)}",
+        )
+    cached, count, when = named(CACHED), named(COUNT), named(TIME)
+    return Entry(
+        prompt=number_of(flat, prompt, place),
+        completion=number_of(flat, completion, place),
+        cached=number_of(flat, cached, place) if cached else 0.0,
+        requests=number_of(flat, count, place) if count else 1.0,
+        at_s=_time(flat[when], when, place) if when else None,
+    )
+
+
+def _time(value: Any, field: str, place: str) -> float:
+    try:
+        return seconds_of(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{field} = {value!r} is no time", where=place, remedy="Unix seconds, or a date and time as ISO 8601"
+        ) from error
+
+
+def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> TrafficProfile:
+    """Derive the traffic profile. Pure. Shares are of tokens, input plus output."""
+    requests = sum(e.requests for e in entries)
+    tokens = np.asarray([e.prompt + e.completion for e in entries])
+    if not requests or not tokens.sum():
+        raise InputError("has no tokens", where=name, remedy="check the file")
+    means = TokenMeans(
+        prompt=sum(e.prompt for e in entries) / requests,
+        cached=sum(e.cached for e in entries) / requests,
+        completion=sum(e.completion for e in entries) / requests,
+    )
+    times = [e.at_s for e in entries if e.at_s is not None]
+    if len(times) != len(entries):
+        flat = (1 / HOURS_PER_WEEK,) * HOURS_PER_WEEK
+        return _profile(name, inputs, flat, 1, requests, requests, means, None, (
+            "the log has no timestamps: demand is taken as flat and its requests as those of one month",
+        ))  # fmt: skip
+    at = np.asarray(times)
+    first_hour, last_hour = int(at.min() // _HOUR_S), int(at.max() // _HOUR_S)
+    hours = last_hour - first_hour + 1
+    shares, assumed = _week(at, tokens, first_hour, last_hour)
+    return _profile(
+        name, inputs, shares, hours, requests, requests / hours * HOURS_PER_MONTH, means, (at.min(), at.max()), assumed
+    )
+
+
+def _week(
+    at: np.ndarray[Any, Any], tokens: np.ndarray[Any, Any], first: int, last: int
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Average each hour of the week over the times that the log saw it; unseen hours get the mean of the seen ones."""
+    slots = ((at - _MONDAY_S) // _HOUR_S).astype(np.int64) % HOURS_PER_WEEK
+    sums = np.bincount(slots, weights=tokens, minlength=HOURS_PER_WEEK)
+    seen = np.bincount((np.arange(first, last + 1) - int(_MONDAY_S // _HOUR_S)) % HOURS_PER_WEEK, minlength=HOURS_PER_WEEK)
+    assumed: tuple[str, ...] = ()
+    if (seen == 0).any():
+        by_day = _fill_from_day(sums, seen)
+        assumed = (f"{int((seen == 0).sum())} of 168 hours of the week are not in the log: {by_day[1]}",)
+        means = by_day[0]
+    else:
+        means = sums / seen
+    return tuple((means / means.sum()).tolist()), assumed
+
+
+def _fill_from_day(sums: np.ndarray[Any, Any], seen: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:
+    days, times = sums.reshape(7, 24).sum(axis=0), seen.reshape(7, 24).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = sums / seen
+        daily = days / times
+    overall = sums.sum() / seen.sum()
+    daily = np.where(times == 0, overall, daily)
+    said = "taken as the same hour of the days that are" if (times > 0).all() else "taken as the mean of the hours that are"
+    return np.where(seen == 0, np.tile(daily, 7), means), said
+
+
+def _profile(
+    name: str,
+    inputs: dict[str, str],
+    shares: tuple[float, ...],
+    hours: int,
+    requests: float,
+    a_month: float,
+    means: TokenMeans,
+    span: tuple[float, float] | None,
+    assumed: tuple[str, ...],
+) -> TrafficProfile:
+    def utc(seconds: float) -> str:
+        return dt.datetime.fromtimestamp(float(seconds), dt.UTC).replace(microsecond=0).isoformat()
+
+    return TrafficProfile(
+        source=name,
+        hourly_share=shares,
+        hours_observed=hours,
+        requests=round(requests),
+        requests_per_month=a_month,
+        tokens=means,
+        peak_to_mean=max(1.0, max(shares) * HOURS_PER_WEEK),
+        first_utc=utc(span[0]) if span else None,
+        last_utc=utc(span[1]) if span else None,
+        assumed=assumed,
+        inputs=inputs,
+    )
+
+
+def _as_csv(entries: list[Entry]) -> str:
+    """Write single requests in the order of their times; requests without tokens on a side cannot be asked again."""
+    kept = sorted((e for e in entries if e.prompt and e.completion), key=lambda e: e.at_s or 0.0)
+    timed = all(e.at_s is not None for e in kept)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["prompt_tokens", "completion_tokens", *(["timestamp_s"] if timed else [])])
+    start = kept[0].at_s or 0.0 if kept else 0.0
+    for e in kept:
+        writer.writerow([round(e.prompt), round(e.completion), *([f"{(e.at_s or 0.0) - start:.3f}"] if timed else [])])
+    return out.getvalue()

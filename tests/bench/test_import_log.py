@@ -1,0 +1,135 @@
+"""A log of requests becomes a workload and a traffic profile; one bad line is named."""
+
+import json
+
+import pytest
+
+from bench.import_log import convert
+from bench.traces import load
+from contracts.errors import InputError
+from contracts.traffic import TrafficProfile
+
+MONDAY = 4 * 86_400
+
+
+def write(folder, text, name="log.csv"):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def week_of_csv(folder):
+    """One request an hour for two weeks; twice the tokens at 9 o'clock on Mondays."""
+    lines = ["timestamp,prompt_tokens,completion_tokens"]
+    for hour in range(336):
+        factor = 2 if hour % 168 == 9 else 1
+        lines.append(f"{MONDAY + hour * 3600 + 60},{100 * factor},{50 * factor}")
+    return write(folder, "\n".join(lines))
+
+
+def test_two_whole_weeks_give_the_shape_of_a_week(tmp_path):
+    found = convert(week_of_csv(tmp_path), tmp_path / "out", "mine").profile
+    assert found == TrafficProfile.read(tmp_path / "out")
+    assert found.requests_per_month == pytest.approx(730)
+    assert found.hourly_share[9] == pytest.approx(2 / 169)
+    assert found.hourly_share[10] == pytest.approx(1 / 169)
+    assert found.peak_to_mean == pytest.approx(2 * 168 / 169)
+    assert found.assumed == ()
+    assert found.first_utc == "1970-01-05T00:01:00+00:00"
+
+
+def test_the_workload_file_asks_the_same_requests_in_their_order(tmp_path):
+    made = convert(week_of_csv(tmp_path), tmp_path / "out", "mine")
+    trace = load(made.requests_file)
+    assert len(trace.prompt_tokens) == 336
+    assert trace.prompt_tokens[9] == 200
+    assert trace.times_s is not None
+    assert trace.times_s[:2].tolist() == [0, 3600]
+
+
+def test_a_day_of_json_lines_fills_the_week_and_says_so(tmp_path):
+    lines = [
+        json.dumps({"created_at": f"1970-01-06T{h:02d}:30:00Z", "usage": {"prompt_tokens": 10, "completion_tokens": 5 + h}})
+        for h in range(24)
+    ]
+    found = convert(write(tmp_path, "\n".join(lines), "log.jsonl"), tmp_path / "out", "x").profile
+    assert "same hour of the days" in found.assumed[0]
+    assert found.hourly_share[:24] == pytest.approx(found.hourly_share[24:48])
+    assert found.hourly_share[23] > found.hourly_share[0]
+
+
+def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path):
+    buckets = [
+        {
+            "start_time": MONDAY + h * 3600,
+            "results": [
+                {"input_tokens": 900, "output_tokens": 300, "input_cached_tokens": 90, "num_model_requests": 3},
+                {"input_tokens": 100, "output_tokens": 100, "input_cached_tokens": 0, "num_model_requests": 1},
+            ],
+        }
+        for h in range(168)
+    ]
+    made = convert(write(tmp_path, json.dumps({"object": "page", "data": buckets}), "usage.json"), tmp_path / "out", "x")
+    assert made.requests_file is None
+    assert made.profile.requests == 4 * 168
+    assert made.profile.tokens.prompt == 250
+    assert made.profile.tokens.cached == 22.5
+
+
+def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path):
+    found = convert(write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n"), tmp_path / "out", "x").profile
+    assert "no timestamps" in found.assumed[0]
+    assert found.peak_to_mean == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time,prompt_tokens\n1,5\n", ["log.csv:2", "no completion token count", "output_tokens"]),
+        ("prompt_tokens,completion_tokens\n10,5\nten,5\n", ["log.csv:3", "prompt_tokens = 'ten'"]),
+        ("prompt_tokens,completion_tokens\n10,5\n10\n", ["log.csv:3", "2 columns"]),
+        ("prompt_tokens,completion_tokens\n10,-5\n", ["log.csv:2", "completion_tokens = '-5'"]),
+        ("timestamp,prompt_tokens,completion_tokens\nnoon,1,2\n", ["log.csv:2", "timestamp = 'noon' is no time"]),
+        ('{"prompt_tokens": 1, "completion_tokens": 2}\n{oops\n', ["log.csv:2", "not JSON"]),
+        ("", ["has no request"]),
+    ],
+)
+def test_one_bad_line_is_one_clear_message(tmp_path, text, said):
+    with pytest.raises(InputError) as caught:
+        convert(write(tmp_path, text), tmp_path / "out", "x")
+    assert all(word in str(caught.value) for word in said), caught.value
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_profile_that_stands_already_is_not_replaced(tmp_path):
+    log = week_of_csv(tmp_path)
+    convert(log, tmp_path / "out", "x")
+    with pytest.raises(InputError, match="stands here already"):
+        convert(log, tmp_path / "out", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (
+            "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0,100,20\n",
+            4808,
+        ),
+        ("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,C\n6,G,0,0,0,C\n", 472),
+        ('{"timestamp": 1000, "input_length": 6758, "output_length": 500, "hash_ids": [0]}\n', 6758),
+    ],
+    ids=["azure", "burstgpt", "mooncake"],
+)
+def test_the_public_trace_formats_are_read(tmp_path, text, first):
+    found = load(write(tmp_path, text))
+    assert found.prompt_tokens[0] == first
+    assert found.times_s is not None
+    assert found.skipped == (1 if "BurstGPT" in text or ",G," in text else 0)
+    if "ContextTokens" in text:
+        assert found.times_s[1] - found.times_s[0] == pytest.approx(0.02004, abs=1e-6)
+    if "hash_ids" in text:
+        assert found.times_s[0] == 1.0
+
+
+def test_a_trace_of_unknown_columns_names_what_is_missing(tmp_path):
+    with pytest.raises(InputError, match="token counts are missing"):
+        load(write(tmp_path, "a,b\n1,2\n"))
