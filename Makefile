@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-engine test-gpu bench-self check format schemas lock clean
+.PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-browser test-engine test-gpu bench-self check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -47,10 +47,14 @@ report: setup-house ## render the report of EXP
 doctor: setup-house ## what this machine can do, and what is missing for what
 	@$(TOKENHOUR) doctor
 
-test: setup test-fast test-engine ## install and run everything: the fast suite, then engine tests with real vLLM on the CPU
+test: setup test-fast test-browser test-engine ## install and run everything: the fast suite, the page in a browser, then real vLLM on the CPU
 
 test-fast: setup-house ## the fast suite alone
-	@$(PY) -m pytest -m 'not engine and not gpu' -n $(TEST_PROCESSES) --dist loadfile
+	@$(PY) -m pytest -m 'not engine and not gpu and not browser' -n $(TEST_PROCESSES) --dist loadfile
+
+test-browser: setup-house ## the report's page in headless Chromium (root on Debian or Ubuntu: installs it when it is missing)
+	@tests/browser/chromium.sh
+	@$(PY) -m pytest -m browser tests/browser
 
 test-engine: setup ## real quantizers and real vLLM on the CPU
 	@$(PY) -m pytest -m engine -vv tests/engine

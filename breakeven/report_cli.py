@@ -7,25 +7,24 @@ from pathlib import Path
 import click
 
 from contracts.progress import Status
-from contracts.rundir import RunDir
 
 
 @click.command("report", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("experiment_file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
 @click.option("--allow-synthetic", is_flag=True, help="Show runs that are not real too, marked.")
-def cli(file: Path, results: Path, allow_synthetic: bool) -> None:
-    """Render the verdict of FILE (an experiment or a scenario) as report.html, report.md and plots.
+def cli(experiment_file: Path, results: Path, allow_synthetic: bool) -> None:
+    """Render the verdict of FILE (an experiment or a scenario) as a page, Markdown and plots.
 
     \b
     Examples:
       tokenhour report configs/experiments/demo.yaml
       tokenhour report configs/scenarios/support-bot.yaml
     """
-    from breakeven.report import render
+    from breakeven.report.render import render
     from breakeven.stage import load
 
-    folder = RunDir(results / load(file).name)
+    asked = load(experiment_file)
     with Status("report"):
-        path = render(folder.path, allow_synthetic=allow_synthetic)
+        path = render(results / asked.name, allow_synthetic=allow_synthetic)
     print(f"report: {path.resolve()}")

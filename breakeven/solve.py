@@ -16,7 +16,7 @@ from breakeven.fleet import Curve, Floats
 from breakeven.hybrid import optimum
 from breakeven.origin import Capacity, Plant, capacity
 from breakeven.position import Position
-from breakeven.prices import blended_usd_per_mtok, hourly_usd, in_force
+from breakeven.prices import Row, blended_usd_per_mtok, hourly_usd, in_force
 from breakeven.projection import Path, drift, month_date, project
 from breakeven.question import Question
 from contracts.economics_spec import ApiChoice
@@ -139,6 +139,9 @@ def run_verdict(
         "replica_usd_per_hour": replica.usd_per_hour,
         "machine": f"{name}, {spec.purchase}",
         "origin": plant.origin,
+        "later_instances": _later(_instance_rows(question, row), question) if row else (),
+        "capital_usd": replica.capital_usd,
+        "cash_usd_per_hour": replica.cash_usd_per_hour,
     }
     if found is None:
         nothing = dict.fromkeys(NO_CAPACITY)
@@ -247,7 +250,23 @@ def compare(found: Business, choice: ApiChoice, price: ApiPrice) -> Comparison:
         flips=uncertainty.flips(at, crossed.windows),
         projection=project(at, _path(found, choice, per_mtok), found.drawn),
         efficiency=efficiency(spec.efficiency, traffic.requests_per_month, api_usd, own_usd) if spec.efficiency else None,
+        later_prices=_later(_api_rows(found.question, choice), found.question),
     )
+
+
+def _later(rows: Sequence[Row], question: Question) -> tuple[Row, ...]:
+    """Return the rows that come into force after today and within the horizon."""
+    end = month_date(question.on, question.economics.horizon_months)
+    return tuple(row for row in rows if row.effective_from and question.on < row.effective_from <= end)
+
+
+def _api_rows(question: Question, choice: ApiChoice) -> list[ApiPrice]:
+    return [r for r in question.tables.apis if (r.model, r.host) == (choice.model, choice.host)]
+
+
+def _instance_rows(question: Question, row: InstancePrice) -> list[InstancePrice]:
+    same = (row.instance, row.cloud, row.region)
+    return [r for r in question.tables.instances if (r.instance, r.cloud, r.region) == same]
 
 
 def _utilization_at(curve: Curve, u: float | None, serving: int | None) -> float | None:
@@ -311,7 +330,7 @@ def _path(found: Business, choice: ApiChoice, per_mtok: float) -> Path:
 
 def _api_steps(found: Business, choice: ApiChoice, per_mtok: float, dates: Sequence[dt.date]) -> tuple[Floats, list[str]]:
     spec = found.question.economics
-    rows = [r for r in found.question.tables.apis if (r.model, r.host) == (choice.model, choice.host)]
+    rows = _api_rows(found.question, choice)
     mix = today.mix_for(choice, spec, found.traffic)
     factors, notes, known = [], [], {}
     last = in_force(rows, dates[0])
@@ -334,11 +353,7 @@ def _gpu_steps(found: Business, dates: Sequence[dt.date]) -> Floats:
     row, spec = found.row, found.question.economics
     if row is None:
         return np.ones(len(dates))
-    rows = [
-        r
-        for r in found.question.tables.instances
-        if (r.instance, r.cloud, r.region) == (row.instance, row.cloud, row.region)
-    ]
+    rows = _instance_rows(found.question, row)
     if len(rows) == 1:
         return np.ones(len(dates))
     now = hourly_usd(row, spec.purchase, spec.rates)

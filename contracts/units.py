@@ -30,7 +30,7 @@ def human_bytes(count: float) -> str:
 def human_count(count: float) -> str:
     """Write a token volume in three digits: 769k, 1.54M, 3.1B, 2.2T."""
     for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(count) >= factor:
+        if abs(count) >= 0.9995 * factor:  # 999.6k is written 1M, not 1e+03k
             return f"{count / factor:.3g}{suffix}"
     return f"{count:.3g}"
 

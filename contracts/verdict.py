@@ -184,6 +184,8 @@ class Comparison(Part):
     """Nearest first."""
     projection: Projection | None = None
     efficiency: Efficiency | None = None
+    later_prices: tuple[ApiPrice, ...] = ()
+    """Rows of the same model and host that come into force within the horizon."""
 
 
 class CapacityOrigin(Part):
@@ -264,6 +266,12 @@ class RunVerdict(Part):
     allocation_output_usd_per_mtok: float | None = None
     energy_usd_per_mtok_output: float | None = None
     """Electricity alone, where energy was measured."""
+    later_instances: tuple[InstancePrice, ...] = ()
+    """Rows of the same machine that come into force within the horizon."""
+    capital_usd: float = 0.0
+    """Of a replica that is bought, spent at once; 0 for a rented one."""
+    cash_usd_per_hour: float | None = None
+    """Of a replica, without the capital; its whole price for a rented one."""
 
 
 class TrafficToday(Part):

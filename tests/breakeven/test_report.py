@@ -8,12 +8,16 @@ import pytest
 from click.testing import CliRunner
 
 from breakeven.cli import cli as solve_cli
-from breakeven.report import render
 from breakeven.report_cli import cli as report_cli
+from breakeven.report.render import render
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
 from contracts.run import Summary
 from tests.breakeven.summaries import EXPERIMENT, LAG, write_all
+
+PLOTS = (
+    "cost", "load", "bill", "tornado", "distribution", "heatmap", "day", "ahead", "latency", "precision",
+)  # fmt: skip
 
 
 def solved(results, **changes):
@@ -31,17 +35,22 @@ def folder(tmp_path_factory):
 
 def test_the_html_stands_alone(folder):
     html = (folder / "report.html").read_text()
-    loads = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', html)
-    assert loads == []
-    assert "<script" not in html
+    loads = re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', html)
+    assert all(re.search(rf'<a href="{re.escape(url)}"', html) for url in loads), (
+        "links to sources, and nothing that is loaded"
+    )
+    assert not re.search(r"<(link|iframe|object|embed)|<script[^>]+src|@import|url\((?!data:)", html)
+    assert "default-src 'none'" in html
 
 
 def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder):
     names = {file.name for file in (folder / "plots").iterdir()}
-    assert names == {f"{plot}.{kind}" for plot in ("cost", "latency", "precision") for kind in ("png", "svg")}
+    assert names == {f"{plot}.{kind}" for plot in PLOTS for kind in ("png", "svg")}
     for svg in (folder / "plots").glob("*.svg"):
         assert ET.parse(svg).getroot().tag.endswith("svg")
-    assert all(len(alt) > 30 for alt in re.findall(r'alt="([^"]+)"', (folder / "report.html").read_text()))
+    html = (folder / "report.html").read_text()
+    assert all(len(alt) > 30 for alt in re.findall(r'alt="([^"]+)"', html))
+    assert re.findall(r'aria-label="Plot: (\w+)"', html) == list(PLOTS), "in the order in which they are read"
 
 
 def test_the_first_page_says_verdict_dates_and_warnings(folder):

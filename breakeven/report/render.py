@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from breakeven.plots import Plot, all_plots
+from breakeven.report import explorer, first_page
+from breakeven.report.derivation import slug, steps
+from breakeven.report.money import FILTERS
+from breakeven.report.plots import Plot, all_plots
 from breakeven.sections import sections
 from breakeven.show import OUTCOME_WORDS
 from breakeven.stage import SUMMARY_PREFIX, refuse_invalid
@@ -16,11 +20,11 @@ from contracts.errors import InputError, RunFailedError
 from contracts.run import Summary
 from contracts.rundir import RunDir
 from contracts.store import write_bytes_atomic, write_text_atomic
-from contracts.units import human_bytes, human_count, human_seconds
 from contracts.verdict import Verdict
 
-NOTHING = "\u2013"
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent.parent / "templates"
+WEB = Path(__file__).parent / "web"
+WEB_FILES = ("page.css", "uPlot.min.css", "uPlot.iife.min.js", "engine.js", "explorer.js")
 
 
 def read_inputs(folder: Path) -> tuple[Verdict, list[Summary]]:
@@ -55,30 +59,81 @@ def render(folder: Path, *, allow_synthetic: bool = False) -> Path:
     for plot in plots:
         write_bytes_atomic(folder / "plots" / f"{plot.name}.png", plot.png)
         write_bytes_atomic(folder / "plots" / f"{plot.name}.svg", plot.svg)
-    context = build_context(verdict, summaries, plots)
+    context = build_context(verdict, summaries, plots, run_plots(folder.parent, summaries))
     write_text_atomic(folder / "report.md", fill("report.md.j2", context))
     write_text_atomic(folder / "report.html", fill("report.html.j2", context))
     RunDir(folder).note("report", "done")
     return folder / "report.html"
 
 
-def build_context(verdict: Verdict, summaries: Sequence[Summary], plots: Sequence[Plot]) -> dict[str, Any]:
-    """Gather what the templates show."""
+def build_context(
+    verdict: Verdict, summaries: Sequence[Summary], plots: Sequence[Plot], of_runs: Sequence[tuple[str, str, str]] = ()
+) -> dict[str, Any]:
+    """Gather what the templates show. `of_runs` are the runs' own plots: (run, caption, data URI)."""
+    best = best_run(verdict.runs)
+    hard = first_page.toughest(best) if best else None
+    lines = steps(verdict, best, hard) if best and hard else []
+    data = explorer.build(verdict, best)
     return {
         "verdict": verdict,
         "summaries": summaries,
-        "pairs": list(zip(verdict.runs, summaries, strict=False)),  # an assumed capacity has no summary
-        "best": best_run(verdict.runs),
-        "plots": [(plot, data_uri(plot)) for plot in plots],
+        "pairs": list(zip(verdict.runs, summaries, strict=False)),
+        "best": best,
+        "recommended": first_page.RECOMMENDED.get(verdict.recommendation or "", ("Verdict", "")),
+        "plainly": first_page.plainly(best, best.comparisons) if best else "",
+        "toughest": first_page.api_name(hard) if hard else "",
+        "facts": list(first_page.facts(verdict, best, hard)) if best and hard else [],
+        "turns": first_page.turns(hard) if hard else [],
+        "api_rows": first_page.rows(best) if best else [],
+        "steps": lines,
+        "step_names": {line.name: line.title for line in lines},
+        "input_slugs": {a.name: slug(a.name) for a in verdict.assumptions},
+        "plots": [(plot, data_uri(plot.svg)) for plot in plots],
+        "run_plots": of_runs,
         "sections": sections(verdict),
         "outcome_words": OUTCOME_WORDS,
         "invalid": [s for s in summaries if s.validity == "INVALID"],
+        "synthetic": [s for s in summaries if s.synthetic],
+        "explorer": data,
+        # A "<" could end the script element that holds the data.
+        "explorer_json": json.dumps(data).replace("<", "\\u003c"),
+        "no_explorer": explorer.why_not(verdict, best),
+        "sliders": SLIDERS,
+        "exports": EXPORTS,
+        "files": {name: (WEB / name).read_text(encoding="utf-8") for name in WEB_FILES},
     }
 
 
-def data_uri(plot: Plot) -> str:
+SLIDERS = (
+    ("tokens", "volume"),
+    ("prompt", "input of a request"),
+    ("output", "output of a request"),
+    ("cached", "share of input that the API bills as cached"),
+    ("gpu_usd_per_hour", "price of the machine"),
+    ("headroom", "headroom: how full a replica is planned"),
+    ("ops_usd", "operations"),
+    ("engineering_usd", "engineering"),
+    ("api_multiple", "API prices"),
+    ("api_decay", "API prices fall by"),
+)
+EXPORTS = ("report.md", "plots/")
+
+
+def run_plots(results: Path, summaries: Sequence[Summary]) -> list[tuple[str, str, str]]:
+    """Return the plots that the bench left in each run's folder, with their captions; none where it left none."""
+    found = []
+    for summary in summaries:
+        folder = results / summary.run / "plots"
+        for file in sorted(folder.glob("*.svg")):
+            title = file.with_suffix(".txt")
+            said = title.read_text(encoding="utf-8").strip() if title.is_file() else file.stem.replace("-", " ")
+            found.append((summary.run, said, data_uri(file.read_bytes())))
+    return found
+
+
+def data_uri(svg: bytes) -> str:
     """Return the SVG as a data URI: an image of its own, whose ids cannot collide with those of the other plots."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(plot.svg).decode()}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def fill(template: str, context: dict[str, Any]) -> str:
@@ -92,13 +147,5 @@ def fill(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": lambda v: NOTHING if v is None else human_count(v),
-        "usd": lambda v: NOTHING if v is None else f"${v:,.2f}",
-        "usd3": lambda v: NOTHING if v is None else f"${v:,.3f}",
-        "percent": lambda v: NOTHING if v is None else f"{v:.1%}",
-        "seconds": lambda v: NOTHING if v is None else human_seconds(v),
-        "bytes": human_bytes,
-        "number": lambda v: NOTHING if v is None else f"{v:.3g}",
-    }
+    environment.filters |= FILTERS
     return environment.get_template(template).render(context)

@@ -1,0 +1,127 @@
+"""The page as a person meets it: by keyboard, by screen reader, in the dark, on a phone, on paper."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from breakeven.report.render import render
+from breakeven.stage import run
+from tests.breakeven.summaries import EXPERIMENT, write_all
+
+pytestmark = pytest.mark.browser
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+FRAME_MS = 50
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    write_all(results)
+    run(EXPERIMENT, results, Path("configs/prices"), allow_invalid=False)
+    return render(results / "golden")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 360])
+def test_axe_finds_nothing(report, open_page, width, dark):
+    page = open_page(report, width=width, dark=dark)
+    page.add_script_tag(path=str(AXE))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
+    said = [(v["id"], v["help"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found["violations"]]
+    assert said == []
+    assert len(found["passes"]) > 20
+    assert page.wrong == []
+
+
+def test_no_part_of_it_is_wider_than_a_phone(report, open_page):
+    page = open_page(report, width=360, height=740)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("#chart canvas").bounding_box()["width"] <= 360
+
+
+def test_a_slider_moved_by_keyboard_moves_everything(report, open_page):
+    page = open_page(report)
+    before = page.locator("#x-sentence").inner_text(), page.locator("#x-own").inner_text()
+    page.locator("#x-tokens").focus()
+    for _ in range(12):
+        page.keyboard.press("PageUp")
+    page.wait_for_function("was => document.getElementById('x-sentence').textContent !== was", arg=before[0])
+    assert page.locator("#x-own").inner_text() != before[1]
+    assert "tokens a month" in page.locator("#x-tokens").get_attribute("aria-valuetext")
+    page.wait_for_function("() => document.getElementById('x-spoken').textContent.length > 20")
+    page.locator("#x-reset").press("Enter")
+    page.wait_for_function("was => document.getElementById('x-sentence').textContent === was", arg=before[0])
+    assert page.wrong == []
+
+
+def test_every_control_can_be_reached_and_has_a_name(report, open_page):
+    page = open_page(report)
+    wanted = page.locator("#explorer input, #explorer select, #explorer button").evaluate_all("all => all.map(e => e.id)")
+    seen = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id"))
+    assert set(wanted) <= seen
+    names = page.locator("#explorer input, #explorer select").evaluate_all("all => all.map(e => e.labels[0].textContent)")
+    assert all(len(name) > 3 for name in names)
+
+
+def test_chart_and_table_follow_within_a_frame(report, open_page):
+    """The quickest of twenty moves: what the machine does beside is not the page's."""
+    page = open_page(report)
+    took = page.evaluate(
+        """async () => {
+          const slider = document.getElementById("x-tokens"), root = document.getElementById("explorer"), took = [];
+          for (let i = 0; i < 20; i++) {
+            slider.value = String(300 + 20 * i);
+            const began = performance.now();
+            slider.dispatchEvent(new Event("input", {bubbles: true}));
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            took.push(Number(root.dataset.updateMs));
+          }
+          return took;
+        }"""
+    )
+    assert 0 < min(took) < FRAME_MS
+
+
+def test_the_chart_draws_the_windows_of_the_chosen_api(report, open_page):
+    page = open_page(report)
+    shaded = "() => document.querySelector('#chart canvas').toDataURL()"
+    one = page.evaluate(shaded)
+    page.locator("#x-api").select_option(index=0)
+    page.wait_for_function(f"was => ({shaded})() !== was", arg=one)
+    assert "gpt-4o-mini" in page.locator("#chart").get_attribute("aria-label")
+
+
+def test_every_figure_of_the_first_page_leads_to_its_line_and_every_line_to_its_inputs(report, open_page):
+    page = open_page(report)
+    targets = page.locator("a[href^='#']").evaluate_all("all => all.map(a => a.getAttribute('href').slice(1))")
+    ids = set(page.locator("[id]").evaluate_all("all => all.map(e => e.id)"))
+    assert set(targets) <= ids
+    facts = page.locator(".facts > div")
+    assert facts.count() == page.locator(".facts > div a.origin").count() >= 6
+    page.locator(".facts a.origin").first.click()
+    assert page.evaluate("location.hash").startswith("#d-")
+
+
+def test_it_prints_on_a4_and_letter(report, open_page):
+    page = open_page(report)
+    for paper in ("A4", "Letter"):
+        data = page.pdf(format=paper)
+        pages = len(re.findall(rb"/Type\s*/Page[^s]", data))
+        assert 4 <= pages <= 16
+    page.emulate_media(media="print")
+    assert page.locator("#explore").is_hidden()
+    assert page.locator(".verdict").first.is_visible()
+
+
+def test_without_scripts_everything_but_the_explorer_is_there(report, browser):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator(".verdict").first.is_visible()
+    assert page.locator("#explorer").is_hidden()
+    assert page.locator("noscript").count() == 1
+    context.close()
