@@ -10,6 +10,7 @@ from typing import Any
 
 from breakeven.report import explorer, first_page
 from breakeven.report.derivation import slug, steps
+from breakeven.report.exports import write_all
 from breakeven.report.money import FILTERS
 from breakeven.report.plots import Plot, all_plots
 from breakeven.sections import sections
@@ -51,7 +52,7 @@ def refuse_synthetic(summaries: Sequence[Summary], *, allow: bool) -> None:
 
 
 def render(folder: Path, *, allow_synthetic: bool = False) -> Path:
-    """Write report.html, report.md and plots/ into the experiment's folder; return the HTML's path."""
+    """Write report.html, report.md, the exports and plots/ into the experiment's folder; return the HTML's path."""
     verdict, summaries = read_inputs(folder)
     refuse_invalid(summaries, allow=verdict.allowed_invalid)
     refuse_synthetic(summaries, allow=allow_synthetic)
@@ -59,7 +60,8 @@ def render(folder: Path, *, allow_synthetic: bool = False) -> Path:
     for plot in plots:
         write_bytes_atomic(folder / "plots" / f"{plot.name}.png", plot.png)
         write_bytes_atomic(folder / "plots" / f"{plot.name}.svg", plot.svg)
-    context = build_context(verdict, summaries, plots, run_plots(folder.parent, summaries))
+    exports = write_all(folder, verdict, best_run(verdict.runs))
+    context = build_context(verdict, summaries, plots, run_plots(folder.parent, summaries), exports)
     write_text_atomic(folder / "report.md", fill("report.md.j2", context))
     write_text_atomic(folder / "report.html", fill("report.html.j2", context))
     RunDir(folder).note("report", "done")
@@ -67,7 +69,11 @@ def render(folder: Path, *, allow_synthetic: bool = False) -> Path:
 
 
 def build_context(
-    verdict: Verdict, summaries: Sequence[Summary], plots: Sequence[Plot], of_runs: Sequence[tuple[str, str, str]] = ()
+    verdict: Verdict,
+    summaries: Sequence[Summary],
+    plots: Sequence[Plot],
+    of_runs: Sequence[tuple[str, str, str]] = (),
+    exports: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Gather what the templates show. `of_runs` are the runs' own plots: (run, caption, data URI)."""
     best = best_run(verdict.runs)
@@ -99,7 +105,7 @@ def build_context(
         "explorer_json": json.dumps(data).replace("<", "\\u003c"),
         "no_explorer": explorer.why_not(verdict, best),
         "sliders": SLIDERS,
-        "exports": EXPORTS,
+        "exports": ("report.md", *exports, "plots/"),
         "files": {name: (WEB / name).read_text(encoding="utf-8") for name in WEB_FILES},
     }
 
@@ -116,7 +122,6 @@ SLIDERS = (
     ("api_multiple", "API prices"),
     ("api_decay", "API prices fall by"),
 )
-EXPORTS = ("report.md", "plots/")
 
 
 def run_plots(results: Path, summaries: Sequence[Summary]) -> list[tuple[str, str, str]]:

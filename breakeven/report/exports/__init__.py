@@ -1,0 +1,27 @@
+"""The verdict for other tools: CSV, JSON, a workbook that computes, and a bill in FOCUS columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from breakeven.report.exports.figures import to_csv, to_json
+from breakeven.report.exports.focus import to_focus
+from breakeven.report.exports.workbook import to_xlsx
+from contracts.store import write_bytes_atomic
+from contracts.verdict import RunVerdict, Verdict
+
+CSV_FILE = "report.csv"
+JSON_FILE = "report.json"
+XLSX_FILE = "report.xlsx"
+FOCUS_FILE = "report-focus.csv"
+
+
+def write_all(folder: Path, verdict: Verdict, best: RunVerdict | None) -> tuple[str, ...]:
+    """Write every export into `folder`; return their names. Without a capacity there is no bill and no workbook."""
+    write_bytes_atomic(folder / CSV_FILE, to_csv(verdict))
+    write_bytes_atomic(folder / JSON_FILE, to_json(verdict))
+    if best is None or verdict.economics is None or verdict.traffic is None:
+        return (CSV_FILE, JSON_FILE)
+    write_bytes_atomic(folder / FOCUS_FILE, to_focus(verdict))
+    write_bytes_atomic(folder / XLSX_FILE, to_xlsx(verdict, best))
+    return (CSV_FILE, JSON_FILE, XLSX_FILE, FOCUS_FILE)

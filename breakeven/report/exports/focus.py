@@ -1,0 +1,156 @@
+"""The month's bill of every alternative in the column names of FOCUS, the FinOps Open Cost and Usage Specification 1.2.
+
+Each run's bill and each API's is an alternative, not a charge that anybody has billed: `x_Alternative` tells them apart, and
+a sum over more than one of them means nothing. `x_Origin` is the badge of the price, `x_Source` where it comes from.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from breakeven.words import best_run
+from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
+from contracts.verdict import Comparison, RunVerdict, Verdict
+
+COLUMNS = (
+    "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",
+    "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart",
+    "ConsumedQuantity", "ConsumedUnit", "ContractedCost", "ContractedUnitPrice", "EffectiveCost", "InvoiceIssuerName",
+    "ListCost", "ListUnitPrice", "PricingCategory", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName",
+    "RegionId", "RegionName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory", "ServiceName",
+    "ServiceSubcategory", "SkuId", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags",
+    "x_Alternative", "x_CostLine", "x_Origin", "x_Source",
+)  # fmt: skip
+PRICING = {"on_demand": "Standard", "spot": "Dynamic", "reserved_1y": "Committed", "reserved_3y": "Committed"}
+MACHINE_LINES = (("gpu_busy", "busy"), ("gpu_idle", "idle"), ("redundancy", "spare"))
+OTHER_LINES = (
+    ("ops", "operations", "Management and Governance", "Other (Management and Governance)"),
+    ("engineering", "engineering", "Other", "Other (Other)"),
+    ("storage", "storage", "Storage", "Other (Storage)"),
+    ("egress", "egress", "Networking", "Data Transfer"),
+    ("setup", "set-up, spread", "Other", "Other (Other)"),
+)
+
+
+def to_focus(verdict: Verdict) -> bytes:
+    """Write a row for each cost line of each run, and one for each API."""
+    best = best_run(verdict.runs)
+    made = [line for run in verdict.runs if run.cost_today for line in _run(verdict, run)]
+    made += [_api(verdict, c) for c in (best.comparisons if best else ())]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n", restval="")
+    writer.writeheader()
+    writer.writerows(made)
+    return text.getvalue().encode()
+
+
+def _common(verdict: Verdict, alternative: str, usd: float) -> dict[str, Any]:
+    start = verdict.on_date.replace(day=1)
+    end = (start + dt.timedelta(days=32)).replace(day=1)
+    period = {"Start": f"{start}T00:00:00Z", "End": f"{end}T00:00:00Z"}
+    costs = dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), repr(usd))
+    return {
+        **costs,
+        **{f"BillingPeriod{which}": value for which, value in period.items()},
+        **{f"ChargePeriod{which}": value for which, value in period.items()},
+        "BillingAccountId": verdict.experiment,
+        "BillingAccountName": verdict.experiment,
+        "BillingCurrency": "USD",
+        "ChargeCategory": "Usage",
+        "SubAccountId": alternative,
+        "SubAccountName": alternative,
+        "Tags": json.dumps({"tokenhour/experiment": verdict.experiment, "tokenhour/projected": "true"}),
+        "x_Alternative": alternative,
+    }
+
+
+def _run(verdict: Verdict, run: RunVerdict) -> Iterator[dict[str, Any]]:
+    bill = run.cost_today
+    if bill is None:
+        raise AssertionError
+    for field, name in MACHINE_LINES:
+        usd = getattr(bill, field)
+        if usd:
+            yield _common(verdict, run.run, usd) | _machine(run, usd, name)
+    for field, name, category, subcategory in OTHER_LINES:
+        usd = getattr(bill, field)
+        if usd:
+            yield _common(verdict, run.run, usd) | {
+                "ChargeDescription": f"{run.run}: {name}",
+                "ChargeFrequency": "Recurring",
+                "ProviderName": "self-hosted",
+                "PublisherName": "self-hosted",
+                "InvoiceIssuerName": "self-hosted",
+                "PricingCategory": "Other",
+                "ServiceCategory": category,
+                "ServiceName": name,
+                "ServiceSubcategory": subcategory,
+                "x_CostLine": field,
+                "x_Origin": "assumed",
+                "x_Source": "scenario",
+            }
+
+
+def _machine(run: RunVerdict, usd: float, name: str) -> dict[str, Any]:
+    row, hours = run.instance, usd / run.replica_usd_per_hour if run.replica_usd_per_hour else 0.0
+    cloud = row.cloud if row else "self-hosted"
+    option = run.machine.rsplit(", ", 1)[-1]
+    return {
+        "ChargeDescription": f"{run.run}: replica hours, {name} ({HOURS_PER_MONTH:.0f} h a month)",
+        "ChargeFrequency": "Usage-Based",
+        "ConsumedQuantity": repr(hours),
+        "ConsumedUnit": "Hours",
+        "ContractedUnitPrice": repr(run.replica_usd_per_hour),
+        "ListUnitPrice": repr(run.replica_usd_per_hour),
+        "PricingCategory": PRICING.get(option, "Other"),
+        "PricingQuantity": repr(hours),
+        "PricingUnit": "Hours",
+        "ProviderName": cloud,
+        "PublisherName": cloud,
+        "InvoiceIssuerName": cloud,
+        "RegionId": row.region if row else "",
+        "RegionName": row.region if row else "",
+        "ResourceId": run.run,
+        "ResourceName": run.run,
+        "ResourceType": row.accelerator if row else "owned machine",
+        "ServiceCategory": "Compute",
+        "ServiceName": row.instance if row else run.machine,
+        "ServiceSubcategory": "Virtual Machines" if row else "Other (Compute)",
+        "SkuId": row.instance if row else "",
+        "SkuPriceId": f"{row.instance}/{option}" if row else "",
+        "x_CostLine": f"gpu_{name}" if name != "spare" else "redundancy",
+        "x_Origin": "quoted" if row else "assumed",
+        "x_Source": f"{row.source}, checked {row.checked_on}, {row.source_url}" if row else "scenario",
+    }
+
+
+def _api(verdict: Verdict, c: Comparison) -> dict[str, Any]:
+    price, mtok = c.price, verdict.tokens_per_month / TOKENS_PER_MTOK
+    name = f"{price.model} at {price.host}"
+    return _common(verdict, name, c.api_usd_per_month) | {
+        "ChargeDescription": f"{name}: input and output at today's mix, per million tokens of the served model",
+        "ChargeFrequency": "Usage-Based",
+        "ConsumedQuantity": repr(verdict.tokens_per_month),
+        "ConsumedUnit": "Tokens",
+        "ContractedUnitPrice": repr(c.blended_usd_per_mtok),
+        "ListUnitPrice": repr(c.blended_usd_per_mtok),
+        "PricingCategory": "Standard",
+        "PricingQuantity": repr(mtok),
+        "PricingUnit": "1000000 Tokens",
+        "ProviderName": price.host,
+        "PublisherName": price.host,
+        "InvoiceIssuerName": price.host,
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": price.model,
+        "ServiceSubcategory": "Generative AI",
+        "SkuId": price.model,
+        "SkuPriceId": f"{price.model}/{price.host}",
+        "x_CostLine": "api",
+        "x_Origin": "quoted",
+        "x_Source": f"{price.source}, checked {price.checked_on}, {price.source_url}",
+    }
