@@ -162,7 +162,7 @@ def test_the_focus_bill_adds_up_to_each_alternative(exported):
     folder, verdict, best = exported
     lines = list(csv.DictReader(io.StringIO((folder / FOCUS_FILE).read_text())))
     assert tuple(lines[0]) == COLUMNS
-    totals = {}
+    totals: dict[str, float] = {}
     for line in lines:
         totals[line["x_Alternative"]] = totals.get(line["x_Alternative"], 0.0) + float(line["EffectiveCost"])
         assert line["ChargeCategory"] == "Usage"

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from breakeven.cli import cli as solve_cli
-from breakeven.report_cli import cli as report_cli
 from breakeven.report.render import render
+from breakeven.report_cli import cli as report_cli
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
 from contracts.run import Summary

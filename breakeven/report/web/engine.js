@@ -2,7 +2,7 @@
 // names, in the same order of operations, and tests/browser compares the two on random scenarios.
 "use strict";
 const tokenhour = (() => {
-  const HOURS_PER_MONTH = 730, SECONDS_PER_HOUR = 3600, MTOK = 1e6, LISTED = 50, HYBRID_GAIN = 0.01;
+  const HOURS_PER_MONTH = 730, SECONDS_PER_HOUR = 3600, MTOK = 1e6, LISTED = 50, TOUCHING = 1e-12, HYBRID_GAIN = 0.01;
 
   // numpy.nextafter(x, inf), x >= 0
   function after(x) {
@@ -106,6 +106,17 @@ const tokenhour = (() => {
     }
   }
 
+  // breakeven.crossings._joined
+  function joined(windows) {
+    const found = [];
+    for (const [above, to] of windows) {
+      if (to !== null && above >= to) continue;
+      const before = found.length ? found[found.length - 1][1] : null;
+      if (before !== null && above <= before * (1 + TOUCHING)) found[found.length - 1][1] = to; else found.push([above, to]);
+    }
+    return found;
+  }
+
   // breakeven.crossings.solve
   function closedForm(replicaUsd, replicaTokens, fixedUsd, redundancy, price, maxReplicas) {
     const onset = (step) =>
@@ -120,11 +131,10 @@ const tokenhour = (() => {
     if (firstStep > maxReplicas) return {...none, outcome: "beyond_capacity", replicas: firstStep};
     const first = onset(firstStep), lasting = stableStep <= maxReplicas;
     const last = Math.min(lasting ? stableStep : maxReplicas + 1, firstStep + (lasting ? LISTED - 1 : LISTED));
-    const windows = [];
-    for (let n = firstStep; n < last; n++) if (onset(n) < n * replicaTokens) windows.push([onset(n), n * replicaTokens]);
-    if (!lasting) return {windows, first, stable: null, outcome: "first", replicas: firstStep};
-    const stable = onset(stableStep);
-    windows.push([stable, null]);
+    const closed = [];
+    for (let n = firstStep; n < last; n++) closed.push([onset(n), n * replicaTokens]);
+    if (!lasting) return {windows: joined(closed), first, stable: null, outcome: "first", replicas: firstStep};
+    const windows = joined([...closed, [onset(stableStep), null]]), stable = windows[windows.length - 1][0];
     return {windows, first, stable, outcome: first < stable ? "first" : "stable", replicas: firstStep};
   }
 
@@ -140,7 +150,7 @@ const tokenhour = (() => {
       const begin = Math.max((fixed + months[i]) / worth, lower);
       if (!(begin < edges[i])) continue;
       const before = found[found.length - 1];
-      if (before && begin <= before[1]) before[1] = edges[i]; else found.push([begin, edges[i]]);
+      if (before && begin <= before[1] * (1 + TOUCHING)) before[1] = edges[i]; else found.push([begin, edges[i]]);
     }
     if (!found.length) {
       const outcome = worth <= curve.slope ? "never" : "beyond_capacity";
