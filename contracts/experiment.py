@@ -52,6 +52,8 @@ class Experiment(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
+        if self.model.source.startswith("shape:") and not self.serving.dummy_weights:
+            raise ValueError("model.source is a shape without weights; set serving.dummy_weights: true, or name a model")
         load, limit = self.bench.workload, self.serving.max_model_len
         longest = longest_tokens(load)
         if longest > limit:

@@ -23,11 +23,11 @@ SCHEMES = {
 
 
 class ModelSpec(Part):
-    """Which weights. `source` has four forms, told apart by how it begins."""
+    """Which weights. `source` has five forms, told apart by how it begins."""
 
     source: str
-    """`package:NAME[/FILE.gguf]` (a GGUF inside an installed package), `./folder` (safetensors), `./file.gguf`, or a hub
-    repository `owner/name`."""
+    """`package:NAME[/FILE.gguf]` (a GGUF inside an installed package), `./folder` (safetensors), `./file.gguf`, a hub
+    repository `owner/name`, or `shape:NAME` (a published model's shape, with serving.dummy_weights)."""
     revision: str | None = None
     """A hub revision; pin a commit for anything you publish. Ignored for packages and folders."""
     trust_remote_code: bool = False
@@ -36,7 +36,7 @@ class ModelSpec(Part):
     @field_validator("source")
     @classmethod
     def _known_form(cls, value: str) -> str:
-        if value.startswith(("package:", "./", "../", "/", "~")) or re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+        if value.startswith(("package:", "shape:", "./", "../", "/", "~")) or re.fullmatch(r"[\w.-]+/[\w.-]+", value):
             return value
         raise ValueError("is neither package:NAME, nor a folder (./…, /…), nor a hub repository owner/name")
 

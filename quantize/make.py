@@ -25,6 +25,7 @@ from quantize.quality import agreement, judge
 from quantize.quiet import PeakMemory, quiet
 from quantize.schemes import GROUPED, MODULES, UNCALIBRATED, Job, Recipe, check, resolve_group_size, scheme
 from quantize.schemes.original import export
+from quantize.shapes import is_shape, make_shape, shape_inputs
 from quantize.source import Source, resolve
 from quantize.text import calibration_windows, evaluation_windows
 from quantize.tokens import ModelTokens
@@ -64,6 +65,7 @@ def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
         "recipe": sha256_of([_VERSION, name, section]),
         "tools": sha256_of(installed(MODULES[name][1])),
         **files,
+        **shape_inputs(experiment.model.source),
     }
 
 
@@ -95,6 +97,8 @@ def current(experiment: Experiment, name: str, where: Workshop) -> Checkpoint | 
 def make(experiment: Experiment, name: str, where: Workshop) -> Checkpoint:
     """Make one scheme's checkpoint (and the original's, when that is not there yet) and return its manifest."""
     check(name, experiment.quantize)
+    if is_shape(experiment.model.source):
+        return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name))
     if name == "none":
         return _make_original(experiment, where)
     original = current(experiment, "none", where) or _make_original(experiment, where)
