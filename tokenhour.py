@@ -20,6 +20,7 @@ COMMANDS = {
     "breakeven": ("breakeven.cli", "At which volume your own GPU beats which API."),
     "report": ("breakeven.report_cli", "Render a verdict as HTML, Markdown and plots."),
     "doctor": ("frontdoor.doctor", "What this machine can do, and what is missing for what."),
+    "gpu-proof": ("frontdoor.proof", "Measure a model in four precisions on this machine's GPU, end to end."),
     "roofline": ("frontdoor.roofline", "How far from the hardware's measured limits a run was."),
     "trace": ("frontdoor.trace", "Walk a figure back to raw requests, price rows and file hashes."),
 }

@@ -17,6 +17,7 @@ from contracts.environment import Environment
 from contracts.experiment import Experiment
 from contracts.idle import IdleRecord
 from contracts.price import ApiPriceTable, InstancePriceTable
+from contracts.proof import Proof
 from contracts.roofline import MachineRates, Roofline
 from contracts.run import Summary
 from contracts.scan_policy import ScanPolicy
@@ -35,6 +36,7 @@ RECORDS: tuple[type[BaseModel], ...] = (
     Environment,
     IdleRecord,
     MachineRates,
+    Proof,
     Roofline,
     Server,
     Summary,

