@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo quantize serve bench breakeven report doctor trace test test-fast test-browser test-engine test-gpu bench-self check format schemas lock clean
+.PHONY: help setup demo quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-browser test-engine test-gpu bench-self check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -43,6 +43,9 @@ breakeven: setup-house ## solve break-even for EXP from its measured summaries a
 
 report: setup-house ## render the report of EXP
 	@$(TOKENHOUR) report $(EXP)
+
+gpu-proof: setup ## on a GPU: BF16, FP8, INT8, INT4 measured and priced, 20 minutes (QUICK=1: 8; MODEL=./folder: real weights)
+	@$(TOKENHOUR) gpu-proof $(if $(QUICK),--quick) $(if $(MODEL),--model $(MODEL)) $(if $(INSTANCE),--instance $(INSTANCE))
 
 doctor: setup-house ## what this machine can do, and what is missing for what
 	@$(TOKENHOUR) doctor
