@@ -77,8 +77,9 @@ def deviations(summaries: Sequence[Summary], table: Sequence[Published] = EIGHT_
 
 def _row(summary: Summary, table: Sequence[Published]) -> Published | None:
     load = summary.workload
-    same_mix = (load.prompt.mean_tokens, load.output.mean_tokens) == _CHAT
-    if not same_mix or not any(size in summary.model_name.lower() for size in _EIGHT):
+    if load.prompt is None or load.output is None or (load.prompt.mean_tokens, load.output.mean_tokens) != _CHAT:
+        return None
+    if not any(size in summary.model_name.lower() for size in _EIGHT):
         return None
     words = set(summary.accelerator.name.replace("-", " ").split())
     return next((row for row in table if row.gpu in words and row.scheme == summary.scheme), None)
