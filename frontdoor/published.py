@@ -42,7 +42,7 @@ EIGHT_BILLION = (
     Published("H200", "fp8", 8000, 10000, _ESTIMATE),
 )
 _EIGHT = ("8b",)  # the class of model that the table is of
-_CHAT = (512, 256)
+_CHAT: tuple[float, float] = (512.0, 256.0)
 
 
 def outside(value: float, low: float, high: float) -> float:
