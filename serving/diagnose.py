@@ -25,6 +25,10 @@ _CAUSES = (
         Cause("out of memory", "lower serving.kv_cache_gib or gpu_memory_utilization, or quantize further"),
     ),
     (
+        r"Free memory on device .* is less than desired",
+        Cause("something else holds GPU memory", "`tokenhour serving scan` shows what; or lower gpu_memory_utilization"),
+    ),
+    (
         r"No available memory for the cache blocks|larger than the available KV cache memory|KV cache is needed",
         Cause("not enough KV-cache memory", "raise serving.kv_cache_gib or lower serving.max_model_len"),
     ),

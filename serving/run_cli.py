@@ -65,7 +65,7 @@ def show(experiment_file: Path, only: str | None, results: Path) -> None:
     """
     import shlex
 
-    from serving.session import prepare
+    from serving.session import prepare, say_memory
 
     experiment = load_experiment(experiment_file)
     for scheme in chosen_schemes(experiment, only, experiment_file, several=True):
@@ -76,7 +76,7 @@ def show(experiment_file: Path, only: str | None, results: Path) -> None:
             # Secrets are named, never shown.
             settings += [f'{name}="${experiment.operations.api_key_env}"' for name in sorted(launch.secrets)]
             print(" ".join((*settings, shlex.join(launch.argv))))
-        print(f"   {scheme}: {prepared.budget.sentence()}", file=sys.stderr)
+        say_memory(prepared)
 
 
 def chosen_schemes(experiment: Experiment, only: str | None, file: Path, *, several: bool) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ from serving.engine import (
     visible_gpus,
 )
 from serving.front import Front, FrontSpec, front
+from serving.guard import GRACE_S
+from serving.logs import read_all
 from serving.router import plan_router, router_version
 from serving.state import ReplicaState, ServerState, start_of
 from serving.supervise import Engine, engine, wait_ready
@@ -218,6 +220,7 @@ def exclusive(run: RunDir) -> Iterator[None]:
 def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Iterator[tuple[Fleet, Server]]:
     """Start the engines of one scheme, write server.json once they have answered, stop them when the block ends."""
     prepared = prepare(experiment, scheme, results, root)
+    say_memory(prepared)
     run = prepared.run
     with exclusive(run), sigterm_exits():
         run.supersede(Server.file_name, *old_logs(run))
@@ -227,12 +230,24 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
                 server = fleet.record()
                 server.write(run.path)
                 announce(prepared, server, "run", "ready").write(run.path)
-                yield fleet, server
+                try:
+                    yield fleet, server
+                except SystemExit as leaving:
+                    if leaving.code == 128 + signal.SIGTERM:
+                        fleet.drain()
+                    raise
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             run.note("serving", "interrupted" if stopped else "failed", str(error)[:300])
             raise
         run.note("serving", "done")
+
+
+def say_memory(prepared: Prepared) -> None:
+    """Say before anything is loaded what it will take, and how many sequences fit at once."""
+    fit, most = prepared.budget.concurrent_sequences(), prepared.experiment.serving.max_num_seqs
+    queued = f"; above that serving.max_num_seqs = {most} waits" if fit is not None and fit < most else ""
+    print(f"   {prepared.scheme}: {prepared.budget.sentence()}{queued}", file=sys.stderr)
 
 
 def old_logs(run: RunDir) -> list[str]:
@@ -263,6 +278,16 @@ class Fleet:
         """Raise RunFailedError when one of them has ended: a measurement with a part of the fleet is none."""
         for running in (*self.engines, *([self.router] if self.router else [])):
             running.check()
+
+    def drain(self) -> None:
+        """Take no new requests, let running ones end (operations.drain_s), and wait until the engines have ended."""
+        if self.front is not None:
+            self.front.refuse()
+        for running in self.engines:
+            running.drain()
+        until = time.monotonic() + self.prepared.experiment.operations.drain_s + GRACE_S
+        while not all(running.ended() for running in self.engines) and time.monotonic() < until:
+            time.sleep(_POLL_S / 4)
 
     def record(self) -> Server:
         """Write down what really runs."""
@@ -323,7 +348,7 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
         engine_pid=pids[0],
         cold_start=slowest,
         greeting=greeting,
-        quantization=quantization_of(prepared.log_of(0).read_text(errors="replace")),
+        quantization=quantization_of(read_all(prepared.log_of(0))),
         versions=prepared.versions,
         log_path=str(prepared.log_of(0)),
         started_utc=now_utc(),

@@ -36,11 +36,12 @@ def up(experiment_file: Path, only: str | None, results: Path, no_wait: bool) ->
     """
     from contracts.experiment import load_experiment
     from serving.run_cli import announce, chosen_schemes, invite
-    from serving.session import exclusive, prepare
+    from serving.session import exclusive, prepare, say_memory
 
     experiment = load_experiment(experiment_file)
     scheme = chosen_schemes(experiment, only, experiment_file, several=False)[0]
     prepared = prepare(experiment, scheme, results, Path.cwd(), kept_up=True)
+    say_memory(prepared)
     folder = prepared.run.path
     with exclusive(prepared.run):
         (folder / STATE_FILE).unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from serving.diagnose import cause_of, quantization_of, tail
     ("words", "code", "expected"),
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", 1, "out of memory"),
+        ("ValueError: Free memory on device (9.1/79.2 GiB) on startup is less than desired GPU memory", 1, "something else"),
+        ("huggingface_hub.errors.GatedRepoError: 401 Client Error", 1, "gated"),
         ("OSError: [Errno 98] Address already in use", 1, "port was taken"),
         ("OSError: [Errno 28] No space left on device", 1, "no space left"),
         ("ValueError: To serve at least one request, 9.0 GiB KV cache is needed, which is larger than", 1, "KV-cache"),

