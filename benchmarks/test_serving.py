@@ -32,7 +32,7 @@ def priority():
     """Ask to go before others on a machine that is shared (allowed to root only); children inherit it."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
     yield
     os.setpriority(os.PRIO_PROCESS, 0, before)
 
