@@ -67,7 +67,8 @@ def check(prices: Path, max_age_days: int, against: Path | None, with_genai: boo
       tokenhour breakeven prices check --genai-prices --against model_prices_and_context_window.json
     """
     from breakeven.price_check import findings
-    from breakeven.price_import import from_genai_prices, from_litellm
+    from breakeven.price_genai import from_genai_prices
+    from breakeven.price_litellm import from_litellm
     from breakeven.prices import load_tables
 
     on = dt.datetime.now(dt.UTC).date()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from breakeven import origin, solve
 from breakeven.demand import read as read_demand
-from breakeven.prices import Tables, api_price, hourly_usd, instance_price, load_tables
+from breakeven.prices import Tables, hourly_usd, load_tables
 from breakeven.question import Question
 from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError, RunFailedError
@@ -85,13 +85,13 @@ def today_utc() -> dt.date:
 
 def preflight(experiment: Experiment, prices: Path) -> None:
     """Look every price up that the experiment will need, so that a wrong name is found before the hours of measuring."""
-    spec, tables = experiment.economics, load_tables(prices)
+    spec = experiment.economics
     on = price_date(spec, today_utc())
-    if spec.purchase != "owned":
-        hourly_usd(instance_price(tables, spec.hardware, spec.cloud, spec.region, on), spec.purchase, spec.rates)
+    asks = Question(experiment.name, spec, (), read_demand(spec.profile), load_tables(prices), on)
+    if row := asks.instance():
+        hourly_usd(row, spec.purchase, spec.rates)
     for choice in spec.apis:
-        api_price(tables, choice.model, choice.host, on)
-    read_demand(spec.profile)
+        asks.api(choice.model, choice.host)
 
 
 def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: Tables, on: dt.date) -> Question:

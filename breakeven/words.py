@@ -189,6 +189,13 @@ def _assumed(question: Question, runs: Sequence[RunVerdict]) -> Iterator[Assumpt
             f"API {0 - spec.api_decay_per_year:+.0%}, machine {spec.gpu_drift_per_year:+.0%} a year",
             ("api_decay_per_year", "gpu_drift_per_year"),
         ),
+        "cold start": (_cold_start(spec, runs), ("cold_start_s",)),
+        "horizon": (f"{spec.horizon_months} months", ("horizon_months",)),
+        "age of prices": (
+            f"checked again after {spec.recompute_after_days} days, refused after {spec.max_price_age_days}",
+            ("recompute_after_days", "max_price_age_days"),
+        ),
+        "more replicas": ("each serves what the one that was measured served", ()),
         "discount rate": (f"{spec.discount_rate_per_year:.1%} a year", ("discount_rate_per_year",)),
         "uncertainty, P10 to P90": (
             "; ".join(
@@ -208,6 +215,11 @@ def _assumed(question: Question, runs: Sequence[RunVerdict]) -> Iterator[Assumpt
         if choice.tokens_ratio != 1:
             value = f"{choice.tokens_ratio:g} of its tokens for one of the served model's"
             yield Assumption(name=f"tokenizer of {choice.model}", value=value, badge="assumed", source="scenario")
+
+
+def _cold_start(spec: EconomicsSpec, runs: Sequence[RunVerdict]) -> str:
+    known = next((run.fleet.cold_start_s for run in runs if run.fleet), 0.0)
+    return f"{known:.0f} s" + ("" if spec.cold_start_s is not None else ", as measured or assumed with the capacity")
 
 
 def warnings(question: Question, runs: Sequence[RunVerdict], checked: Sequence[dt.date]) -> list[str]:

@@ -47,6 +47,19 @@ def test_break_even_is_solved_and_traced_without_any_heavy_package(tmp_path):
     assert (results / "golden/verdict.json").is_file()
 
 
+def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_optional_package(tmp_path):
+    """What `pip install .` without extras brings is enough; numpy is the only library of numbers."""
+    modules = [f"breakeven.{file.stem}" for file in (ROOT / "breakeven").glob("*.py") if file.stem != "__main__"]
+    arguments = ["tokenhour", "breakeven", "solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)]
+    code = (
+        f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
+        f"sys.argv = {arguments!r}; import tokenhour; tokenhour.main()"
+    )
+    done = blocked(code, *HEAVY, "genai_prices", "psutil", "httpx", "tokenizers")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "team/verdict.json").is_file()
+
+
 def test_the_generated_files_are_current():
     from frontdoor.schemas import generated
 

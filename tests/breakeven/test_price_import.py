@@ -13,7 +13,10 @@ from click.testing import CliRunner
 
 from breakeven.cli import cli
 from breakeven.price_check import disagreement, findings
-from breakeven.price_import import as_yaml, canonical, from_genai_prices, from_litellm, imported
+from breakeven.price_genai import from_genai_prices
+from breakeven.price_import import as_yaml, imported
+from breakeven.price_litellm import from_litellm
+from breakeven.price_rows import canonical
 from breakeven.prices import Mix, in_force, load_tables, request_usd
 from contracts.errors import InputError, RunFailedError
 from contracts.price import ApiPriceTable

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from breakeven.cli import WIDER, cli
 from breakeven.levers import compound
+from breakeven.portfolio_answer import satisfies
 from breakeven.sections import sections
-from breakeven.wider import satisfies
 from contracts.bench_spec import SloSpec
 from contracts.errors import InputError
 from tests.breakeven.scenarios import BASE, DAY, decide, scenario
