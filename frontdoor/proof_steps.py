@@ -143,13 +143,16 @@ def note_loaded(session: Session, scheme: str, run: Path) -> None:
     """Keep what the engine said that it loaded; RunFailedError for another format than the one that was asked for."""
     server = Server.read(run)
     log = Path(server.log_path)
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")) if log.is_file() else ""
-    session.loaded.append(
-        Loaded(scheme=scheme, quantization=server.quantization, kernels=tuple(sorted(set(_KERNEL.findall(plain)))))
-    )
+    kernels = kernels_of(log.read_text(errors="replace")) if log.is_file() else ()
+    session.loaded.append(Loaded(scheme=scheme, quantization=server.quantization, kernels=kernels))
     expected = proof_plan.LOADED[scheme]
     if server.quantization not in expected:
         raise RunFailedError(f"the engine loaded {server.quantization}, not {scheme}", where=str(log))
+
+
+def kernels_of(log: str) -> tuple[str, ...]:
+    """Return the engine's lines about kernels and attention backends, each once."""
+    return tuple(sorted(set(_KERNEL.findall(re.sub(r"\x1b\[[0-9;]*m", "", log)))))
 
 
 def decide(session: Session, experiment: Experiment) -> Outcome:

@@ -1,0 +1,68 @@
+"""The engine and the machine's rates on a real GPU, with a shape of a few megabytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.rates import measure
+from contracts.experiment import load_experiment
+from contracts.rundir import RunDir
+from contracts.server import Server
+from frontdoor.proof_plan import LOADED, SCHEMES
+from frontdoor.proof_steps import kernels_of
+from serving.engine import compute_capability, visible_gpus
+
+pytestmark = pytest.mark.gpu
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = """\
+name: gpu-test
+model: {{source: "shape:tiny"}}
+schemes: [none, fp8, w8a8, w4a16]
+quantize: {{symmetric: true}}
+serving: {{device: cuda, dummy_weights: true, max_model_len: 512, max_num_seqs: 8, enforce_eager: true, {more}}}
+bench:
+  workload: {{prompt: {{mean_tokens: 24}}, output: {{mean_tokens: 12}}}}
+  slo: {{percentile: 50, ttft_s: 3}}
+economics: {{hardware: c7i.large, apis: [{{model: gpt-4o-mini, host: openai}}]}}
+"""
+
+
+def serve(folder, scheme, more="gpu_memory_utilization: 0.5"):
+    """Serve a scheme until it has answered; return its record and its log."""
+    file = folder / "exp.yaml"
+    file.write_text(EXPERIMENT.format(more=more))
+    common = [str(file), "--scheme", scheme, "--results", str(folder / "results")]
+    tokenhour = [sys.executable, "-m", "tokenhour"]
+    make = [*tokenhour, "quantize", "run", *common, "--checkpoints", str(folder / "checkpoints")]
+    subprocess.run(make, check=True, cwd=ROOT)
+    subprocess.run([*tokenhour, "serving", "run", *common, "--", "true"], check=True, cwd=ROOT, timeout=600)
+    run = RunDir.of(folder / "results", load_experiment(file), scheme).path
+    server = Server.read(run)
+    return server, Path(server.log_path).read_text()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
+    if scheme == "fp8" and (compute_capability() or (0, 0)) < (8, 9):
+        pytest.skip(f"compute capability {compute_capability()} has no FP8")
+    server, log = serve(tmp_path, scheme)
+    assert server.quantization in LOADED[scheme]
+    assert server.accelerator.kind == "cuda"
+    if scheme != "none":
+        assert any("Kernel" in line for line in kernels_of(log)), log[-2000:]
+
+
+def test_the_rates_are_those_of_a_gpu():
+    found = measure("cuda")
+    assert found.copy_bytes_per_s.value > 1e11
+    assert found.matrix_ops_per_s["bf16"].value > 1e12
+    assert found.copy_bytes_per_s.low > 0.5 * found.copy_bytes_per_s.high
+    assert ("fp8" in found.matrix_ops_per_s) == ((compute_capability() or (0, 0)) >= (8, 9))
+
+
+def test_two_gpus_serve_one_model(tmp_path, two_gpus):
+    server, _ = serve(tmp_path, "none", "tensor_parallel_size: 2, gpu_memory_utilization: 0.5")
+    assert server.accelerators_used == 2
+    assert len(visible_gpus()) == two_gpus.count

@@ -1,0 +1,33 @@
+"""The GPU tests are collected everywhere, and fail with the reason where `make test-gpu` finds no GPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.environment import accelerator
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_of(*words):
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "-p", "no:xdist", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_without_a_gpu_they_fail_and_say_why():
+    if accelerator().kind == "cuda":
+        pytest.skip("this machine has a GPU: `make test-gpu` runs them")
+    done = pytest_of("-x")
+    assert done.returncode == 1, done.stdout
+    assert "no NVIDIA driver answers here (nvidia-smi): these tests need a GPU" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_all_of_them_are_marked():
+    done = pytest_of("--collect-only", "-q")
+    assert done.returncode == 0, done.stdout
+    assert "deselected" not in done.stdout
+    assert "test_nvml.py" in done.stdout
+    assert "test_engine.py" in done.stdout

@@ -1,0 +1,118 @@
+"""The workflows: valid, pinned, with the least permissions, and no way for a fork's code onto the GPU runner."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+BIN = Path(sys.executable).parent
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans: the key `on` stays a word."""
+
+
+Loader.yaml_implicit_resolvers = {
+    key: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+    for key, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read(file):
+    return yaml.load(file.read_text(), Loader)
+
+
+def jobs(file):
+    return read(file)["jobs"].values()
+
+
+def steps(file):
+    return [step for job in jobs(file) for step in job["steps"]]
+
+
+def run(*command):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_both_are_here():
+    assert [file.name for file in FILES] == ["ci.yml", "gpu.yml"]
+
+
+def test_they_follow_the_published_schema():
+    done = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *FILES)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_linter_of_workflows_finds_nothing():
+    done = run(BIN / "zizmor", "--offline", "--no-progress", *FILES)
+    assert done.returncode == 0, done.stdout
+    assert "No findings" in done.stdout
+
+
+def test_that_linter_would_find_something(tmp_path):
+    bad = tmp_path / ".github/workflows/bad.yml"
+    bad.parent.mkdir(parents=True)
+    bad.write_text(
+        "on: pull_request_target\njobs:\n  a:\n    runs-on: self-hosted\n    steps:\n"
+        "      - uses: actions/checkout@v4\n      - run: echo ${{ github.event.pull_request.title }}\n"
+    )
+    assert run(BIN / "zizmor", "--offline", "--no-progress", bad).returncode != 0
+    bad.write_text("on: push\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    stepz: []\n")
+    assert run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", bad).returncode != 0
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file):
+    used = [line.split("uses:")[1].strip() for line in file.read_text().splitlines() if "uses:" in line]
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_permissions_are_the_least(file):
+    assert read(file)["permissions"] == {}
+    assert all(job["permissions"] == {"contents": "read"} for job in jobs(file))
+    checkouts = [step for step in steps(file) if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) == len(read(file)["jobs"])
+    assert all(step["with"]["persist-credentials"] == "false" for step in checkouts)
+    assert all(int(job["timeout-minutes"]) <= 90 for job in jobs(file))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_no_secret_is_named_and_no_script_takes_text_from_an_event(file):
+    assert "secrets" not in re.sub(r"#.*", "", file.read_text())
+    assert "pull_request_target" not in file.read_text()
+    assert all("${{" not in step.get("run", "") for step in steps(file))
+
+
+def test_no_fork_reaches_a_self_hosted_runner():
+    """Whatever triggers from a pull request onto such a runner asks for the label and for this very repository."""
+    for file in FILES:
+        for job in jobs(file):
+            if "self-hosted" not in job["runs-on"]:
+                continue
+            triggers = read(file)["on"]
+            assert set(triggers) == {"workflow_dispatch", "schedule", "pull_request"}
+            assert triggers["pull_request"] == {"types": ["labeled"]}
+            condition = " ".join(job["if"].split())
+            assert condition == (
+                "github.event_name != 'pull_request' || (github.event.label.name == 'gpu' && "
+                "github.event.pull_request.head.repo.full_name == github.repository)"
+            )
+
+
+def test_the_gpu_job_does_all_that_it_is_for():
+    said = " ".join(step.get("run", step.get("uses", "")) for step in steps(ROOT / ".github/workflows/gpu.yml"))
+    for part in ("make test-gpu", "make gpu-proof", "frontdoor.proof_gate", "GITHUB_STEP_SUMMARY", "upload-artifact"):
+        assert part in said
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for file in FILES:
+        for step in steps(file):
+            for target in re.findall(r"make ([a-z-]+)", step.get("run", "")):
+                assert target in targets
