@@ -1,0 +1,1 @@
+"""Carrying the environments onto a machine without network: pack, assemble, prune. Standard library only."""
