@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -229,13 +229,16 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
             with _started(prepared) as fleet:
                 server = fleet.record()
                 server.write(run.path)
-                announce(prepared, server, "run", "ready").write(run.path)
+                told = announce(prepared, server, "run", "ready")
+                told.write(run.path)
                 try:
                     yield fleet, server
                 except SystemExit as leaving:
                     if leaving.code == 128 + signal.SIGTERM:
                         fleet.drain()
                     raise
+                finally:
+                    replace(told, state="stopped", since_utc=now_utc()).write(run.path)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             run.note("serving", "interrupted" if stopped else "failed", str(error)[:300])

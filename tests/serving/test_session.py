@@ -19,6 +19,7 @@ from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import sha256_file
 from serving.session import exclusive, prepare, run_beside, serve
+from serving.state import read_state
 from tests.records import checkpoint
 from tests.serving.test_command import experiment
 
@@ -90,8 +91,10 @@ def test_a_session_records_what_runs_and_takes_everything_down(tmp_path):
         assert server.checkpoint_sha256 == Checkpoint.sha256_in(run.path)
         assert 0 < server.cold_start.health_s <= server.cold_start.ready_s
         assert psutil.pid_exists(running.pid())
+        assert read_state(run.path).state == "ready"
     assert left_over(tmp_path) == []
     assert run.status()["serving"].state == "done"
+    assert read_state(run.path).state == "stopped"
 
 
 def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
