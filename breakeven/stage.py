@@ -22,13 +22,16 @@ from contracts.verdict import Verdict
 from contracts.yamlfile import load_yaml
 
 SUMMARY_PREFIX = "summary:"
+KINDS = ("experiment", "scenario")
 Asked = Experiment | Scenario
 
 
 def load(path: Path) -> Asked:
     """Read an experiment or a scenario, told apart by `record:`; InputError names file, line, field, value and remedy."""
     data, _ = load_yaml(path)
-    kind = data.get("record") if isinstance(data, dict) else None
+    kind = data.get("record", "experiment") if isinstance(data, dict) else "experiment"
+    if kind not in KINDS:
+        raise InputError(f"record = {kind!r}", where=str(path), remedy=f"say one of {' and '.join(KINDS)}")
     return load_scenario(path) if kind == "scenario" else load_experiment(path)
 
 

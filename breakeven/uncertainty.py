@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from breakeven.fleet import Floats
 from breakeven.position import Multiples, Outcomes, Position, evaluate
@@ -17,6 +18,7 @@ from contracts.verdict import Badge, Flip, MonteCarlo, Quantiles, TornadoRow
 Z90 = 1.2815515655446004
 Z975 = 1.959963984540054
 BINS = 24
+_ROUNDS, _GRID = 6, 64  # (1/63)^6 of the range: ten digits
 _LEAST = 0.01
 Ends = tuple[float, float]
 
@@ -139,19 +141,21 @@ def flips(at: Position, windows: Sequence[tuple[float, float | None]]) -> tuple[
 
 
 def _capacity_flip(at: Position, own: float, api: float) -> list[tuple[str, float, float, str]]:
-    """Bisect over the capacity: the cost of a volume never rises with it."""
+    """Narrow the capacity down, many at a time: the cost of a volume never rises with it."""
     if at.replica_usd <= 0 or api <= at.fixed_usd:
         return []
 
-    def wins(multiple: float) -> bool:
-        months = at.curve.replica_months(np.array([at.tokens / (at.replica_tokens * multiple)]))
-        return at.fixed_usd + at.replica_usd * float(months[0]) < api
+    def wins(multiples: Floats) -> NDArray[np.bool_]:
+        months = at.curve.replica_months(at.tokens / (at.replica_tokens * multiples))
+        won: NDArray[np.bool_] = at.fixed_usd + at.replica_usd * months < api
+        return won
 
-    now = own < api
-    low, high = (1e-3, 1.0) if now else (1.0, 1e3)
-    if wins(low) == wins(high):
-        return []
-    for _ in range(50):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if wins(middle) else (middle, high)
+    low, high = (1e-3, 1.0) if own < api else (1.0, 1e3)
+    for _ in range(_ROUNDS):
+        grid = np.asarray(np.geomspace(low, high, _GRID), dtype=np.float64)
+        won = wins(grid)
+        if won[0] or not won[-1]:
+            return []
+        first = int(won.argmax())
+        low, high = float(grid[first - 1]), float(grid[first])
     return [("capacity", high, at.replica_tokens * high, "tokens a month and replica")]

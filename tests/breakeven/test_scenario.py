@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from breakeven.cli import cli
 from breakeven.stage import load, run
@@ -315,6 +316,53 @@ def outcome(arguments, capsys):
 
     code = exit_code_of(lambda: cli.main(arguments, standalone_mode=False))
     return code, capsys.readouterr().err
+
+
+def test_another_record_is_named(tmp_path):
+    (tmp_path / "x.yaml").write_text("record: scenari0\nname: x\n")
+    with pytest.raises(InputError, match="scenari0") as caught:
+        load(tmp_path / "x.yaml")
+    assert "experiment and scenario" in caught.value.remedy
+
+
+def test_a_machine_is_found_by_its_accelerator_too():
+    assert decide(scenario(hardware="H100")).runs[0].instance.instance == "H100_1x"
+
+
+def test_a_free_api_is_never_beaten(tmp_path):
+    for name in ("api.yaml", "instances.yaml"):
+        text = (PRICES / name).read_text().replace("input: 0.15", "input: 0").replace("output: 0.6\n", "output: 0\n")
+        (tmp_path / name).write_text(text)
+    from breakeven.prices import load_tables
+
+    free = (
+        decide(scenario(efficiency={"unit": "answer", "value_usd_per_unit": 1}), load_tables(tmp_path))
+        .runs[0]
+        .comparisons[0]
+    )
+    assert (free.outcome, free.api_usd_per_month, free.hybrid.base_replicas) == ("never", 0, 0)
+    assert (free.monte_carlo.win_probability, free.efficiency.api_ratio) == (0, None)
+
+
+def test_a_users_log_becomes_the_economics_traffic_in_one_command(tmp_path):
+    """`bench import-log` writes what `profile.file` reads."""
+    from bench.cli import cli as bench
+
+    log = tmp_path / "log.csv"
+    rows = [
+        f"2026-11-{2 + day:02d}T{hour:02d}:{m:02d}:00Z,600,200"
+        for day in range(7)
+        for hour in range(24)
+        for m in range(DAY[hour])
+    ]
+    log.write_text("timestamp,prompt_tokens,completion_tokens\n" + "\n".join(rows) + "\n")
+    done = CliRunner().invoke(bench, ["import-log", str(log), "--out", str(tmp_path / "traffic")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = decide(scenario(tokens_per_month=None, profile={"file": str(tmp_path / "traffic/traffic.json")}))
+    assert found.traffic.volume_badge == found.traffic.profile_badge == "measured"
+    assert (found.traffic.prompt_tokens, found.traffic.output_tokens) == (600, 200)
+    assert found.tokens_per_month == pytest.approx(len(rows) * 800 * MONTH / 168, rel=0.02)
+    assert max(found.traffic.hourly_weights) == pytest.approx(max(DAY) / (sum(DAY) / 24), rel=0.02)
 
 
 @pytest.mark.parametrize("text", ["tokens\n", "tokens\n1\n-2\n", "tokens\n1\nnan\n", "tokens\n0\n0\n", "volume\n1\n"])
