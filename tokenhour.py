@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": ("bench.cli", "Measure tokens per GPU-hour at the SLO."),
     "breakeven": ("breakeven.cli", "At which volume your own GPU beats which API."),
     "report": ("breakeven.report_cli", "Render a verdict as HTML, Markdown and plots."),
+    "compare": ("breakeven.compare_cli", "Set runs side by side; --gate fails where one regressed."),
     "doctor": ("frontdoor.doctor", "What this machine can do, and what is missing for what."),
     "gpu-proof": ("frontdoor.proof", "Measure a model in four precisions on this machine's GPU, end to end."),
     "roofline": ("frontdoor.roofline", "How far from the hardware's measured limits a run was."),

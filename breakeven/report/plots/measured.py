@@ -39,7 +39,7 @@ def _curve(axis: Any, summary: Summary, field: str, index: int) -> None:
         found: Percentiles = getattr(point, field)
         return None if found.at_slo_s is None else (point.output_tps, found.at_slo_s)
 
-    open_loop = sorted(xy for p in summary.load_curve if p.arrivals == "poisson" and (xy := at(p)))
+    open_loop = sorted(xy for p in summary.load_curve if p.arrivals != "closed" and (xy := at(p)))
     saturated = [xy for p in summary.load_curve if p.arrivals == "closed" and (xy := at(p))]
     colour, marker = COLOURS[index % 7], MARKERS[index % 7]
     if open_loop:
