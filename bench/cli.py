@@ -15,6 +15,7 @@ from bench.validity import DISTURBANCES
 from contracts.endpoint import Load
 from contracts.errors import InputError, RunFailedError, nearest
 from contracts.experiment import load_experiment
+from contracts.progress import Status
 from contracts.run import Summary, TokensPerHour
 from contracts.rundir import RunDir
 from contracts.server import Server
@@ -181,7 +182,28 @@ def _run_noted(target: Any, folder: RunDir, kind: Any, crew: Any, results: Path)
         folder.note("bench", "failed", str(error)[:300])
         raise
     folder.note("bench", "interrupted" if "interrupted" in str(summary.reasons) else "done", summary.validity)
+    _draw(folder.path)
     _print(summary, folder.path)
+
+
+@cli.command("plot")
+@click.argument("folder", type=click.Path(path_type=Path))
+def plot(folder: Path) -> None:
+    """Draw the plots of a run FOLDER: throughput and latency, distributions, timeline, arrivals against plan.
+
+    \b
+    Example:
+      tokenhour bench plot results/demo-w8a8
+    """
+    for path in _draw(folder):
+        print(path)
+
+
+def _draw(folder: Path) -> list[Path]:
+    from bench.plots import draw_run
+
+    with Status("plots"):
+        return draw_run(folder)
 
 
 def disturbed(summary: Summary) -> bool:

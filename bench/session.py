@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from bench import arrivals, workload
+from bench.live import Live, Plan
 from bench.summarize import Telemetry, load_point, passed
 from bench.tables import LineTail
 from bench.target import Target
@@ -27,7 +28,6 @@ from bench.verdicts import certain_to_miss, hopeless
 from bench.workers import Workers
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
-from contracts.progress import Status
 from contracts.request import RequestRow
 from contracts.run import LoadPoint
 from contracts.store import disk_errors
@@ -94,7 +94,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     window = (start_s + edge_s, wish.length_s)
     inside = _scheduled_inside(planned, edge_s, wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
-    with Status(_title(number, wish)) as status:
+    with Live(_title(number, wish), session.folder / "telemetry.jsonl") as status:
         stopped = _watch(session, number, plan, window, inside, status)
         after = read_counters(session.target)
         probe = Probe(
@@ -214,7 +214,7 @@ def _write_plan(
 
 
 def _watch(
-    session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Status
+    session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Live
 ) -> float | None:
     """Wait until the generator says the probe is done; return when it was stopped early (run's clock), or None."""
     tell(session.crew.generator, {"plan": str(plan)})
@@ -223,13 +223,12 @@ def _watch(
     rows: list[RequestRow] = []
     tails: dict[Path, LineTail] = {}
     start, length = window
+    shown = Plan(start, length, spec.search.warmup_s)
     latest = start + length + spec.search.warmup_s + spec.timeout_s + _GRACE_S
     while not _said_done(session, 0.4):
         for file in session.folder.glob(f"requests-{number}-*.jsonl"):
             rows += tails.setdefault(file, LineTail(file)).rows()
-        failed = sum(r.outcome not in ("success", "cancelled") for r in rows)
-        left = max(0.0, start + length - session.clock())
-        status.update(f"{len(rows)} done, {failed} failed, {left:.0f} s of the window left")
+        status.show(rows, shown, session.clock())
         if session.clock() > latest:
             raise RunFailedError(
                 "the load generator does not come to an end", where="bench.generator", remedy="run it again"

@@ -1,0 +1,76 @@
+"""A run's plots are drawn from its raw records, whatever a machine did not offer."""
+
+import xml.etree.ElementTree as ET
+
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.tables import write_table
+from contracts.probe import EngineCounters, Probe, Probes
+from contracts.request import REQUESTS_FILE, RequestRow
+from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
+from tests.bench.rows import row
+from tests.breakeven.summaries import summary
+
+NAMES = ("1-throughput-latency", "2-latency-cdf", "3-timeline", "4-arrivals")
+
+
+def probe(number, rate, start):
+    return Probe(
+        probe=number, phase="search" if rate else "saturation", arrivals="poisson" if rate else "closed", offered_rps=rate,
+        concurrency=None if rate else 4, started_s=start, window_start_s=start + 1, window_s=8.0, drained_s=start + 11,
+        stopped_early=False, before=EngineCounters(), after=EngineCounters(),
+    )  # fmt: skip
+
+
+def write_run(folder, *, telemetry=(), probes=None):
+    probes = [probe(0, None, 0.0), probe(1, 5.0, 12.0)] if probes is None else probes
+    Probes(
+        clock_anchor_utc="2026-01-01T00:00:00+00:00", clock_zero_monotonic_s=0.0, salt="", probes=tuple(probes),
+        interrupted=None,
+    ).write(folder)  # fmt: skip
+    rows = [row(p.started_s + k / 5, lag=0.002, probe=p.probe) for p in probes for k in range(50)]
+    write_table(folder / REQUESTS_FILE, rows, RequestRow)
+    write_table(folder / TELEMETRY_FILE, telemetry, TelemetryRow)
+    summary().write(folder)
+    return folder
+
+
+def drawn(folder):
+    done = CliRunner().invoke(cli, ["plot", str(folder)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return {file.stem: file for file in (folder / "plots").glob("*.svg")}
+
+
+def test_every_plot_has_png_svg_and_a_caption(tmp_path):
+    samples = [TelemetryRow(t / 2, s, i, m, v) for t in range(40) for s, i, m, v in SAMPLES]
+    found = drawn(write_run(tmp_path, telemetry=samples))
+    assert tuple(sorted(found)) == NAMES
+    for svg in found.values():
+        assert ET.parse(svg).getroot().tag.endswith("svg")
+        assert svg.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        assert len(svg.with_suffix(".txt").read_text()) > 40
+    timeline = found["3-timeline"].read_text()
+    for title in ("output tokens/s", "requests", "KV cache in use", "GPU utilization", "GPU power", "host CPU"):
+        assert title in timeline
+
+
+SAMPLES = (
+    ("engine", "", "requests_running", 3.0), ("engine", "", "requests_waiting", 1.0), ("engine", "", "kv_cache_share", 0.2),
+    ("gpu", "0", "utilization_share", 0.9), ("gpu", "1", "utilization_share", 0.8), ("gpu", "0", "power_w", 300.0),
+    ("host", "", "cpu_share", 0.4),
+)  # fmt: skip
+
+
+def test_what_was_not_sampled_is_left_out(tmp_path):
+    text = drawn(write_run(tmp_path))["3-timeline"].read_text()
+    assert "output tokens/s" in text
+    assert "GPU power" not in text
+
+
+def test_a_closed_loop_alone_has_no_plan_to_keep(tmp_path):
+    assert tuple(sorted(drawn(write_run(tmp_path, probes=[probe(0, None, 0.0)])))) == NAMES[:3]
+
+
+def test_a_run_without_a_single_probe_can_still_be_drawn(tmp_path):
+    assert tuple(sorted(drawn(write_run(tmp_path, probes=[])))) == NAMES[:3]
