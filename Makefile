@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-browser test-engine test-gpu bench-self check format schemas lock clean
+.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-browser test-engine test-gpu bench-self check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -28,6 +28,9 @@ setup: ## install both environments, .venv and .venv-engine (does nothing when t
 
 demo: setup ## the whole chain on real open weights: quantize, serve, measure, decide, report (QUICK=1: 5 minutes)
 	@$(TOKENHOUR) run $(DEMO)
+
+ladder: setup ## the smallest precision of EXP that keeps its quality gate, with a table and a plot
+	@$(TOKENHOUR) quantize ladder $(EXP)
 
 quantize: setup ## weights to INT8/INT4 checkpoints with their quality, for EXP
 	@$(TOKENHOUR) quantize run $(EXP) $(SCHEME_FLAG)

@@ -222,6 +222,8 @@ def _print(summary: Summary, folder: Path) -> None:
     if summary.at_slo:
         failing = f", fails at {summary.lowest_failing_rps:.2f}" if summary.lowest_failing_rps else ""
         print(f"  {_figures('at the SLO', summary.at_slo)} ({summary.highest_passing_rps:.2f} requests/s{failing})")
+    if summary.quality_gate != "none":
+        print(f"  quality gate {summary.quality_gate}")
     for warning in summary.warnings:
         print(f"  note: {warning}")
     print(f"  {folder / Summary.file_name}")

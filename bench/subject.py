@@ -10,6 +10,7 @@ from contracts.checkpoint import Checkpoint
 from contracts.endpoint import Endpoint, Load
 from contracts.environment import Accelerator
 from contracts.experiment import Experiment
+from contracts.gate import judge_quality
 from contracts.server import Server
 
 
@@ -51,7 +52,7 @@ def of_server(experiment: Experiment, checkpoint: Checkpoint, server: Server) ->
         bytes_per_checkpoint=checkpoint.weight_bytes,
         perplexity_ratio=quality.perplexity_ratio if quality else None,
         mean_kl_divergence=quality.mean_kl_divergence.value if quality else None,
-        quality_gate=quality.gate if quality else "none",
+        quality_gate=judge_quality(experiment.quantize.gate, quality)[0],
         cold_start_s=server.cold_start.ready_s,
         synthetic=server.synthetic,
     )

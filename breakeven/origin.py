@@ -29,6 +29,7 @@ class Plant:
     prompt_tokens: float
     output_tokens: float
     origin: CapacityOrigin | None
+    quality_gate: Literal["PASS", "FAIL", "none"] = "none"
 
 
 def measured(summary: Summary, source: str) -> Plant:
@@ -37,7 +38,7 @@ def measured(summary: Summary, source: str) -> Plant:
     common = (summary.run, summary.scheme, summary.validity, device.kind, device.count)
     mix = (summary.mean_prompt_tokens, summary.mean_output_tokens)
     if summary.at_slo is None:
-        return Plant(*common, *mix, None)
+        return Plant(*common, *mix, None, summary.quality_gate)
     point = _point_at_slo(summary)
     origin = CapacityOrigin(
         badge="measured",
@@ -58,7 +59,7 @@ def measured(summary: Summary, source: str) -> Plant:
         highest_passing_rps=summary.highest_passing_rps,
         lowest_failing_rps=summary.lowest_failing_rps,
     )
-    return Plant(*common, *mix, origin)
+    return Plant(*common, *mix, origin, summary.quality_gate)
 
 
 def _point_at_slo(summary: Summary) -> LoadPoint | None:

@@ -87,7 +87,9 @@ def row(run: RunVerdict, comparison: Comparison) -> tuple[str, ...]:
     first, stable = comparison.first_tokens_per_month, comparison.stable_tokens_per_month
     share = comparison.utilization_at_breakeven
     return (
-        run.run + (" INVALID" if run.validity == "INVALID" else ""),
+        run.run
+        + (" INVALID" if run.validity == "INVALID" else "")
+        + (" quality FAIL" if run.quality_gate == "FAIL" else ""),
         f"{comparison.price.model} ({comparison.price.host})",
         f"{comparison.blended_usd_per_mtok:.3f}",
         f"{run.allocation_usd_per_mtok:.3f}" if run.allocation_usd_per_mtok is not None else "",

@@ -69,6 +69,7 @@ def run_verdict(
         "run": plant.run,
         "scheme": plant.scheme,
         "validity": plant.validity,
+        "quality_gate": plant.quality_gate,
         "instance": row,
         "replica_usd_per_hour": replica.usd_per_hour,
         "machine": f"{name}, {spec.purchase}",

@@ -14,10 +14,12 @@ from breakeven.question import Question
 from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
+from contracts.gate import judge
+from contracts.quantize_spec import QualityGate
 from contracts.run import Summary
 from contracts.rundir import RunDir, now_utc
 from contracts.scenario import Scenario, load_scenario
-from contracts.store import sha256_file
+from contracts.store import sha256_file, sha256_of
 from contracts.verdict import Verdict
 from contracts.yamlfile import load_yaml
 
@@ -100,6 +102,8 @@ def preflight(experiment: Experiment, prices: Path) -> None:
 def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: Tables, on: dt.date) -> Question:
     """Gather what the solver needs."""
     folders = run_folders(asked, results)
+    if isinstance(asked, Experiment):
+        summaries = [judged(asked.quantize.gate, s) for s in summaries]
     said = [f"results/{s.run}" for s in summaries] if isinstance(asked, Experiment) else list(asked.summaries)
     plants = [
         origin.measured(s, f"{name.removesuffix('/summary.json')}/summary.json")
@@ -117,6 +121,12 @@ def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: 
         notes=tuple(_notes(summaries)),
         inputs=_inputs(asked, folders, results, tables),
     )
+
+
+def judged(gate: QualityGate, summary: Summary) -> Summary:
+    """Return the summary with its quality loss judged by the gate of today's experiment."""
+    verdict, _ = judge(gate, summary.mean_kl_divergence, summary.perplexity_ratio)
+    return summary.model_copy(update={"quality_gate": verdict})
 
 
 def _notes(summaries: Sequence[Summary]) -> list[str]:
@@ -171,8 +181,10 @@ def _inputs(asked: Asked, folders: Sequence[Path], results: Path, tables: Tables
     runs = {f"{SUMMARY_PREFIX}{_beside(path, results)}": Summary.sha256_in(path) for path in folders}
     kind = "scenario" if isinstance(asked, Scenario) else "experiment"
     sections = ("economics", "assumed") if isinstance(asked, Scenario) else ("economics", "schemes")
+    gate = asked.quantize.gate if isinstance(asked, Experiment) else None
     return {
         **runs,
+        **({"experiment.gate": sha256_of(gate.model_dump(mode="json"))} if gate and gate != QualityGate() else {}),
         **({f"profile:{file}": sha256_file(Path(file))} if file else {}),
         f"{kind}.economics": asked.section_sha256(*sections),
         "prices/api.yaml": sha256_file(tables.folder / "api.yaml"),

@@ -55,6 +55,17 @@ class GenerationAgreement(Part):
     """Answers that are the same to the end."""
 
 
+class TaskScore(Part):
+    """A metric of an lm-eval task, on the checkpoint and on the original."""
+
+    task: str
+    metric: str
+    value: Interval
+    """With 1.96 of lm-eval's standard errors on each side."""
+    original: float | None
+    documents: int
+
+
 class Quality(Part):
     """Loss against the original on held-out windows. Intervals: bootstrap over windows."""
 
@@ -67,10 +78,30 @@ class Quality(Part):
     top1_agreement: Interval
     """Share of positions with the same most likely token."""
     generation: GenerationAgreement | None = None
+    tasks: tuple[TaskScore, ...] = ()
     window_nll: tuple[float, ...] = ()
     """Mean negative log-likelihood of each window, nats a token: for paired comparisons and other intervals."""
     gate: Literal["PASS", "FAIL", "none"] = "none"
+    """By the gate of the experiment that made it; a later reader judges the figures by its own experiment's gate."""
     gate_reasons: tuple[str, ...] = ()
+
+
+class Packed(Record):
+    """Weights that are packed and not evaluated yet: a run that ends here is taken up again without quantizing anew."""
+
+    file_name: ClassVar[str] = "packed.json"
+    record: Literal["packed"] = "packed"
+    version: Literal[1] = 1
+    recipe: dict[str, str | int | float | bool | list[str] | None]
+    notes: tuple[str, ...]
+    calibration: TextRecord | None
+    model_name: str
+    source: SourceRecord
+    quantize_seconds: float
+    peak_rss_bytes: int
+    files: dict[str, str]
+    """sha256 of each packed file."""
+    inputs: dict[str, str]
 
 
 class Checkpoint(Record):

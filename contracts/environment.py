@@ -130,6 +130,16 @@ def memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def available_memory_bytes() -> int:
+    """Return what can be used now without swapping, within the container's limit."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return memory_bytes()
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), memory_bytes())
+    return min(free, memory_bytes())
+
+
 @cache
 def accelerator() -> Accelerator:
     """Return the GPUs that the driver lists, or the CPU host as one accelerator."""

@@ -86,6 +86,18 @@ class QualityGate(Part):
     """Quantized over original."""
 
 
+class TasksSpec(Part):
+    """Tasks of lm-eval, asked of the original and of the quantized weights. Needs the extra `lm-eval`."""
+
+    names: tuple[str, ...] = ()
+    """Such as arc_easy or hellaswag; their data come from a hub unless `folder` brings both."""
+    folder: str | None = None
+    """More task files in lm-eval's YAML."""
+    limit: Count = 100
+    """Most documents a task."""
+    shots: Annotated[int, Field(ge=0)] = 0
+
+
 class LayerOverride(Part):
     """Settings of the layers whose name matches a regular expression; the first that matches counts."""
 
@@ -126,6 +138,9 @@ class QuantizeSpec(Part):
     """Whether zero is fixed; absent: the scheme's own default. w4a16 has both."""
     act_order: bool = True
     """GPTQ: round the columns with the largest activations first, in an order that costs the engine nothing."""
+    scale_search: bool = True
+    """gptq-int4, gptq-int8, w4a16: choose each group's scale by the least squared error instead of by its extremes. Costs
+    time, no bytes; docs/quantize-tried.md has what it gains."""
     dampening: Annotated[float, Field(gt=0, lt=1)] | None = None
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
     w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"
@@ -133,4 +148,5 @@ class QuantizeSpec(Part):
     """Layers left in their original precision: names, or `re:` and a regular expression."""
     overrides: tuple[LayerOverride, ...] = ()
     """Layers that are treated differently."""
+    tasks: TasksSpec = TasksSpec()
     gate: QualityGate = QualityGate()

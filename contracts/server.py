@@ -64,6 +64,9 @@ class Server(Record):
     """What the model answered to the readiness prompt: a person can see that it makes sense."""
     quantization: str | None
     """The method that the engine's log says it loaded, where it says."""
+    quality_gate: Literal["PASS", "FAIL", "none"] = "none"
+    """The checkpoint's loss judged by the experiment's gate when it was served."""
+    quality_reasons: tuple[str, ...] = ()
     versions: dict[str, str]
     """Of the engine's environment."""
     log_path: str

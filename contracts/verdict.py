@@ -235,6 +235,8 @@ class RunVerdict(Part):
     run: str
     scheme: str
     validity: Literal["VALID", "INVALID"]
+    quality_gate: Literal["PASS", "FAIL", "none"] = "none"
+    """The recorded quality loss judged by the experiment's gate when the verdict was solved; a scenario has none."""
     instance: InstancePrice | None
     """The row that was used; None for an owned machine."""
     replica_usd_per_hour: float

@@ -16,6 +16,7 @@ import click
 
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
+from contracts.kernels import refuse_without_kernel
 from contracts.lineage import ENGINE_ENV, engine_version, stale_summary
 from contracts.rundir import RunDir
 from contracts.units import human_seconds
@@ -77,7 +78,6 @@ def preflight(experiment: Experiment, engine: str, results: Path) -> None:
     Raises InputError.
     """
     from breakeven.stage import preflight as check_prices
-    from serving.command import refuse_without_kernel
     from serving.engine import check_exposure, choose_port, device_of
 
     check_prices(experiment, Path("configs/prices"))

@@ -13,9 +13,11 @@ from pydantic import BaseModel
 from contracts.certificate import Certificate
 from contracts.checkpoint import Checkpoint
 from contracts.endpoint import Endpoint, Load
+from contracts.engine_quality import EngineQuality
 from contracts.environment import Environment
 from contracts.experiment import Experiment
 from contracts.idle import IdleRecord
+from contracts.ladder import Ladder
 from contracts.price import ApiPriceTable, InstancePriceTable
 from contracts.proof import Proof
 from contracts.roofline import MachineRates, Roofline
@@ -33,7 +35,9 @@ RECORDS: tuple[type[BaseModel], ...] = (
     Certificate,
     Checkpoint,
     Endpoint,
+    EngineQuality,
     Environment,
+    Ladder,
     IdleRecord,
     MachineRates,
     Proof,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import click
 
 from contracts.checkpoint import Checkpoint
-from contracts.errors import InputError, nearest
-from contracts.experiment import load_experiment
+from contracts.errors import InputError, RunFailedError, nearest
+from contracts.experiment import Experiment, load_experiment
+from contracts.gate import judge_quality, said
 from contracts.quantize_spec import SCHEMES
 from contracts.rundir import RunDir
 from contracts.units import human_bytes, human_seconds
@@ -21,6 +25,7 @@ def cli() -> None:
     \b
     Examples:
       tokenhour quantize run configs/experiments/demo.yaml
+      tokenhour quantize ladder configs/experiments/ladder.yaml
       tokenhour quantize schemes
     """
 
@@ -64,34 +69,117 @@ def run(experiment_file: Path, only: str | None, results: Path, checkpoints: Pat
       tokenhour quantize run configs/experiments/demo.yaml
       tokenhour quantize run configs/experiments/demo.yaml --scheme w8a8
     """
-    from quantize.make import Workshop, current, make, publish
+    experiment = load_experiment(experiment_file)
+    for name in _chosen(experiment, only, experiment_file):
+        _obtain(experiment, name, results, checkpoints)
+
+
+@cli.command("ladder")
+@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
+@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
+@click.option("--checkpoints", default=Path("checkpoints"), type=click.Path(path_type=Path), show_default=True)
+def ladder(experiment_file: Path, results: Path, checkpoints: Path) -> None:
+    """Find the smallest scheme of EXP that passes its quality gate (`quantize.gate`) and that this device can serve.
+
+    Makes what is missing, prints a table, and leaves ladder.json and a plot of quality against bytes in results/EXP/.
+    Exits with 1 when no scheme passes.
+
+    \b
+    Example:
+      tokenhour quantize ladder configs/experiments/ladder.yaml
+    """
+    from contracts.environment import accelerator
+    from quantize.ladder import climb, keep, needs_gate, table
 
     experiment = load_experiment(experiment_file)
-    if only and only not in experiment.schemes:
-        raise InputError(
-            f"{only!r} is not among its schemes", where=str(experiment_file), remedy=nearest(only, experiment.schemes)
+    needs_gate(experiment)
+    found = [_obtain(experiment, name, results, checkpoints) for name in experiment.schemes]
+    wanted = experiment.serving.device
+    result = climb(experiment, found, accelerator().kind if wanted == "auto" else wanted)
+    plot = keep(result, RunDir.of(results, experiment).open(experiment))
+    print(f"\n{table(result)}\n\n{plot.parent.parent / result.file_name}, {plot}")
+    if result.chosen is None:
+        sys.stdout.flush()
+        raise RunFailedError(
+            "no scheme passes the quality gate and can be served here",
+            where=str(experiment_file),
+            remedy="add schemes with more bits (w8a8, none), or widen quantize.gate",
         )
+    print(f"smallest that passes: {result.chosen}")
+
+
+@cli.command("through-engine")
+@click.argument("experiment_file", metavar="EXP", type=click.Path(path_type=Path))
+@click.option("--scheme", "only", help="The scheme that is being served; with `serving run -- CMD` it is known.")
+@click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
+@click.option("--checkpoints", default=Path("checkpoints"), type=click.Path(path_type=Path), show_default=True)
+def through_engine(experiment_file: Path, only: str | None, results: Path, checkpoints: Path) -> None:
+    """Measure a checkpoint's quality through the running server's logprobs, and compare it with the manifest's.
+
+    Leaves engine_quality.json in the run's folder. Exits with 1 when the engine does not compute what was quantized.
+
+    \b
+    Example:
+      tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour quantize through-engine EXP.yaml
+    """
+    from contracts.server import Server
+    from quantize.inputs import Workshop
+    from quantize.through_engine import describe as describe_engine
+    from quantize.through_engine import measure
+
+    experiment = load_experiment(experiment_file)
+    served = os.environ.get("TOKENHOUR_SERVER")
+    scheme = only or (Server.read(Path(served)).scheme if served else experiment.schemes[0])
+    (name,) = _chosen(experiment, scheme, experiment_file)
+    found = measure(experiment, name, Workshop(checkpoints, results))
+    print(describe_engine(found))
+    if not found.agrees:
+        sys.stdout.flush()
+        raise RunFailedError(
+            "the engine's figures lie outside the manifest's intervals: its kernels do not compute what was quantized",
+            where=found.file_name,
+            remedy="serve another scheme, or quantize again and compare",
+        )
+
+
+def _chosen(experiment: Experiment, only: str | None, file: Path) -> tuple[str, ...]:
+    if only is None:
+        return experiment.schemes
+    if only not in experiment.schemes:
+        raise InputError(f"{only!r} is not among its schemes", where=str(file), remedy=nearest(only, experiment.schemes))
+    return (only,)
+
+
+def _obtain(experiment: Experiment, name: str, results: Path, checkpoints: Path) -> Checkpoint:
+    """Make or reuse one checkpoint, say so, and publish its manifest into the run's folder."""
+    from quantize.inputs import Workshop
+    from quantize.make import current, make, publish
+
     where = Workshop(checkpoints, results)
-    for name in [only] if only else experiment.schemes:
-        log = RunDir.of(results, experiment, name).open(experiment)
-        found = current(experiment, name, where)
-        if found is None:
-            log.note("quantize", "started")
-            try:
-                found = make(experiment, name, where)
-            except BaseException as error:
-                log.note("quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300])
-                raise
-            log.note("quantize", "done", found.path)
-            print(f"{name}: {describe(found)}")
-        else:
-            log.note("quantize", "reused", found.path)
-            print(f"{name}: reused {found.path} (its inputs and file hashes still match); {describe(found)}")
-        publish(found, experiment, results)
+    log = RunDir.of(results, experiment, name)
+    new = not log.path.exists()
+    log.open(experiment)
+    found = current(experiment, name, where)
+    if found is None:
+        log.note("quantize", "started")
+        try:
+            found = make(experiment, name, where)
+        except BaseException as error:
+            log.note("quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300])
+            if new and isinstance(error, InputError):
+                shutil.rmtree(log.path)
+            raise
+        log.note("quantize", "done", found.path)
+        print(f"{name}: {describe(found, experiment)}")
+    else:
+        log.note("quantize", "reused", found.path)
+        print(f"{name}: reused {found.path} (its inputs and file hashes still match); {describe(found, experiment)}")
+    publish(found, experiment, results)
+    return found
 
 
-def describe(found: Checkpoint) -> str:
-    """Say size, time and quality of a checkpoint in a line."""
+def describe(found: Checkpoint, experiment: Experiment) -> str:
+    """Say size, time and quality of a checkpoint in a line; the gate is the experiment's."""
     size = f"{human_bytes(found.weight_bytes)}, {found.bits_per_weight:.1f} bits a weight"
     spent = f"made in {human_seconds(found.quantize_seconds)}"
     if found.quality is None:
@@ -105,5 +193,6 @@ def describe(found: Checkpoint) -> str:
             f"same top-1 {quality.top1_agreement.value:.1%}"
         )
     )
-    gate = "" if quality.gate == "none" else f", quality gate {quality.gate}"
-    return f"{size}, {spent}; perplexity {quality.perplexity.value:.1f}{loss}{gate}"
+    verdict = said(*judge_quality(experiment.quantize.gate, quality))
+    tasks = "".join(f"; {t.task} {t.metric} {t.value.value:.3f}" for t in quality.tasks)
+    return f"{size}, {spent}; perplexity {quality.perplexity.value:.1f}{loss}{tasks}{f', {verdict}' if verdict else ''}"

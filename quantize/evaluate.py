@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize.loading import causal_model
 from quantize.quality import WindowStats
 
 Choices = list[NDArray[np.bool_]]
+# Positions that are compared at once: what they need stays in the caches instead of taking 100 MB a temporary.
+_ROWS = 32
 
 
 def window_stats(
@@ -33,16 +36,22 @@ def window_stats(
 
 
 def _one(original: Any, quantized: Any, window: Any) -> tuple[float, float, float, float]:
-    from torch.nn.functional import log_softmax
+    p = original(window).logits[0, :-1]
+    q = p if quantized is original else quantized(window).logits[0, :-1]
+    parts = [_compare(p[k : k + _ROWS], q[k : k + _ROWS], window[0, 1 + k : 1 + k + _ROWS]) for k in range(0, len(p), _ROWS)]
+    return tuple(sum(column) / len(p) for column in zip(*parts, strict=True))
 
-    target = window[0, 1:, None]
-    p = log_softmax(original(window).logits[0, :-1].float(), dim=-1)
-    q = p if quantized is original else log_softmax(quantized(window).logits[0, :-1].float(), dim=-1)
-    nll = -q.gather(1, target).mean()
-    original_nll = -p.gather(1, target).mean()
-    kl = (p.exp() * (p - q)).sum(-1).mean()
-    top1 = (p.argmax(-1) == q.argmax(-1)).float().mean()
-    return float(nll), float(original_nll), float(kl), float(top1)
+
+def _compare(p: Any, q: Any, target: Any) -> tuple[float, float, float, float]:
+    """Sum over positions: both negative log-likelihoods, KL(p || q), equal first choices; p, q are logits (n, V)."""
+    p, q = p.float(), q.float()
+    log_zp, log_zq = p.logsumexp(-1), q.logsumexp(-1)
+    # log p - log q = (logit_p - logit_q) - (log Z_p - log Z_q), and p sums to one.
+    kl = ((p - log_zp[:, None]).exp_() * (p - q)).sum(-1) - (log_zp - log_zq)
+    nll = log_zq - q.gather(1, target[:, None])[:, 0]
+    original_nll = log_zp - p.gather(1, target[:, None])[:, 0]
+    same = p.argmax(-1) == q.argmax(-1)
+    return float(nll.sum()), float(original_nll.sum()), float(kl.sum()), float(same.sum())
 
 
 def greedy_answers(original: Any, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], list[int]]]:
@@ -89,9 +98,8 @@ def choices(model: Any, window: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
-def load_dense(folder: Path) -> Any:
+def load_dense(folder: Path, *, trusted: bool = False) -> Any:
     """Load an unquantized checkpoint in fp32."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return causal_model(folder, trusted=trusted, dtype=torch.float32).eval()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.checkpoint import GenerationAgreement, Quality, TextRecord
+from contracts.checkpoint import GenerationAgreement, Quality, TaskScore, TextRecord
+from contracts.gate import judge
 from contracts.quantize_spec import QualityGate
 from contracts.record import Interval
 
@@ -63,13 +63,17 @@ def agreement(choices: Sequence[NDArray[np.bool_]]) -> GenerationAgreement:
     )
 
 
-def judge(
-    stats: WindowStats, evaluation: TextRecord, gate: QualityGate, generation: GenerationAgreement | None = None
+def assemble(
+    stats: WindowStats,
+    evaluation: TextRecord,
+    gate: QualityGate,
+    generation: GenerationAgreement | None = None,
+    tasks: tuple[TaskScore, ...] = (),
 ) -> Quality:
-    """Assemble the quality record and apply the gate."""
+    """Assemble the quality record and judge it by the gate."""
     ratio = float(np.exp(stats.nll.mean() - stats.original_nll.mean()))
     kl = mean_interval(stats.kl)
-    verdict, reasons = apply_gate(gate, kl.value, ratio)
+    verdict, reasons = judge(gate, kl.value, ratio)
     return Quality(
         evaluation=evaluation,
         perplexity=perplexity(stats.nll),
@@ -78,19 +82,8 @@ def judge(
         mean_kl_divergence=kl,
         top1_agreement=mean_interval(stats.top1),
         generation=generation,
+        tasks=tasks,
         window_nll=tuple(stats.nll.tolist()),
         gate=verdict,
         gate_reasons=reasons,
     )
-
-
-def apply_gate(gate: QualityGate, kl: float, ratio: float) -> tuple[Literal["PASS", "FAIL", "none"], tuple[str, ...]]:
-    """Return PASS, FAIL or none, with a reason for each bound that was broken."""
-    bounds = [
-        ("mean KL divergence", kl, gate.max_mean_kl_divergence),
-        ("perplexity ratio", ratio, gate.max_perplexity_ratio),
-    ]
-    if all(bound is None for _, _, bound in bounds):
-        return "none", ()
-    broken = tuple(f"{name} {value:.4g} is above {bound:.4g}" for name, value, bound in bounds if bound and value > bound)
-    return ("FAIL" if broken else "PASS"), broken

@@ -15,13 +15,15 @@ from pathlib import Path
 from contracts.progress import Status
 from contracts.units import human_seconds
 
-_LAYER = re.compile(rb"\(?(\d+)\s*(?:/|of)\s*(\d+)\)?")
-_TAIL_BYTES = 400
+# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]", which counts from 0.
+# What else they print as k/n are batches and rows within a layer.
+_LAYERS = ((re.compile(rb"\((\d+)/(\d+)\)"), 0), (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1))
+_TAIL_BYTES = 4000
 
 
 @contextlib.contextmanager
 def quiet(title: str, log: Path) -> Iterator[Status]:
-    """Send everything that is printed inside the block to `log`, and show `title` with the last "k/n" found there."""
+    """Send everything that is printed inside the block to `log`, and show `title` with the layer that it tells of."""
     log = log.resolve()
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -54,7 +56,7 @@ def _follow(log: Path, status: Status) -> Iterator[None]:
             shown, (k, n) = step, step
             if n != first[1] or k < first[0]:
                 first = (k, n, now)
-            status.update(f"step {k}/{n}{time_left(k - first[0], n - k, now - first[2])}")
+            status.update(f"layer {k}/{n}{time_left(k - first[0], n - k, now - first[2])}")
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -71,11 +73,12 @@ def time_left(steps: int, remaining: int, elapsed_s: float) -> str:
 
 
 def last_step(log: Path) -> tuple[int, int] | None:
-    """Return the last "k/n" that the libraries printed, such as (12, 31): layers, or modules of one pass."""
+    """Return the last layer that the libraries said they work on and how many there are, such as (12, 31)."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        found = [(int(k), int(n)) for k, n in _LAYER.findall(stream.read())]
-    steps = [(k, n) for k, n in found if 0 < k <= n]
+        tail = stream.read()
+    found = [(m.start(), int(m[1]) + first, int(m[2]) + first) for form, first in _LAYERS for m in form.finditer(tail)]
+    steps = [(k, n) for _, k, n in sorted(found) if 0 < k <= n]
     return steps[-1] if steps else None
 
 

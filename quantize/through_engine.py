@@ -21,7 +21,8 @@ from contracts.record import Interval
 from contracts.rundir import RunDir, now_utc
 from contracts.server import Server
 from quantize.evaluate import choices, load_dense
-from quantize.make import Workshop, current
+from quantize.inputs import Workshop
+from quantize.make import current
 from quantize.quality import mean_interval, perplexity
 from quantize.text import evaluation_windows
 from quantize.tokens import ModelTokens
@@ -41,16 +42,21 @@ def measure(experiment: Experiment, scheme: str, where: Workshop) -> EngineQuali
             where="serving.max_model_len",
             remedy="raise it above quantize.evaluation.window_tokens",
         )
+    if server.scheme != scheme or server.checkpoint_sha256 != Checkpoint.sha256_in(run.path):
+        raise InputError(
+            "the server that is recorded here served another checkpoint", where=str(run.path), remedy="serve this one"
+        )
     original = current(experiment, "none", where)
     if original is None or checkpoint.quality is None:
         raise InputError(
             "the original's checkpoint is not current", where=str(run.path), remedy="tokenhour quantize run EXP"
         )
-    ids = evaluation_windows(spec, ModelTokens(Path(original.path))).ids
+    trusted = experiment.model.trust_remote_code
+    ids = evaluation_windows(spec, ModelTokens(Path(original.path), trusted=trusted)).ids
     with Status(f"{scheme} through {server.engine}") as status:
         nll, chosen = engine_stats(server, ids, lambda k: status.update(f"window {k}/{len(ids)}"))
         status.update("the original's choices")
-        dense = load_dense(Path(original.path))
+        dense = load_dense(Path(original.path), trusted=trusted)
         same = np.array([(mine == choices(dense, window)).mean() for mine, window in zip(chosen, ids, strict=True)])
     found = compare(nll, same, checkpoint.quality)
     record = EngineQuality(
@@ -67,6 +73,17 @@ def measure(experiment: Experiment, scheme: str, where: Workshop) -> EngineQuali
     record.write(run.path)
     run.note("engine-quality", "done", "agrees" if record.agrees else "disagrees")
     return record
+
+
+def describe(found: EngineQuality) -> str:
+    """Say both figures, the engine's first, and whether they agree."""
+    engine, offline = found.perplexity, found.offline_perplexity
+    top1, before = found.top1_agreement, found.offline_top1_agreement
+    return (
+        f"{found.scheme} through {found.engine}: {'agrees' if found.agrees else 'DISAGREES'}; perplexity {engine.value:.3f} "
+        f"(offline {offline.value:.3f} [{offline.low:.3f}, {offline.high:.3f}], ratio {found.perplexity_ratio.value:.4f}), "
+        f"same top-1 as the original {top1.value:.1%} (offline {before.value:.1%} [{before.low:.1%}, {before.high:.1%}])"
+    )
 
 
 def compare(nll: Floats, same: Floats, offline: Quality) -> dict[str, Any]:

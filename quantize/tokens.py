@@ -7,25 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import InputError
+from quantize.loading import tokenizer_of
 
 
 class ModelTokens:
     """The tokenizer in a checkpoint's folder; each half is loaded when it is needed first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trusted: bool = False) -> None:
         self._folder = folder
+        self._trusted = trusted
 
     @cached_property
     def _plain(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+        file = self._folder / "tokenizer.json"
+        try:
+            return Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises plain Exception
+            raise InputError(
+                f"the tokenizer cannot be read: {error}", where=str(file), remedy="fetch tokenizer.json again"
+            ) from error
 
     @cached_property
     def _templated(self) -> Any:
-        from transformers import AutoTokenizer
+        return tokenizer_of(self._folder, trusted=self._trusted)
 
-        return AutoTokenizer.from_pretrained(self._folder)
+    @property
+    def library(self) -> Any:
+        """The tokenizer as transformers has it."""
+        return self._templated
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of plain text, without special tokens of its own."""

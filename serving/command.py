@@ -10,21 +10,12 @@ from typing import Protocol
 
 from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.kernels import refuse_without_kernel
 from contracts.serving_spec import ServingSpec
 from contracts.units import BYTES_PER_GIB
 
 # vLLM's own console script fails for the CPU distribution; its module is the way in that both builds have.
 MODULE = "vllm.entrypoints.openai.api_server"
-_ON_CPUS = "w8a8 or bnb-int8 for 8 bits, gptq-int4, w4a16 or bnb-nf4 for 4"
-NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
-# Scheme -> (first compute capability that has a kernel, first that has none any more, what to use instead).
-CAPABILITIES = {
-    "w8a8": ((7, 5), (10, 0), "fp8 on newer GPUs, gptq-int8 on older ones"),
-    "fp8": ((8, 0), None, "w8a8 or gptq-int8"),
-    "w4a16": ((7, 5), None, "bnb-nf4"),
-    "gptq-int4": ((6, 0), None, "bnb-nf4"),
-    "gptq-int8": ((6, 0), None, "bnb-int8"),
-}
 _BF16_FROM = (8, 0)
 # Engine arguments that a field of the experiment stands for.
 RESERVED = {
@@ -124,18 +115,6 @@ def plan(
 def base_url(host: str, port: int, scheme: str = "http") -> str:
     """Write an address as a URL; IPv6 gets its brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def refuse_without_kernel(scheme: str, device: str, capability: tuple[int, int] | None = None) -> None:
-    """Raise InputError when vLLM has no kernel for `scheme` on `device`, naming the ones that have."""
-    instead = NO_KERNEL.get(device, {}).get(scheme)
-    here = device
-    if instead is None and device == "cuda" and capability is not None and scheme in CAPABILITIES:
-        first, last, other = CAPABILITIES[scheme]
-        if capability < first or (last is not None and capability >= last):
-            instead, here = other, f"a GPU of compute capability {capability[0]}.{capability[1]}"
-    if instead:
-        raise InputError(f"vLLM has no kernel for {scheme} on {here}", where="schemes", remedy=f"use {instead}")
 
 
 def _model_arguments(experiment: Experiment, place: Place) -> tuple[str, ...]:

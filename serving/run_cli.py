@@ -10,6 +10,7 @@ import click
 
 from contracts.errors import InputError, nearest
 from contracts.experiment import Experiment, load_experiment
+from contracts.gate import said
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.units import human_seconds
@@ -91,6 +92,8 @@ def chosen_schemes(experiment: Experiment, only: str | None, file: Path, *, seve
 def announce(server: Server) -> None:
     """Say that a server is ready."""
     start = server.cold_start
+    if verdict := said(server.quality_gate, server.quality_reasons):
+        print(f"   {server.scheme}: {verdict}", file=sys.stderr)
     print(
         f"   {server.model_id} is ready at {server.base_url} after {human_seconds(start.ready_s)} "
         f"({server.engine}, quantization {server.quantization or 'none'}); it says: {server.greeting!r}",

@@ -20,12 +20,14 @@ from contracts.checkpoint import Checkpoint
 from contracts.environment import accelerator
 from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.gate import judge_quality
+from contracts.kernels import refuse_without_kernel
 from contracts.process import die_with_parent
 from contracts.progress import Status
 from contracts.rundir import RunDir, now_utc
 from contracts.server import ColdStart, Replica, Server
 from serving import arguments, memory
-from serving.command import Launch, base_url, places, plan, refuse_without_kernel
+from serving.command import Launch, base_url, places, plan
 from serving.diagnose import quantization_of
 from serving.engine import (
     LOOPBACK,
@@ -338,6 +340,7 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
     """Describe what really runs; with several replicas the slowest start counts, since a fleet is ready when all are."""
     launch, experiment = prepared.launches[0], prepared.experiment
     slowest = max(starts, key=lambda start: start.ready_s)
+    gate, reasons = judge_quality(experiment.quantize.gate, prepared.checkpoint.quality)
     return Server(
         engine=prepared.engine,
         argv=launch.argv,
@@ -352,6 +355,8 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
         cold_start=slowest,
         greeting=greeting,
         quantization=quantization_of(read_all(prepared.log_of(0))),
+        quality_gate=gate,
+        quality_reasons=reasons,
         versions=prepared.versions,
         log_path=str(prepared.log_of(0)),
         started_utc=now_utc(),

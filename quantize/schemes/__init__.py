@@ -45,6 +45,8 @@ class Job:
     calibration: NDArray[np.int64]
     group_size: int
     """Resolved: it divides the width of every layer."""
+    trusted: bool = False
+    """Python that comes with the weights may run."""
 
 
 class Scheme(Protocol):
@@ -53,8 +55,8 @@ class Scheme(Protocol):
     def make(self, job: Job) -> Recipe:
         """Write the quantized weights into `job.target`; return every parameter as it was used."""
 
-    def load(self, folder: Path) -> Any:
-        """Load a finished checkpoint for evaluation, computing with what was packed."""
+    def load(self, folder: Path, *, trusted: bool = False) -> Any:
+        """Load a packed checkpoint for evaluation, computing with what was packed."""
 
 
 def scheme(name: str) -> Scheme:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from quantize.loading import causal_model, tokenizer_of
 from quantize.schemes import Job
 
 
@@ -13,10 +14,9 @@ def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
     import torch
     from datasets import Dataset
     from llmcompressor import oneshot
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(job.original, dtype=torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(job.original)
+    model = causal_model(job.original, trusted=job.trusted, dtype=torch.bfloat16)
+    tokenizer = tokenizer_of(job.original, trusted=job.trusted)
     text = {}
     if calibrated:
         windows = job.calibration.tolist()
@@ -32,9 +32,8 @@ def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
     tokenizer.save_pretrained(job.target)
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path, *, trusted: bool = False) -> Any:
     """Load a compressed-tensors checkpoint: weights decompressed, activations quantized as the recipe says."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return causal_model(folder, trusted=trusted, dtype=torch.float32).eval()

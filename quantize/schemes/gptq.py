@@ -11,9 +11,12 @@ from typing import Any
 
 from contracts.environment import usable_cpus
 from contracts.quantize_spec import QuantizeSpec
+from quantize.loading import tokenizer_of
 from quantize.schemes import Job, Recipe, anchored, skipped
 
 DAMPENING = 0.05
+# The power of the error that a group's scale minimizes.
+SCALE_SEARCH_NORM = 2.4
 
 
 def run(job: Job, bits: int) -> Recipe:
@@ -23,9 +26,10 @@ def run(job: Job, bits: int) -> Recipe:
     """
     # gptqmodel reads it when it is imported: its default of one worker contradicts its own loader on two cores.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, usable_cpus())))
+    import torch
     from gptqmodel import GPTQModel, QuantizeConfig
-    from transformers import AutoTokenizer
 
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
     original, target = job.original.resolve(), job.target.resolve()
     spec, dampening, layers = job.spec, job.spec.dampening or DAMPENING, dynamic(job.spec)
     config = QuantizeConfig(
@@ -35,21 +39,23 @@ def run(job: Job, bits: int) -> Recipe:
         desc_act=False,
         act_group_aware=spec.act_order,
         damp_percent=dampening,
+        mse=SCALE_SEARCH_NORM if spec.scale_search else 0.0,
         dynamic=layers or None,
     )
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.calibration.tolist()]
     # The library writes a folder `logs` wherever the process stands.
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        model = GPTQModel.load(str(original), config, device="cpu")
+        model = GPTQModel.load(str(original), config, device=device, trust_remote_code=job.trusted)
         model.quantize(windows, batch_size=1)
         model.save(str(target))
-    AutoTokenizer.from_pretrained(original).save_pretrained(target)
+    tokenizer_of(original, trusted=job.trusted).save_pretrained(target)
     return {
         "method": "GPTQ",
         "weights": f"int{bits} symmetric, groups of {job.group_size}",
         "group_size": job.group_size,
         "symmetric": True,
         "act_order": spec.act_order,
+        "scale_search": spec.scale_search,
         "dampening": dampening,
         "ignore": skipped(spec),
         "overrides": sorted(f"{pattern} {settings}" for pattern, settings in layers.items()),
@@ -70,14 +76,16 @@ def dynamic(spec: QuantizeSpec) -> dict[str, dict[str, int]]:
     return found
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path, *, trusted: bool = False) -> Any:
     """Load the packed integers and unpack them into dense fp32 layers, so that only the rounding differs."""
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, usable_cpus())))
     import torch
     from gptqmodel import BACKEND, GPTQModel
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
 
-    model = GPTQModel.load(str(folder), device="cpu", backend=BACKEND.TORCH, dtype=torch.bfloat16).model
+    model = GPTQModel.load(
+        str(folder), device="cpu", backend=BACKEND.TORCH, dtype=torch.bfloat16, trust_remote_code=trusted
+    ).model
     for name, packed in [(n, m) for n, m in model.named_modules() if isinstance(m, BaseQuantLinear)]:
         weight = packed.dequantize_weight().T.float()
         dense = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=packed.bias is not None)

@@ -10,29 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from quantize.evaluate import load_dense
+from quantize.loading import tokenizer_of
 from quantize.schemes import Recipe
 from quantize.source import Source
 
 load = load_dense
 
 
-def export(source: Source, target: Path) -> Recipe:
+def export(source: Source, target: Path, *, trusted: bool = False) -> Recipe:
     """Write the source into `target` as a folder that transformers and vLLM read."""
     if source.gguf is None:
-        _copy(source.folder, target)
+        _copy(source.folder, target, trusted=trusted)
         return {"method": "copy"}
     _unpack(source.folder, source.gguf, target)
     return {"method": "GGUF de-quantized to bf16", "dtype": "bfloat16"}
 
 
-def _copy(folder: Path, target: Path) -> None:
+def _copy(folder: Path, target: Path, *, trusted: bool) -> None:
+    wanted = {".safetensors", ".json", ".model", ".txt", ".jinja"} | ({".py"} if trusted else set())
     for file in sorted(folder.iterdir()):
-        if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja", ".py"}:
+        # The index of a pickled checkpoint beside the safetensors names files that are not taken along.
+        if file.is_file() and file.suffix in wanted and not file.name.startswith("pytorch_model"):
             shutil.copyfile(file, target / file.name)
     if not (target / "tokenizer.json").is_file():
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+        tokenizer_of(folder, trusted=trusted).save_pretrained(target)
 
 
 def _unpack(folder: Path, gguf: str, target: Path) -> None:

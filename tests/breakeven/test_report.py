@@ -12,6 +12,7 @@ from breakeven.report.render import render
 from breakeven.report_cli import cli as report_cli
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
+from contracts.quantize_spec import QualityGate
 from contracts.run import Summary
 from tests.breakeven.summaries import EXPERIMENT, LAG, write_all
 
@@ -123,3 +124,19 @@ def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder):
     text = (folder / "report.md").read_text()
     assert "How sure it is" in text
     assert "Which feature belongs where" not in text
+
+
+def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path):
+    """Whatever bound stood when it was measured: the figures are kept, the verdict is derived."""
+    solved(tmp_path)
+    loss = Summary.read(tmp_path / "golden-w8a8").mean_kl_divergence
+    gate = QualityGate(max_mean_kl_divergence=loss / 2)
+    strict = EXPERIMENT.model_copy(update={"quantize": EXPERIMENT.quantize.model_copy(update={"gate": gate})})
+    found, *_ = run(strict, tmp_path, Path("configs/prices"), allow_invalid=False)
+    gates = {r.scheme: r.quality_gate for r in found.runs}
+    assert gates["w8a8"] == "FAIL"
+    assert gates["none"] == "PASS"
+    assert "golden-w8a8 failed its quality gate" in found.warnings
+    render(tmp_path / "golden")
+    assert '<td class="bad">FAIL</td>' in (tmp_path / "golden/report.html").read_text()
+    assert "| FAIL |" in (tmp_path / "golden/report.md").read_text()

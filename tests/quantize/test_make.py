@@ -1,6 +1,7 @@
 """A checkpoint is made whole or not at all, reused only while its inputs and files are the same."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,8 @@ from contracts.rundir import RunDir
 from contracts.store import write_text_atomic
 from quantize import schemes
 from quantize.cli import cli
-from quantize.make import Workshop, current, expected_inputs, folder_of, log_of, make, preflight, publish
+from quantize.inputs import Workshop, expected_inputs, folder_of, log_of, packed_of
+from quantize.make import current, make, publish
 from quantize.quiet import last_step, time_left
 from quantize.schemes import resolve_group_size
 from tests.quantize.tiny import TEXT, experiment, tiny_model
@@ -129,6 +131,68 @@ def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(sh
     assert not list(where.checkpoints.glob(".*.part"))
 
 
+def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch):
+    spec, where = shop
+    make(spec, "none", where)
+    folder = folder_of(spec, "gptq-int4", where)
+    with monkeypatch.context() as patch:
+        patch.setattr("quantize.make.finish", _fails)
+        with pytest.raises(OSError, match="power cut"):
+            make(spec, "gptq-int4", where)
+    assert not folder.exists()
+    assert current(spec, "gptq-int4", where) is None
+    assert not Checkpoint.exists(packed_of(folder))
+    # Quantizing would fail now; evaluating does not.
+    monkeypatch.setenv("ROUNDING_FAILS", str(errno.EIO))
+    found = make(spec, "gptq-int4", where)
+    found.verify(folder)
+    assert {file.name for file in folder.iterdir()} == {*found.files, "checkpoint.json"}
+    assert not packed_of(folder).exists()
+
+
+def test_packed_weights_that_were_changed_since_are_made_anew(shop, monkeypatch):
+    spec, where = shop
+    make(spec, "none", where)
+    folder = folder_of(spec, "gptq-int4", where)
+    with monkeypatch.context() as patch:
+        patch.setattr("quantize.make.finish", _fails)
+        with pytest.raises(OSError, match="power cut"):
+            make(spec, "gptq-int4", where)
+    weights = packed_of(folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    make(spec, "gptq-int4", where).verify(folder)
+
+
+def _fails(*_):
+    raise OSError("power cut")
+
+
+def test_weights_that_were_trained_further_under_the_same_name_are_not_current(shop):
+    spec, where = shop
+    made = make(spec, "none", where)
+    assert current(spec, "none", where) == made
+    weights = Path(spec.model.source) / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert current(spec, "none", where) is None
+
+
+def test_another_gate_is_judged_without_making_anything(shop, tmp_path):
+    spec, where = shop
+    strict = spec.model_dump(mode="json")
+    arguments = ["run", str(tmp_path / "e.yaml"), "--scheme", "gptq-int4", "--results", str(where.results)]
+    arguments += ["--checkpoints", str(where.checkpoints)]
+    said = []
+    for bound in (10.0, 1e-6):
+        strict["quantize"]["gate"] = {"max_mean_kl_divergence": bound}
+        write_text_atomic(tmp_path / "e.yaml", json.dumps(strict))
+        said.append(CliRunner().invoke(cli, arguments, catch_exceptions=False).output)
+    assert "quality gate PASS" in said[0]
+    assert "reused" in said[1]
+    assert "quality gate FAIL (mean KL divergence" in said[1]
+
+
 def test_something_foreign_in_the_way_is_not_overwritten(shop):
     spec, where = shop
     folder = folder_of(spec, "none", where)
@@ -147,13 +211,6 @@ def test_the_manifest_is_published_once(shop):
     run = RunDir.of(where.results, spec, "none")
     assert Checkpoint.read(run.path).path == str(Path(made.path).resolve())
     assert not (run.path / "superseded").exists()
-
-
-def test_disk_and_memory_are_looked_at_first(tmp_path):
-    with pytest.raises(InputError, match="of disk are needed"):
-        preflight(tmp_path, 10**18, 0)
-    with pytest.raises(InputError, match="of memory are needed"):
-        preflight(tmp_path, 0, 10**18)
 
 
 @given(st.integers(1, 256), st.lists(st.integers(1, 40).map(lambda k: k * 32), min_size=1, max_size=3))
@@ -176,12 +233,19 @@ def test_each_scheme_has_inputs_of_its_own(shop):
     assert len(set(hashes.values())) == 5
 
 
-def test_the_last_step_is_read_from_a_libraries_log(tmp_path):
-    log = tmp_path / "x.log"
-    log.write_text("(3/31) calibrating\nnonsense 9/2\nlayer (4/31): done\n")
-    assert last_step(log) == (4, 31)
-    log.write_text("")
-    assert last_step(log) is None
+@pytest.mark.parametrize(
+    ("printed", "layer"),
+    [
+        ("(3/31): Calibrating: 100%|#| 4/4 [00:00<00:00]\n(4/31): Propagating: 50%|#| 2/4 [00:01<00:01]", (4, 31)),
+        ("Quantizing mlp.up_proj in layer     [0 of 29] | 0:00:01 / 0:00:54 [1/30] 3.3%\nForward rows 6/8", (1, 30)),
+        ("Quantizing self_attn.o_proj in layer [27 of 29] | 0:00:51 / 0:00:54 [28/30] 93.3", (28, 30)),
+        ("Writing model shards: 100%|#| 1/1 [00:00]\nnonsense (9/2)", None),
+        ("", None),
+    ],
+)
+def test_the_layer_is_read_from_a_librarys_log(tmp_path, printed, layer):
+    (tmp_path / "x.log").write_text(printed)
+    assert last_step(tmp_path / "x.log") == layer
 
 
 def test_time_left_is_said_only_when_a_pace_is_known():

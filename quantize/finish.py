@@ -1,0 +1,91 @@
+"""Evaluate what was packed and write its manifest, the last file of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from contracts.checkpoint import Checkpoint, GenerationAgreement, Packed, Quality
+from contracts.environment import installed
+from contracts.experiment import Experiment
+from contracts.progress import Status
+from contracts.rundir import now_utc
+from contracts.store import canonical_json, sha256_file
+from quantize.evaluate import greedy_answers, load_dense, same_choices, window_stats
+from quantize.inputs import expected_inputs
+from quantize.prompts import ANSWER_TOKENS, ANSWERS_FILE, PROMPTS
+from quantize.quality import agreement, assemble
+from quantize.schemes import MODULES, scheme
+from quantize.tasks import scores
+from quantize.text import evaluation_windows
+from quantize.tokens import ModelTokens
+
+Places = tuple[Path, Path, Path]
+"""Where the packed files are now, where they will be, and the original's folder (the first one for the original itself)."""
+
+
+def finish(experiment: Experiment, name: str, places: Places, packed: Packed, status: Status) -> Checkpoint:
+    """Measure quality, hash what was added and write checkpoint.json into the work folder."""
+    work, folder, base = places
+    trusted = experiment.model.trust_remote_code
+    status.update("quality, loading")
+    original = load_dense(base, trusted=trusted)
+    quantized = original if name == "none" else scheme(name).load(work, trusted=trusted)
+    quality = _quality(experiment, original, quantized, places, status)
+    weights = sorted(work.glob("*.safetensors"))
+    weight_bytes = sum(file.stat().st_size for file in weights)
+    parameters = sum(p.numel() for p in original.parameters())
+    files = [file for file in sorted(work.iterdir()) if file.is_file() and file.name != Packed.file_name]
+    added = {file.name: sha256_file(file) for file in files if file.name not in packed.files}
+    manifest = Checkpoint(
+        scheme=name,
+        model_name=packed.model_name,
+        path=str(folder.resolve()),
+        source=packed.source,
+        recipe=packed.recipe,
+        notes=packed.notes,
+        calibration=packed.calibration,
+        parameters=parameters,
+        bits_per_weight=weight_bytes * 8 / parameters,
+        weight_bytes=weight_bytes,
+        total_bytes=sum(file.stat().st_size for file in files),
+        memory_bytes=sum(tensor_bytes(file) for file in weights),
+        quantize_seconds=packed.quantize_seconds,
+        peak_rss_bytes=packed.peak_rss_bytes,
+        tool_versions=installed(MODULES[name][1]),
+        files={**packed.files, **added},
+        quality=quality,
+        inputs=expected_inputs(experiment, name),
+        created_utc=now_utc(),
+    )
+    manifest.write(work)
+    return manifest
+
+
+def _quality(experiment: Experiment, original: Any, quantized: Any, places: Places, status: Status) -> Quality:
+    work, _, base = places
+    spec = experiment.quantize
+    tokens = ModelTokens(base, trusted=experiment.model.trust_remote_code)
+    text = evaluation_windows(spec.evaluation, tokens)
+    count = spec.evaluation.windows
+    stats = window_stats(original, quantized, text.ids, lambda k: status.update(f"quality, window {k}/{count}"))
+    status.update("quality, generation")
+    generation = _generation(original, quantized, base, work, tokens)
+    status.update("quality, tasks")
+    before = None if quantized is original else Checkpoint.read(base).quality
+    tasks = scores(spec.tasks, quantized, tokens, before.tasks if before else ())
+    return assemble(stats, text.record, spec.gate, generation, tasks)
+
+
+def _generation(original: Any, quantized: Any, base: Path, work: Path, tokens: ModelTokens) -> GenerationAgreement:
+    if quantized is original:
+        answers = greedy_answers(original, [tokens.question(prompt) for prompt in PROMPTS], ANSWER_TOKENS)
+        (work / ANSWERS_FILE).write_bytes(canonical_json(answers))
+    return agreement(same_choices(quantized, json.loads((base / ANSWERS_FILE).read_bytes())))
+
+
+def tensor_bytes(file: Path) -> int:
+    """Return the bytes of the tensors in a safetensors file: its size without the header."""
+    with file.open("rb") as stream:
+        return file.stat().st_size - 8 - int.from_bytes(stream.read(8), "little")

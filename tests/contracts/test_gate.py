@@ -1,0 +1,47 @@
+"""The quality gate is judged on read, by the experiment at hand; a kernel that is missing is named with those that exist."""
+
+import pytest
+
+from contracts.errors import InputError
+from contracts.gate import judge, judge_quality, said
+from contracts.kernels import NO_KERNEL, has_kernel, refuse_without_kernel
+from contracts.quantize_spec import SCHEMES, QualityGate
+
+
+@pytest.mark.parametrize(
+    ("gate", "verdict", "reasons"),
+    [
+        (QualityGate(), "none", 0),
+        (QualityGate(max_mean_kl_divergence=0.05, max_perplexity_ratio=1.03), "PASS", 0),
+        (QualityGate(max_mean_kl_divergence=0.02), "PASS", 0),
+        (QualityGate(max_mean_kl_divergence=0.0199), "FAIL", 1),
+        (QualityGate(max_mean_kl_divergence=0.01, max_perplexity_ratio=1.001), "FAIL", 2),
+    ],
+)
+def test_the_gate_names_each_bound_that_was_broken(gate, verdict, reasons):
+    found, why = judge(gate, 0.02, 1.01)
+    assert (found, len(why)) == (verdict, reasons)
+
+
+def test_what_was_not_measured_has_not_passed():
+    verdict, why = judge_quality(QualityGate(max_perplexity_ratio=1.1), None)
+    assert verdict == "FAIL"
+    assert why == ("perplexity ratio was not measured",)
+    assert judge_quality(QualityGate(), None) == ("none", ())
+
+
+def test_a_verdict_is_said_with_its_reasons_and_silence_without_a_gate():
+    assert said("none", ()) == ""
+    assert said("PASS", ()) == "quality gate PASS"
+    assert said("FAIL", ("a", "b")) == "quality gate FAIL (a; b)"
+
+
+@pytest.mark.parametrize("device", sorted(NO_KERNEL))
+def test_a_scheme_without_a_kernel_is_refused_by_name_with_ones_that_have_it(device):
+    for scheme in NO_KERNEL[device]:
+        assert not has_kernel(scheme, device)
+        with pytest.raises(InputError, match=f"no kernel for {scheme} on {device}") as caught:
+            refuse_without_kernel(scheme, device)
+        offered = [name for name in SCHEMES if name in caught.value.remedy.replace(",", " ").split()]
+        assert offered
+        assert all(has_kernel(name, device) for name in offered)

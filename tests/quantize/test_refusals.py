@@ -1,0 +1,229 @@
+"""Bad input: one clear message, exit code 2, nothing left behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.environment import Accelerator
+from contracts.errors import InputError, RunFailedError, exit_code_of
+from contracts.quantize_spec import QuantizeSpec
+from quantize.cli import cli
+from quantize.loading import refuse_code
+from quantize.preflight import Shape, device_bytes, memory_errors, preflight_device, shape_of
+from quantize.schemes.original import export
+from quantize.source import Source
+from quantize.tokens import ModelTokens
+from tests.quantize.hub import hub
+from tests.quantize.tiny import experiment, tiny_model
+
+# The second time the hub's client is told to stay offline.
+TWICE = """
+import sys
+import huggingface_hub.constants as settings
+from contracts.errors import exit_code_of
+from quantize.cli import cli
+for offline in (False, True):
+    settings.HF_HUB_OFFLINE = offline
+    if offline:
+        import os
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    print(exit_code_of(lambda: cli.main(sys.argv[1:], standalone_mode=False)))
+"""
+SMOL = Shape(hidden=576, intermediate=1536, heads_width=576, layers=30, vocabulary=49152)
+
+
+class Desk:
+    """A folder with an experiment over a tiny model, and the command that quantizes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = tiny_model(folder / "m")
+        self.data = experiment(self.model, folder / "text.txt").model_dump(mode="json")
+        self.data["schemes"] = ["none"]
+
+    def arguments(self) -> list[str]:
+        file = self.folder / "exp.yaml"
+        file.write_text(json.dumps(self.data))
+        places = ["--results", str(self.folder / "results"), "--checkpoints", str(self.folder / "checkpoints")]
+        return ["run", str(file), *places]
+
+    def run(self) -> int:
+        return exit_code_of(lambda: cli.main(self.arguments(), standalone_mode=False))
+
+    def left(self) -> list[str]:
+        places = [self.folder / "results", self.folder / "checkpoints"]
+        return [str(file.relative_to(self.folder)) for place in places for file in place.rglob("*")]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)
+
+
+def _unknown_scheme(desk):
+    desk.data["schemes"] = ["gptq-int44"]
+
+
+def _truncated(desk):
+    weights = desk.model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _no_tokenizer(desk):
+    (desk.model / "tokenizer.json").unlink()
+
+
+def _bad_tokenizer(desk):
+    (desk.model / "tokenizer.json").write_text('{"model": 3}')
+
+
+def _short_text(desk):
+    Path(desk.data["quantize"]["evaluation"]["source"]).write_text("too short")
+
+
+def _remote_code(desk):
+    config = json.loads((desk.model / "config.json").read_text())
+    config |= {"model_type": "homemade", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
+    (desk.model / "config.json").write_text(json.dumps(config))
+
+
+def _no_decoder(desk):
+    (desk.model / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
+
+
+def _tasks_without_the_extra(desk):
+    desk.data["quantize"]["tasks"] = {"names": ["arc_easy"]}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_unknown_scheme, "did you mean gptq-int4"),
+        (_truncated, "not a whole safetensors file"),
+        (_no_tokenizer, "no tokenizer"),
+        (_bad_tokenizer, "tokenizer cannot be read"),
+        (_short_text, "room for 0 windows"),
+        (_remote_code, "trust_remote_code: true"),
+        (_no_decoder, "not the config of a decoder"),
+        (_tasks_without_the_extra, "lm-eval is not installed"),
+    ],
+)
+def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, capfd, spoil, said):
+    spoil(desk)
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert "remedy:" in shown
+    assert desk.left() == []
+
+
+def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk):
+    """In one process of its own: the hub's client reads its settings when it is imported."""
+    desk.data["model"]["source"] = "acme/tiny"
+    with hub(desk.model, refusal="GatedRepo") as endpoint:
+        settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(desk.folder / "hf"), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
+        argv = [sys.executable, "-c", TWICE, *desk.arguments()]
+        done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["2", "2"], done.stderr
+    assert "HF_TOKEN" in done.stderr
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert done.stderr.count("error:") == 2
+    assert desk.left() == []
+
+
+def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(desk, capfd):
+    assert desk.run() == 0
+    weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    before = desk.left()
+    assert desk.run() == 2
+    assert "does not match its manifest" in capfd.readouterr().err
+    assert desk.left() == before
+
+
+def test_a_calibration_text_shorter_than_one_window_keeps_only_the_original(desk, capfd):
+    short = desk.folder / "short.txt"
+    short.write_text("a few words")
+    desk.data["schemes"] = ["gptq-int4"]
+    desk.data["quantize"]["calibration"]["source"] = str(short)
+    assert desk.run() == 2
+    assert "room for 0 windows of 32" in capfd.readouterr().err
+    assert [file for file in desk.left() if "int4" in file] == []
+    assert any("-none-" in file for file in desk.left())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [("available_memory_bytes", lambda: 10**6, "of memory are needed"), ("shutil.disk_usage", None, "of disk are needed")],
+)
+def test_disk_and_memory_are_looked_at_before_anything_is_written(desk, monkeypatch, capfd, place, value, said):
+    full = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(f"quantize.preflight.{place}", value or (lambda _: full))
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert "remedy:" in shown
+    assert desk.left() == []
+
+
+def test_device_memory_counts_one_layer_the_embeddings_and_all_windows():
+    spec = QuantizeSpec()
+    needed = device_bytes(SMOL, 269_000_000, spec)
+    assert needed > 2 * 2 * SMOL.vocabulary * SMOL.hidden
+    longer = QuantizeSpec.model_validate({"calibration": {"windows": 64}})
+    assert device_bytes(SMOL, 269_000_000, longer) - needed == 2 * 2 * 32 * 512 * 576
+    small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
+    with pytest.raises(InputError, match="GPU memory are needed to calibrate, Small GPU"):
+        preflight_device(SMOL, 269_000_000, spec, small)
+    preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"memory_bytes": needed}))
+    preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"kind": "cpu"}))
+
+
+def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden():
+    for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")):
+        with pytest.raises(RunFailedError, match="memory ran out"), memory_errors("w8a8"):
+            raise error
+    with pytest.raises(RuntimeError, match="shape"), memory_errors("w8a8"):
+        raise RuntimeError("shape mismatch")
+
+
+def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "modeling.py").write_text("raise SystemExit")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    # An architecture that transformers has of its own needs none of it.
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "modeling.X"}}))
+    refuse_code(folder, trusted=False)
+    source = Source("m", folder, None, (folder / "model.safetensors",), None, None)
+    for trusted in (False, True):
+        target = tmp_path / str(trusted)
+        target.mkdir()
+        export(source, target, trusted=trusted)
+        assert (target / "modeling.py").exists() == trusted
+        assert not list(target.glob("pytorch_model*"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "homemade", "auto_map": {"A": "b.C"}}))
+    with pytest.raises(InputError, match="Python code that comes with the weights"):
+        refuse_code(folder, trusted=False)
+    refuse_code(folder, trusted=True)
+
+
+def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    found = shape_of(folder)
+    assert (found.hidden, found.intermediate, found.heads_width, found.layers) == (48, 96, 48, 2)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"text_config": config | {"head_dim": 16}}))
+    assert shape_of(folder).heads_width == 64
+
+
+def test_a_broken_tokenizer_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        ModelTokens(tmp_path).encode("x")
+    assert caught.value.where.endswith("tokenizer.json")
