@@ -104,7 +104,7 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
 
 def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
     """Return the precisions that this device has kernels for, and (precision, reason) for the others."""
-    from serving.command import refuse_without_kernel
+    from contracts.kernels import refuse_without_kernel
     from serving.engine import compute_capability
 
     capability = compute_capability() if wanted.device == "cuda" else None

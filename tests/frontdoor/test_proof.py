@@ -23,7 +23,8 @@ from frontdoor import proof_plan, proof_steps
 from frontdoor.proof import cli
 from frontdoor.proof_mixes import share_server
 from frontdoor.proof_plan import instance_of
-from quantize.make import Workshop, current, make, publish
+from quantize.inputs import Workshop
+from quantize.make import current, make, publish
 from tests import records
 from tests.bench.test_roofline import rates
 from tests.breakeven.summaries import summary

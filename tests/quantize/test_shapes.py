@@ -9,7 +9,8 @@ from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from quantize.filler import vocabulary
-from quantize.make import Workshop, current, make, publish
+from quantize.inputs import Workshop
+from quantize.make import current, make, publish
 from quantize.shapes import SHAPES, config_of, memory_bytes, quantization_of, shape_of
 
 BENCH = {
