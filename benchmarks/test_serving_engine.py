@@ -17,7 +17,7 @@ import numpy as np
 
 from contracts.experiment import load_experiment
 from serving.command import Launch
-from serving.session import prepare
+from serving.prepare import prepare
 from serving.supervise import ask
 
 HOUSE = Path(__file__).parents[1]

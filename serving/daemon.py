@@ -21,11 +21,12 @@ from contracts.rundir import now_utc
 from contracts.server import Server
 from serving import idle
 from serving.activity import Activity
+from serving.fleet import server_record
 from serving.front import Front, front
 from serving.guard import GRACE_S
 from serving.keeper import Keeper
+from serving.prepare import Prepared, exclusive, old_logs, prepare
 from serving.resting import StopAndStart, used_memory
-from serving.session import Prepared, exclusive, old_logs, prepare, server_record
 from serving.state import ReplicaState, ServerState, State, start_of
 
 _LOOK_S = 0.1

@@ -66,7 +66,7 @@ def show(experiment_file: Path, only: str | None, results: Path) -> None:
     """
     import shlex
 
-    from serving.session import prepare, say_memory
+    from serving.prepare import prepare, say_memory
 
     experiment = load_experiment(experiment_file)
     for scheme in chosen_schemes(experiment, only, experiment_file, several=True):

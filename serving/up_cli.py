@@ -35,8 +35,8 @@ def up(experiment_file: Path, only: str | None, results: Path, no_wait: bool) ->
       tokenhour serving down EXP.yaml --scheme w8a8
     """
     from contracts.experiment import load_experiment
+    from serving.prepare import exclusive, prepare, say_memory
     from serving.run_cli import announce, chosen_schemes, invite
-    from serving.session import exclusive, prepare, say_memory
 
     experiment = load_experiment(experiment_file)
     scheme = chosen_schemes(experiment, only, experiment_file, several=False)[0]

@@ -18,8 +18,9 @@ from contracts.errors import InputError, RunFailedError
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import sha256_file
+from serving.prepare import exclusive, prepare
 from serving.run_cli import announce
-from serving.session import exclusive, prepare, run_beside, serve
+from serving.session import run_beside, serve
 from serving.state import read_state
 from tests.records import checkpoint
 from tests.records import server as server_record

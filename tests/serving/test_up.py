@@ -21,7 +21,7 @@ from contracts.errors import TokenhourError
 from contracts.idle import IdleRecord
 from contracts.server import Server
 from serving.cli import cli
-from serving.session import exclusive
+from serving.prepare import exclusive
 from serving.state import read_state
 from tests.serving.test_session import house, left_over
 

@@ -1,0 +1,212 @@
+"""Everything that is decided and checked before a server starts: nothing runs when a mistake is found."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.checkpoint import Checkpoint
+from contracts.environment import accelerator
+from contracts.errors import InputError
+from contracts.experiment import Experiment
+from contracts.kernels import refuse_without_kernel
+from contracts.rundir import RunDir
+from serving import arguments, memory
+from serving.command import Launch, base_url, places, plan
+from serving.engine import (
+    LOOPBACK,
+    check_exposure,
+    check_idle,
+    check_parallelism,
+    choose_ports,
+    compute_capability,
+    device_of,
+    engine_python,
+    usable_cores,
+    versions,
+    visible_gpus,
+)
+from serving.front import FrontSpec
+from serving.router import plan_router, router_version
+
+LOG = "server.log"
+ROUTER_LOG = "router.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that was decided before anything is started."""
+
+    run: RunDir
+    experiment: Experiment
+    scheme: str
+    checkpoint: Checkpoint
+    launches: tuple[Launch, ...]
+    """One a replica."""
+    router: Launch | None
+    front: FrontSpec | None
+    engine: str
+    versions: dict[str, str]
+    budget: memory.Budget
+    secrets: dict[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def base_url(self) -> str:
+        """Where clients go."""
+        if self.front is not None:
+            scheme = "https" if self.front.tls_certificate else "http"
+            return base_url(self.front.host, self.front.port, scheme)
+        return (self.router or self.launches[0]).base_url
+
+    def log_of(self, index: int) -> Path:
+        """Return the log of one replica."""
+        return self.run.path / (LOG if len(self.launches) == 1 else f"server-{index}.log")
+
+    @property
+    def router_log(self) -> Path:
+        """Return the router's log."""
+        return self.run.path / ROUTER_LOG
+
+
+def prepare(
+    experiment: Experiment, scheme: str, results: Path, root: Path, *, verify: bool = True, kept_up: bool = False
+) -> Prepared:
+    """Check checkpoint, engine, device, arguments, secrets, memory and ports; nothing was started when InputError is raised.
+
+    `kept_up` is for a server that stays: only then the idle policy counts.
+    """
+    run = RunDir.of(results, experiment, scheme)
+    if not Checkpoint.exists(run.path):
+        raise InputError(
+            "no checkpoint for this scheme yet",
+            where=str(run.path),
+            remedy=f"tokenhour quantize run EXP --scheme {scheme}",
+        )
+    checkpoint = Checkpoint.read(run.path)
+    if not kept_up:
+        idle = experiment.operations.idle.model_copy(update={"policy": "none"})
+        operations = experiment.operations.model_copy(update={"idle": idle})
+        experiment = experiment.model_copy(update={"operations": operations})
+    python, name = engine_python(root)
+    device = device_of(experiment, name)
+    refuse_without_kernel(scheme, device, compute_capability() if device == "cuda" else None)
+    secrets, found, gpus = check_exposure(experiment), versions(root), visible_gpus()
+    check_idle(experiment, device)
+    check_parallelism(experiment, device, len(gpus), found)
+    arguments.check_installed(experiment.serving.engine_args, root)
+    budget = _fits(checkpoint, experiment, device)
+    if verify:
+        checkpoint.verify(Path(checkpoint.path))
+    ports = _ports(experiment)
+    model_id = f"{checkpoint.model_name}-{scheme}"
+    host = experiment.serving.host if ports.router is None and ports.front is None else "127.0.0.1"
+    replicas = places(experiment, device, ports.engines, host, usable_cores(), gpus)
+    launches = tuple(plan(experiment, checkpoint, place, python, secrets) for place in replicas)
+    router = _router(experiment, launches, ports, model_id, secrets)
+    return Prepared(
+        run=run,
+        experiment=experiment,
+        scheme=scheme,
+        checkpoint=checkpoint,
+        launches=launches,
+        router=router,
+        front=_front(experiment, (router or launches[0]).base_url, ports.front, model_id, secrets),
+        engine=name,
+        versions=found,
+        budget=budget,
+        secrets=secrets,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    engines: tuple[int, ...]
+    router: tuple[int, int] | None
+    front: int | None
+
+
+def _needs_front(experiment: Experiment) -> bool:
+    operations = experiment.operations
+    exposed = experiment.serving.host not in LOOPBACK or operations.tls_certificate is not None
+    return exposed or operations.idle.policy != "none"
+
+
+def _ports(experiment: Experiment) -> _Ports:
+    """Give the outermost layer the experiment's port and everything behind it free ones."""
+    serving, several = experiment.serving, experiment.serving.replicas > 1
+    fronted = _needs_front(experiment)
+    inner = serving.replicas * (several or fronted) + several * (2 if fronted else 1)
+    free = list(choose_ports("127.0.0.1", [0] * inner))
+    outer = choose_ports(serving.host, [serving.port])[0]
+    engines = tuple(free.pop() for _ in range(serving.replicas)) if several or fronted else (outer,)
+    router = ((free.pop() if fronted else outer), free.pop()) if several else None
+    return _Ports(engines, router, outer if fronted else None)
+
+
+def _router(
+    experiment: Experiment, launches: Sequence[Launch], ports: _Ports, model_id: str, secrets: dict[str, str]
+) -> Launch | None:
+    if ports.router is None:
+        return None
+    router_version()
+    host = "127.0.0.1" if ports.front is not None else experiment.serving.host
+    return plan_router(experiment, [launch.base_url for launch in launches], host, ports.router, model_id, secrets)
+
+
+def _front(
+    experiment: Experiment, upstream: str, port: int | None, model_id: str, secrets: dict[str, str]
+) -> FrontSpec | None:
+    if port is None:
+        return None
+    operations, host = experiment.operations, experiment.serving.host
+    return FrontSpec(
+        host=host,
+        port=port,
+        upstream=upstream,
+        model_id=model_id,
+        key=secrets.get("VLLM_API_KEY"),
+        tls_certificate=operations.tls_certificate,
+        tls_key=operations.tls_key,
+        show_metrics=host in LOOPBACK,
+        max_waiting=operations.idle.max_waiting,
+        wake_timeout_s=operations.idle.wake_timeout_s,
+        keepalive_s=operations.keepalive_s,
+    )
+
+
+def _fits(checkpoint: Checkpoint, experiment: Experiment, device: str) -> memory.Budget:
+    have = memory.available_host_bytes() if device == "cpu" else accelerator().memory_bytes
+    found = memory.budget(checkpoint, experiment.serving, device, have)
+    memory.refuse(found, checkpoint, experiment.serving, device)
+    return found
+
+
+@contextlib.contextmanager
+def exclusive(run: RunDir) -> Iterator[None]:
+    """Hold the run folder for this process; the kernel lets go of it however the process ends."""
+    with (run.path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                "another server is using this run folder",
+                where=str(run.path),
+                remedy="stop it first: tokenhour serving down",
+            ) from error
+        yield
+
+
+def say_memory(prepared: Prepared) -> None:
+    """Say before anything is loaded what it will take, and how many sequences fit at once."""
+    fit, most = prepared.budget.concurrent_sequences(), prepared.experiment.serving.max_num_seqs
+    queued = f"; above that serving.max_num_seqs = {most} waits" if fit is not None and fit < most else ""
+    print(f"   {prepared.scheme}: {prepared.budget.sentence()}{queued}", file=sys.stderr)
+
+
+def old_logs(run: RunDir) -> list[str]:
+    """Name the logs of earlier sessions."""
+    return [file.name for pattern in ("server*.log*", "router.log*") for file in sorted(run.path.glob(pattern))]
