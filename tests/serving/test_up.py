@@ -55,14 +55,14 @@ class Up:
     def state(self):
         return read_state(self.run.path)
 
-    def until(self, condition, limit_s=20.0):
+    def until(self, condition, limit_s=60.0):
         deadline = time.monotonic() + limit_s
         while not condition(self.state()):
             assert time.monotonic() < deadline, self.state()
             time.sleep(0.02)
         return self.state()
 
-    def ask(self, path="/v1/completions", key=None, timeout=20, **fields):
+    def ask(self, path="/v1/completions", key=None, timeout=60, **fields):
         body = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3, **fields}
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         request = urllib.request.Request(self.state().base_url + path, json.dumps(body).encode(), headers)
@@ -92,7 +92,7 @@ def up(tmp_path):
         state = each.state()
         if state is not None and state.alive():
             os.kill(state.supervisor_pid, signal.SIGKILL)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 45
         while left_over(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.05)
     assert left_over(tmp_path) == []
@@ -120,7 +120,7 @@ def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up):
     stream.start()
     time.sleep(0.3)
     done = server.command("down", "toy-w8a8")
-    stream.join(20)
+    stream.join(60)
     assert done.returncode == 0, done.stderr
     assert answers[0].rstrip().endswith("data: [DONE]"), "the running request ended before the server did"
     assert server.state().state == "stopped"
@@ -169,7 +169,7 @@ def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up):
     server.start()
     os.kill(server.state().supervisor_pid, signal.SIGKILL)
     server.until(lambda s: s.state == "killed")
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while left_over(server.root) or routers(server):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -203,7 +203,7 @@ def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
     assert {json.loads(server.ask())["port"] for _ in range(20)} == {survivor}
     assert server.until(lambda s: s.state == "degraded").replicas[1].state == "ready"
     server.until(lambda s: s.state == "ready" and s.replicas[0].pid not in {None, victim.pid})
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while json.loads(server.ask())["port"] == survivor:
         assert time.monotonic() < deadline, "the router takes the new one back"
     answers = []
@@ -211,7 +211,7 @@ def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
     stream.start()
     time.sleep(0.3)
     assert server.command("down", "toy-w8a8").returncode == 0
-    stream.join(20)
+    stream.join(60)
     assert answers[0].rstrip().endswith("data: [DONE]"), "the router outlived the engine's last answer"
 
 
@@ -231,7 +231,7 @@ def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_re
     for thread in held:
         thread.start()
     for thread in held:
-        thread.join(20)
+        thread.join(60)
     assert len(answers) == 20
     assert all("Paris" in answer for answer in answers)
     server.until(lambda s: s.wakes == 1)
@@ -242,7 +242,7 @@ def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_re
     assert 0 < record.asleep_s < record.observed_s
     assert record.asleep_share == pytest.approx(record.asleep_s / record.observed_s)
     assert record.held_requests == 20
-    assert 0.05 < record.wake_penalty_s.value < 20
+    assert 0.05 < record.wake_penalty_s.value < 60
     assert record.released_bytes > 10e6, "an interpreter is more than that"
 
 
@@ -286,7 +286,7 @@ def test_interrupting_the_command_while_it_waits_takes_the_server_down(up):
     child = subprocess.Popen(argv, cwd=server.root, stderr=subprocess.PIPE, text=True)
     server.until(lambda s: s is not None and s.replicas and s.replicas[0].pid)
     child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=30)[1]
+    said = child.communicate(timeout=90)[1]
     assert child.returncode in {1, 130}, said
     server.until(lambda s: s.state == "stopped")
 
