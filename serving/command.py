@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from contracts.errors import InputError
@@ -16,6 +17,7 @@ from contracts.units import BYTES_PER_GIB
 
 # vLLM's own console script fails for the CPU distribution; its module is the way in that both builds have.
 MODULE = "vllm.entrypoints.openai.api_server"
+PLUGIN = Path(__file__).parent.parent / "deploy/engine_plugin"
 _BF16_FROM = (8, 0)
 # Engine arguments that a field of the experiment stands for.
 RESERVED = {
@@ -183,6 +185,9 @@ def argument_name(key: str) -> str:
 def _environment(experiment: Experiment, place: Place) -> dict[str, str]:
     # Weights are local by now: the engine has no business on a network.
     found = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if experiment.serving.dummy_weights:
+        # vLLM's own dummy weights are zeros in the quantized formats: they would flatter speed and energy.
+        found |= {"PYTHONPATH": str(PLUGIN), "TOKENHOUR_RANDOM_BITS": "1"}
     if place.sleep_mode:
         found["VLLM_SERVER_DEV_MODE"] = "1"
     if place.gpus is not None:

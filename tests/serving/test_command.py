@@ -1,5 +1,7 @@
 """Experiment and manifest to argv: pure, so that every flag can be read here."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,3 +184,10 @@ def test_cores_are_split_without_loss_or_doubling(count, parts):
 def test_ranks_on_a_cpu_have_cores_of_their_own():
     found = launch(experiment(tensor_parallel_size=2), cpus=4)
     assert found.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1|2-3"
+
+
+def test_dummy_weights_are_filled_with_random_numbers_by_our_plugin_and_real_ones_never():
+    made = launch(experiment(dummy_weights=True)).environment
+    assert made["TOKENHOUR_RANDOM_BITS"] == "1"
+    assert (Path(made["PYTHONPATH"]) / "tokenhour_random_bits.py").is_file()
+    assert not {"TOKENHOUR_RANDOM_BITS", "PYTHONPATH"} & set(launch(experiment()).environment)

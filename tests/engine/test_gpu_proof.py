@@ -1,0 +1,88 @@
+"""The whole GPU proof on the CPU engine with a tiny shape: the same code, everything but a GPU's kernels and counters."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.validity import DISTURBANCES
+from contracts.checkpoint import Checkpoint
+from contracts.proof import Proof
+from contracts.roofline import Roofline
+from contracts.run import Summary
+from contracts.server import Server
+from contracts.verdict import Verdict
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parents[2]
+NAME = "proof-cpu-tiny-quick"
+SCHEMES = ("none", "w8a8", "w4a16")
+
+
+def proof(results):
+    command = [sys.executable, "-m", "tokenhour", "gpu-proof", "--device", "cpu", "--model", "shape:tiny", "--quick"]
+    command += ["--minutes", "6", "--results", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900, check=False)
+    print(done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("proof") / "results"
+    done = proof(folder)
+    found = Proof.read(folder / NAME)
+    # Something else on the machine may disturb a run: then it is INVALID for that, and for nothing else.
+    reasons = {reason.rule for run in found.runs for reason in Summary.read(folder / run).reasons}
+    assert reasons <= DISTURBANCES
+    assert done.returncode == (0 if found.complete else 1)
+    return folder
+
+
+def test_each_precision_was_served_as_what_it_is_and_measured(results):
+    found = Proof.read(results / NAME)
+    assert found.runs == tuple(f"{NAME}-chat-{scheme}" for scheme in SCHEMES)
+    assert {one.scheme: one.quantization for one in found.loaded} == {
+        "none": None,
+        "w8a8": "compressed-tensors",
+        "w4a16": "compressed-tensors",
+    }
+    for run in found.runs:
+        summary = Summary.read(results / run)
+        assert summary.peak.output_tokens_per_hour.value > 0
+        assert "dummy weights" in summary.synthetic
+        assert Checkpoint.read(results / run).quality is None
+        assert summary.mean_prompt_tokens == pytest.approx(512, rel=0.1)
+        assert summary.mean_output_tokens == pytest.approx(256, rel=0.1)
+
+
+def test_quantized_dummy_weights_were_filled_with_random_numbers(results):
+    for scheme in ("w8a8", "w4a16"):
+        log = Path(Server.read(results / f"{NAME}-chat-{scheme}").log_path).read_text()
+        line = next(line for line in log.splitlines() if "random numbers in" in line)
+        assert int(line.split("random numbers in ")[1].split()[0]) > 0
+
+
+def test_rooflines_and_a_verdict_stand_beside_the_valid_runs(results):
+    found = Proof.read(results / NAME)
+    valid = [run for run in found.runs if Summary.read(results / run).validity == "VALID"]
+    if not valid:
+        pytest.skip("every run was disturbed by something else on this machine")
+    for run in valid:
+        peak = Roofline.read(results / run).points[0]
+        assert 0 < peak.bandwidth_utilization < 1
+        assert 0 < peak.ops_utilization < 1
+    assert len(Verdict.read(results / f"{NAME}-chat").runs) == len(valid)
+    assert (results / f"{NAME}-chat/report.html").is_file()
+    assert (results / NAME / "proof.md").read_text().count("| VALID |") == len(valid)
+
+
+def test_started_again_it_serves_only_what_was_not_valid(results):
+    before = Proof.read(results / NAME)
+    if not before.complete:
+        pytest.skip("a run was disturbed: it would be measured again, which the other tests show")
+    assert proof(results).returncode == 0
+    states = {step.name: step.state for step in Proof.read(results / NAME).steps}
+    assert [states[f"measure: {scheme}"] for scheme in SCHEMES] == ["reused"] * 3
