@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from frontdoor.chain import run_step
 from frontdoor.roofline import keep, measured
 
 Outcome = tuple[StepState, str]
+# SIGINT and SIGTERM, as a shell writes them and as a parent sees them: somebody wants the proof to stop.
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _KERNEL = re.compile(
     r"Using [A-Za-z0-9_]+Kernel\b[^\n]*|Selected [A-Za-z0-9_]+ for [^\n]*|Using [A-Z_]+ attention backend|"
     r"Using FlashAttention version [^\n]*"
@@ -129,6 +132,8 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
     files = [str(file_of(session, each)) for each in experiments]
     inner = (sys.executable, "-m", "frontdoor.proof_mixes", scheme, str(session.results), *files)
     code = run_step(("serving", "run", files[0], "--scheme", scheme, "--results", str(session.results), "--", *inner))
+    if code in _STOPPED:
+        raise KeyboardInterrupt
     missing = [run.name for run in runs if not Summary.exists(run)]
     if missing:
         return "failed", f"exit code {code}; no summary in {', '.join(missing)}"
