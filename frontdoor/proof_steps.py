@@ -177,19 +177,14 @@ def decide(session: Session, experiment: Experiment) -> Outcome:
     code = run_step(("breakeven", "solve", str(file), *to)) or run_step(("report", str(file), *to, *synthetic))
     if code:
         return "failed", f"exit code {code}"
-    return compare(runs)
+    return compare(session, runs)
 
 
-def compare(runs: list[Path]) -> Outcome:
+def compare(session: Session, runs: list[Path]) -> Outcome:
     """Lay the runs side by side."""
-    from tokenhour import COMMANDS
-
     if len(runs) < 2:
         return "done", "one run: nothing to compare"
-    known: tuple[str, ...] = tuple(COMMANDS)
-    if "compare" not in known:
-        return "done", "this version has no `tokenhour compare` yet: the table stands in proof.md"
-    code = run_step(("compare", *map(str, runs)))
+    code = run_step(("compare", *map(str, runs), "--out", str(session.folder / runs[0].name)))
     return ("done", "") if code == 0 else ("failed", f"compare: exit code {code}")
 
 

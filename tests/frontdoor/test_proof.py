@@ -109,10 +109,8 @@ def test_a_proof_measures_each_precision_and_leaves_its_record(stages):
     assert states["measure: w8a8"] == "done"
     assert found.loaded[1].kernels == ("Using CPUScaledMMLinearKernel for CompressedTensors",)
     assert Roofline.exists(stages.results / f"{NAME}-chat-none")
-    assert [a for a in stages.asked if a[0] in {"breakeven", "report"}] == [
-        ("breakeven", "solve"),
-        ("report", str(stages.results / NAME / "chat-verdict.json")),
-    ]
+    ended = [arguments[0] for arguments in stages.asked if arguments[0] in {"breakeven", "report", "compare"}]
+    assert ended == ["breakeven", "report", "compare"]
     page = (stages.results / NAME / "proof.md").read_text()
     assert "weights: **dummy**" in page
     assert "says nothing of any GPU" in page
@@ -144,6 +142,15 @@ def test_a_silent_fall_back_to_bf16_is_no_int8(stages):
     assert "measure: w8a8 (failed)" in str(done.exception)
     steps = {step.name: step for step in Proof.read(stages.results / NAME).steps}
     assert "the engine loaded None, not w8a8" in steps["measure: w8a8"].detail
+
+
+def test_told_to_stop_it_stops_and_keeps_its_record(stages, monkeypatch):
+    monkeypatch.setattr(stages, "serve", lambda _arguments: 143)
+    done = proof(stages)
+    assert done.exit_code != 0
+    steps = [step.name for step in Proof.read(stages.results / NAME).steps]
+    assert steps[-1] == "checkpoint: w4a16"
+    assert not any(name.startswith("verdict") for name in steps)
 
 
 def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatch):
