@@ -70,13 +70,15 @@ class Up:
             return reply.read().decode()
 
     def status_of(self, path, method="GET", key=None):
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        request = urllib.request.Request(self.state().base_url + path, b"{}" if method == "POST" else None, headers)
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        body = b'{"model": "Toy-w8a8", "prompt": "x"}' if method == "POST" else None
+        request = urllib.request.Request(self.state().base_url + path, body, headers)
         try:
             with urllib.request.urlopen(request, timeout=10) as reply:
                 return reply.status
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
 
 
 @pytest.fixture
@@ -165,8 +167,10 @@ def test_an_engine_that_never_came_up_is_not_started_again(up):
 
 
 def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up):
-    server = up(replicas=2)
+    server = up("keyed", replicas=2, environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
     server.start()
+    assert "Paris" in server.ask(key=KEY), "the router hands the key on"
+    assert server.status_of("/v1/completions", "POST") == 401
     os.kill(server.state().supervisor_pid, signal.SIGKILL)
     server.until(lambda s: s.state == "killed")
     deadline = time.monotonic() + 45
