@@ -25,7 +25,7 @@ from contracts.verdict import Verdict
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 WEB = Path(__file__).parent / "web"
-WEB_FILES = ("page.css", "uPlot.min.css", "uPlot.iife.min.js", "engine.js", "explorer.js")
+WEB_FILES = ("page.css", "uPlot.min.css", "uPlot.LICENSE", "uPlot.iife.min.js", "engine.js", "explorer.js")
 
 
 def read_inputs(folder: Path) -> tuple[Verdict, list[Summary]]:

@@ -7,7 +7,7 @@
   const start = {...model.state}, state = {...model.state};
   const find = (id) => document.getElementById(id);
   const POINTS = 700, STEPS = 1000, HEIGHT = 420;
-  const LINE_DASHES = [[6, 4], [2, 3], [10, 3, 2, 3], [1, 2], [12, 4], [4, 2, 1, 2, 1, 2], [3, 6]];
+  const LINE_DASHES = [[6, 4], [2, 3], [10, 3, 2, 3], [4, 2], [14, 4], [6, 2, 2, 2, 2, 2], [3, 7]];
 
   const usd = (v) => {
     const digits = Math.abs(v) >= 100 ? 0 : 2;
@@ -102,6 +102,7 @@
   function draw() {
     const data = series();
     if (chart) {
+      found.apis.forEach((c, i) => { chart.series[2 + i].width = i === chosen ? 2.6 : 1.2; });
       chart.setData(data, false);
       chart.setScale("x", {min: data[0][0], max: data[0][POINTS - 1]});
       return;
@@ -123,7 +124,7 @@
       ],
       series: [{}, {stroke: () => own, width: 2.5, points: {show: false}},
         ...found.apis.map((c, i) => ({
-          stroke: () => i === chosen ? ink : soft, width: 1.4, dash: LINE_DASHES[i % LINE_DASHES.length], points: {show: false},
+          stroke: () => i === chosen ? ink : soft, width: i === chosen ? 2.6 : 1.2, dash: LINE_DASHES[i % LINE_DASHES.length], points: {show: false},
         }))],
       hooks: {drawClear: [shadeWindows], draw: [markToday], setCursor: [readAt]},
     }, data, place);

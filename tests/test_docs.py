@@ -1,0 +1,59 @@
+"""The documents are true: examples validate, commands exist, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from breakeven.prices import instance_price, load_tables
+from contracts.experiment import Experiment
+from contracts.price import ApiPriceTable
+from contracts.scenario import Scenario
+from contracts.yamlfile import validate_yaml
+from tokenhour import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+KINDS = {"experiment": Experiment, "scenario": Scenario, "api-prices": ApiPriceTable}
+COOKBOOK = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/cookbook.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(COOKBOOK)))
+def test_the_cookbooks_examples_validate_and_are_priced(tmp_path, number):
+    file = tmp_path / "example.yaml"
+    file.write_text(COOKBOOK[number])
+    found = validate_yaml(KINDS[re.match(r"record: (\S+)", COOKBOOK[number])[1]], file)
+    if not isinstance(found, ApiPriceTable):
+        economics, tables = found.economics, load_tables(ROOT / "configs/prices")
+        day = max(row.checked_on for row in tables.instances)
+        assert instance_price(tables, economics.hardware, economics.cloud, economics.region, day)
+        assert all(any((row.model, row.host) == (a.model, a.host) for row in tables.apis) for a in economics.apis)
+
+
+def commands(text):
+    """Yield the words of each `tokenhour ...` in a code block or between backticks."""
+    for match in re.finditer(r"(?:^    |`)(?:\.venv/bin/)?tokenhour ([^`\n>]+)", text, re.MULTILINE):
+        yield shlex.split(match[1].split(" -- ")[0].split("; ")[0], comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_a_page_shows_exists_with_its_options(page):
+    for words in commands(page.read_text()):
+        command: click.Command = cli
+        context = click.Context(cli)
+        rest = list(words)
+        while isinstance(command, click.Group) and rest and not rest[0].startswith(("-", "<", "[", ".")):
+            found = [command.get_command(context, name) for name in rest.pop(0).split("|")]
+            assert all(found), words
+            command = found[0]
+        known = {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
+        used = {word.split("=")[0] for word in rest if word.startswith("--") and word != "--"}
+        assert used <= known, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_inside_the_repository_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
