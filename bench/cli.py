@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench.cli_tools import calibrate, import_log, telemetry
+from bench.cli_tools import calibrate, import_log, telemetry, worker
 from bench.validity import DISTURBANCES
 from contracts.endpoint import Load
 from contracts.errors import InputError, RunFailedError, nearest
@@ -239,5 +239,5 @@ def _figures(name: str, found: TokensPerHour) -> str:
     return f"{name}: {human_count(out.value)}{spread} output, {human_count(taken.value)} input tokens per accelerator-hour"
 
 
-for tool in (calibrate, import_log, telemetry):
+for tool in (calibrate, import_log, telemetry, worker):
     cli.add_command(tool)

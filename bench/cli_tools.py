@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from contracts.errors import InputError
 from contracts.units import human_count, human_seconds
 
 
@@ -48,6 +49,28 @@ def calibrate(as_json: bool, out: Path | None, workers: int) -> None:
             f"TTFT error p99 {level.ttft_error_p99_s * 1e3:.2f} ms, {said}"
         )
     print(f"{found.reference}; {human_seconds(found.seconds)}")
+
+
+@click.command("worker")
+@click.argument("master", metavar="HOST:PORT")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("tokenhour-worker"), show_default=True)
+def worker(master: str, out: Path) -> None:
+    """Make load for a measurement on another machine until it is over; raw records stay in --out.
+
+    There: `tokenhour bench run EXP --workers 2@0.0.0.0:5557`. The API key comes from this machine's environment.
+
+    \b
+    Example:
+      tokenhour bench worker 10.0.0.1:5557
+    """
+    import os
+    import sys
+
+    host, _, port = master.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"{master!r} is no HOST:PORT", where="bench worker", remedy="such as 10.0.0.1:5557")
+    argv = [sys.executable, "-m", "bench.generator", "worker", host, port, str(out)]
+    os.execv(sys.executable, argv)  # noqa: S606 (our own argv; a signal reaches it without a parent between)
 
 
 @click.command("import-log")

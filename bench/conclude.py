@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from itertools import chain
 
@@ -38,9 +39,7 @@ def conclude(run_dir: RunDir) -> Summary:
     write_table(run_dir.path / TELEMETRY_FILE, telemetry_rows(raw / "telemetry.jsonl"), TelemetryRow)
     summary = derive(run_dir)
     summary.write(run_dir.path)
-    for file in raw.iterdir():
-        file.unlink()
-    raw.rmdir()
+    shutil.rmtree(raw)
     return summary
 
 

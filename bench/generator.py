@@ -3,7 +3,7 @@
 `import locust` monkey-patches the process, so this runs as a subprocess, in one of three roles:
 
     python -m bench.generator                          one process that does everything
-    python -m bench.generator master PORT WORKERS      hands probes on to Locust workers, on this or other machines
+    python -m bench.generator master HOST PORT WORKERS hands probes on to Locust workers, on this or other machines
     python -m bench.generator worker HOST PORT FOLDER  one of them; its raw records stay with it until they are fetched
 
 The first two read one JSON command a line on standard input ({"plan": file} starts a probe, {"cancel": true} ends it) and
@@ -60,7 +60,7 @@ class Probe:
         self.cancelled = False
         self.running = 0
         self.finished = Event()
-        self.users_done = 0
+        self.walked = False
 
     def prepare(self, ask: Ask) -> tuple[bytes, bytes]:
         """Build a request before its time: (what the record will say of it, the bytes)."""
@@ -102,10 +102,13 @@ class Probe:
             due_ns = time.monotonic_ns() + pause_ns
             _sleep_until(due_ns)
 
+    def over(self) -> bool:
+        """Tell whether a closed loop has come to its end."""
+        return self.cancelled or time.monotonic_ns() >= self.started_ns + int(self.plan["horizon_s"] * 1e9)
+
     def take(self) -> list[Ask] | None:
         """Hand out the next conversation of a closed loop; None when the probe is over."""
-        over = self.cancelled or time.monotonic_ns() >= self.started_ns + int(self.plan["horizon_s"] * 1e9)
-        if over or not self.talks:
+        if self.over() or not self.talks:
             return None
         turn, at = divmod(self.next, len(self.talks))
         self.next += 1
@@ -133,20 +136,21 @@ class LoadUser(User):
     @task
     def work(self) -> None:
         """Do what the current probe wants of this user, then wait to be stopped."""
-        probe: Probe | None = self.environment.parsed_options.probe
-        if probe is not None and not probe.finished.is_set():
-            if probe.plan["concurrency"] is None:
-                keep_schedule(probe)
-            else:
-                loop_closed(probe)
+        probe: Probe | None
+        while (probe := self.environment.parsed_options.probe) is None or probe.finished.is_set():
+            gevent.sleep(0.01)  # the plan is still on its way
+        if probe.plan["concurrency"] is None:
+            keep_schedule(probe)
+        else:
+            loop_closed(probe)
         gevent.sleep(3600)
 
 
 def keep_schedule(probe: Probe) -> None:
     """Walk through the schedule once: prepare the next request, sleep to its absolute time, send."""
-    if probe.users_done:
+    if probe.walked:
         return
-    probe.users_done = 1
+    probe.walked = True
     for talk in probe.talks:
         due = probe.started_ns + int((talk[0].at_s or 0.0) * 1e9)
         ready = probe.prepare(talk[0])
@@ -162,11 +166,10 @@ def keep_schedule(probe: Probe) -> None:
 def loop_closed(probe: Probe) -> None:
     """Send the next request when the last one has ended."""
     _sleep_until(probe.started_ns)
+    probe.running += 1
     while (talk := probe.take()) is not None and not probe.plane.broken:
         probe.converse(talk, time.monotonic_ns())
-    probe.users_done += 1
-    if probe.users_done == probe.plan["users_here"]:
-        probe.finished.set()
+    probe.running -= 1
 
 
 class Recorder:
@@ -195,7 +198,11 @@ class Recorder:
 
 
 class Worker:
-    """What one process needs to run probes: Locust's environment, the connections, the recorder."""
+    """What one process needs to run probes: the connections, the recorder, the current probe."""
+
+    # What Locust asks of the options that this stands for.
+    web_base_path = ""
+    enable_rebalancing = False
 
     def __init__(self) -> None:
         self.probe: Probe | None = None
@@ -203,6 +210,11 @@ class Worker:
         self.plane: Plane | None = None
         self.url = ""
         self.text: Any = None
+
+    @classmethod
+    def bare(cls) -> Worker:
+        """Return one that never works: a master's."""
+        return cls.__new__(cls)
 
     def begin(self, plan: dict[str, Any]) -> Probe:
         """Make ready for a probe, before its start."""
@@ -232,6 +244,8 @@ class Worker:
             plane.flush()
             if plane.broken:
                 probe.cancel()
+            closed_over = plan["concurrency"] is not None and not probe.running and probe.over()
+            if plane.broken or closed_over:
                 probe.finished.set()
             gevent.sleep(_SWEEP_S)
 
@@ -255,13 +269,11 @@ class Worker:
 def run_alone() -> None:
     """Obey commands on standard input as the only worker."""
     worker = Worker()
-    # On a machine that it shares with the engine it must not wait for a core; it needs a few percent of one.
-    with contextlib.suppress(PermissionError):
-        os.nice(_NICE)
+    _prefer()
     environment = Environment(user_classes=[LoadUser], parsed_options=worker)
     runner = environment.create_local_runner()
-    web = _web_ui(environment)
-    _say({"ready": os.getpid()})
+    web = web_ui(environment)
+    say({"ready": os.getpid()})
     for line in FileObject(sys.stdin.buffer, "rb"):
         order = json.loads(line)
         if order.get("cancel"):
@@ -274,27 +286,33 @@ def run_alone() -> None:
         web.stop()
 
 
+def _prefer() -> None:
+    """On a machine that it shares with the engine it must not wait for a core; it needs a few percent of one."""
+    with contextlib.suppress(PermissionError):
+        os.nice(_NICE)
+
+
 def _run_probe(runner: Any, worker: Worker, plan: dict[str, Any]) -> None:
     try:
         probe = worker.begin(plan)
     except OSError as error:
-        _say({"failed": f"the records cannot be written: {error.strerror}", "probe": plan["probe"]})
+        say({"failed": f"the records cannot be written: {error.strerror}", "probe": plan["probe"]})
         return
-    users = plan["concurrency"] or 1
-    plan["users_here"] = users
-    runner.start(users, spawn_rate=_SPAWN_PER_S)
+    runner.start(plan["concurrency"] or 1, spawn_rate=_SPAWN_PER_S)
     probe.finished.wait()
     runner.stop()
     failed = worker.conclude(probe)
-    _say({"failed": failed, "probe": plan["probe"]} if failed else {"done": plan["probe"]})
+    say({"failed": failed, "probe": plan["probe"]} if failed else {"done": plan["probe"]})
 
 
-def _web_ui(environment: Environment) -> Any:
+def web_ui(environment: Environment) -> Any:
+    """Start Locust's web page where a port was named for it."""
     port = os.environ.get("TOKENHOUR_WEB_UI_PORT")
     return environment.create_web_ui("127.0.0.1", int(port)) if port else None
 
 
-def _say(message: dict[str, Any]) -> None:
+def say(message: dict[str, Any]) -> None:
+    """Answer the measuring process."""
     print(json.dumps(message), flush=True)
 
 
@@ -304,7 +322,19 @@ def main() -> None:
     if parent:
         die_with_parent(int(parent))
     logging.getLogger("locust.runners").setLevel(logging.ERROR)  # it warns of spawning users at once, which is meant
-    run_alone()
+    match sys.argv[1:]:
+        case ["master", host, port, count]:
+            from bench.crew import run_master
+
+            run_master(Environment(user_classes=[LoadUser], parsed_options=Worker.bare()), host, int(port), int(count))
+        case ["worker", host, port, folder]:
+            from bench.crew import run_worker
+
+            worker = Worker()
+            _prefer()
+            run_worker(Environment(user_classes=[LoadUser], parsed_options=worker), worker, host, int(port), Path(folder))
+        case _:
+            run_alone()
 
 
 if __name__ == "__main__":

@@ -88,11 +88,12 @@ class Reference:
     process: subprocess.Popen[str]
     port: int
     truth_file: Path
+    host: str = "127.0.0.1"
 
     @property
     def base_url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def truth(self) -> dict[str, Truth]:
         """Stop the server and read what happened, by request id."""
@@ -118,21 +119,20 @@ class Reference:
 
 @contextlib.contextmanager
 def running(
-    ttft_s: float, itl_s: float, *options: str, core: int | None = None, host: str = "127.0.0.1"
+    ttft_s: float, itl_s: float, *options: str, host: str = "127.0.0.1", prefix: tuple[str, ...] = ()
 ) -> Iterator[Reference]:
-    """Run a reference server until the block ends. `core`: pin it there."""
+    """Run a reference server until the block ends. `prefix`: a command to run it by, such as `ip netns exec NAME`."""
     program = binary()
     with tempfile.TemporaryDirectory(prefix="tokenhour-") as folder:
         truth = Path(folder) / "truth.txt"
         argv = [str(program), "--ttft-us", str(round(ttft_s * 1e6)), "--itl-us", str(round(itl_s * 1e6))]
         argv += ["--truth", str(truth), "--host", host, *options]
-        pin = ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
-        process = subprocess.Popen([*pin, *argv], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*prefix, *argv], stdout=subprocess.PIPE, text=True)
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line.strip().isdigit():
                 raise RunFailedError("the reference server did not start", where=str(program), remedy="see its output above")
-            reference = Reference(process, int(line), truth)
+            reference = Reference(process, int(line), truth, host)
             yield reference
         finally:
             Reference(process, 0, truth).stop()

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ from contracts.run import LoadPoint
 from contracts.store import disk_errors
 
 _LEAD_S = 0.3  # between the plan and the probe's zero: building the plan's first requests
+_CREW_LEAD_S = 2.0  # several workers: the plan travels, and clocks are compared
 _GRACE_S = 5.0  # beyond the last timeout, before a generator that says nothing is given up
 _CLOSED_RPS_PER_USER = 10.0
 
@@ -89,7 +91,8 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     horizon = edge_s + wish.length_s + edge_s
     planned = _plan_asks(session, number, wish, horizon)
     before = read_counters(session.target)
-    started_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+    lead_s = _LEAD_S if session.crew.workers == 1 else _CREW_LEAD_S
+    started_ns = time.monotonic_ns() + int(lead_s * 1e9)
     start_s = (started_ns - session.zero_ns) / 1e9
     window = (start_s + edge_s, wish.length_s)
     inside = _scheduled_inside(planned, edge_s, wish.length_s)
@@ -204,6 +207,7 @@ def _write_plan(
         "corpus": str(corpus),
         "spool": str(session.folder / f"spool-{number}-0.bin"),
         "rows": f"{session.rows_file(number)}-0.jsonl",
+        "rows_stem": str(session.rows_file(number)),
         **workload.as_columns(planned),
     }
     with disk_errors(path):
@@ -280,8 +284,13 @@ def _said_done(session: Session, timeout_s: float) -> bool:
 def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Iterator[Crew]:
     """Start generator and telemetry; both end with the block, and with this process if it is killed."""
     environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
+    role, hand_roles = _roles(workers, raw)
     generator = subprocess.Popen(
-        [sys.executable, "-m", "bench.generator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        [sys.executable, "-m", "bench.generator", *role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    hands = tuple(
+        subprocess.Popen([sys.executable, "-m", "bench.generator", *hand], stdin=subprocess.DEVNULL, env=environment)
+        for hand in hand_roles
     )
     orders = {
         "file": str(raw / "telemetry.jsonl"),
@@ -289,19 +298,47 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         "hz": target.spec.telemetry_hz,
         "gpu": target.accelerator.kind == "cuda" and bool(target.engine_pids),
         "metrics_urls": list(target.metrics_urls),
-        "trees": [*(["process", pid] for pid in target.engine_pids), ["generator", generator.pid]],
+        "engines": list(target.engine_pids),
+        "generators": [generator.pid, *(hand.pid for hand in hands)],
     }
     telemetry = subprocess.Popen(
         [sys.executable, "-m", "bench.telemetry", json.dumps(orders)], stdin=subprocess.PIPE, env=environment
     )
     try:
-        # The generator's first line says that Locust has been loaded.
-        if generator.stdout is None or not generator.stdout.readline():
-            raise RunFailedError("the load generator did not start", where="bench.generator", remedy="make doctor")
-        yield Crew(generator, (), workers.count)
+        if workers.host is not None:
+            print(f"   waiting for {workers.count} load workers: {workers.invitation()}", file=sys.stderr)
+        _wait_ready(generator)
+        yield Crew(generator, hands, workers.count)
     finally:
-        for child in (generator, telemetry):
+        for child in (generator, telemetry, *hands):
             _end(child)
+
+
+def _roles(workers: Workers, raw: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the generator's role, and those of the workers to start here."""
+    if workers.alone:
+        return [], []
+    if workers.host is not None:
+        return ["master", workers.host, str(workers.port), str(workers.count)], []
+    port = str(free_port())
+    hands = [["worker", "127.0.0.1", port, str(raw / f"worker-{k}")] for k in range(workers.count)]
+    return ["master", "127.0.0.1", port, str(workers.count)], hands
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_ready(generator: subprocess.Popen[bytes]) -> None:
+    """Wait for the generator's first line: Locust has been loaded, and all workers are there."""
+    line = generator.stdout.readline() if generator.stdout else b""
+    said = json.loads(line) if line else {}
+    if "ready" not in said:
+        what = said.get("failed", "the load generator did not start")
+        raise RunFailedError(what, where="bench.generator", remedy="see its output above, or `make doctor`")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

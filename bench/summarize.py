@@ -82,9 +82,9 @@ class Telemetry:
         return float(values.max()) if len(values) else None
 
     def rate(self, source: str, metric: str, start_s: float, end_s: float) -> float | None:
-        """Return a counter's increase a second inside a window."""
-        found = self.series.get((source, "", metric))
-        return found.rate(start_s, end_s) if found else None
+        """Return a counter's increase a second inside a window: the largest of its kind, such as of several workers."""
+        rates = [s.rate(start_s, end_s) for (a, _, b), s in self.series.items() if (a, b) == (source, metric)]
+        return max((r for r in rates if r is not None), default=None)
 
     def throttled(self, start_s: float, end_s: float) -> float | None:
         """Return the largest share of samples, over GPUs, with a clock that was throttled; None without such samples."""

@@ -97,22 +97,22 @@ def host_reader() -> Reader:
     return read
 
 
-def tree_reader(source: str, pid: int) -> Reader:
-    """Read a process tree: CPU seconds and resident bytes."""
+def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -> Reader:
+    """Read a process tree (or with `whole` false its root alone): CPU seconds and resident bytes."""
     import psutil
 
     def read() -> Iterator[Sample]:
         seconds, resident = 0.0, 0
         try:
             root = psutil.Process(pid)
-            for process in (root, *root.children(recursive=True)):
+            for process in (root, *(root.children(recursive=True) if whole else ())):
                 times = process.cpu_times()
                 seconds += times.user + times.system
                 resident += process.memory_info().rss
         except psutil.NoSuchProcess:
             return
-        yield source, "", "cpu_s_total", seconds
-        yield source, "", "rss_bytes", float(resident)
+        yield source, index, "cpu_s_total", seconds
+        yield source, index, "rss_bytes", float(resident)
 
     return read
 
@@ -148,7 +148,11 @@ def gpu_reader() -> Reader:
 def record(orders: dict[str, Any], sink: TextIO) -> None:
     """Sample until standard input closes: fast readers at `hz`, slow ones (engine metrics, process trees) once a second."""
     fast = [host_reader(), *([gpu_reader()] if orders["gpu"] else [])]
-    slow = [engine_reader(orders["metrics_urls"]), *(tree_reader(name, pid) for name, pid in orders["trees"])]
+    slow = [
+        engine_reader(orders["metrics_urls"]),
+        *(tree_reader("process", pid, str(k) if k else "") for k, pid in enumerate(orders["engines"])),
+        *(tree_reader("generator", pid, str(k) if k else "", whole=False) for k, pid in enumerate(orders["generators"])),
+    ]
     zero, period = orders["zero_ns"] / 1e9, 1 / orders["hz"]
     began, tick, next_slow = time.monotonic(), 0, 0.0
     while True:

@@ -31,6 +31,10 @@ class Workers:
             )
         return cls(count, found["host"] or None, int(found["port"] or DEFAULT_PORT))
 
+    def invitation(self) -> str:
+        """Say how to join."""
+        return f"run `tokenhour bench worker THIS_HOST:{self.port}` on each machine"
+
     @property
     def alone(self) -> bool:
         """One process that does everything."""

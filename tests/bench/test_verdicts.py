@@ -1,0 +1,39 @@
+"""A probe is stopped only when nothing that is still to come can change its outcome."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import metrics
+from bench.verdicts import certain_to_miss, hopeless, may_miss
+from contracts.bench_spec import SloSpec
+from tests.bench.rows import row
+
+SLO = SloSpec(percentile=90, ttft_s=1.0)
+
+
+def test_one_in_ten_may_miss_a_p90():
+    assert may_miss(100, 90) == 10
+    rows = [row(float(k), ttft=2.0) for k in range(11)]
+    assert certain_to_miss(rows, 100, SLO)
+    assert not certain_to_miss(rows[:10], 100, SLO)
+
+
+@given(st.lists(st.floats(0.1, 3.0), min_size=64, max_size=200), st.data())
+def test_whatever_is_certain_comes_true(latencies, data):
+    rows = [row(float(k), ttft=t) for k, t in enumerate(latencies)]
+    seen = data.draw(st.integers(0, len(rows)))
+    if certain_to_miss(rows[:seen], len(rows), SLO):
+        assert metrics.slo_reasons(metrics.latencies(rows), SLO)[0] is False
+
+
+def test_failures_miss_every_bound_and_what_was_let_go_misses_none():
+    failed = [row(float(k), outcome="timeout") for k in range(11)]
+    assert certain_to_miss(failed, 100, SLO)
+    assert not certain_to_miss([row(float(k), outcome="cancelled") for k in range(50)], 100, SLO)
+
+
+@pytest.mark.parametrize(("good", "bad", "expected"), [(9, 11, True), (10, 10, False), (2, 17, False)])
+def test_a_server_that_refuses_most_requests_is_hopeless(good, bad, expected):
+    rows = [row(float(k)) for k in range(good)] + [row(99.0 + k, outcome="http_error") for k in range(bad)]
+    assert hopeless(rows) is expected

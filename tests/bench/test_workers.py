@@ -1,0 +1,168 @@
+"""Several load processes, here and on other machines: every arrival once, their rows merged, a lost one noticed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench import reference
+from bench.crew import clock_offset_ns, stripe
+from bench.run import measure
+from bench.tables import read_table
+from bench.target import of_server
+from bench.workers import Workers
+from contracts.errors import InputError
+from contracts.request import REQUESTS_FILE, RequestRow
+from tests.bench.conftest import experiment, keep_certificate, prepare
+from tests.bench.server import running
+
+ROOT = Path(__file__).parents[2]
+FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_s": 1.0, "warmup_s": 0.2}}
+
+
+def test_stripes_hold_every_arrival_once():
+    plan = {"asks": list(range(10)), "probe": 3}
+    parts = [stripe(plan, k, 3)["asks"] for k in range(3)]
+    assert sorted(ask for part in parts for ask in part) == list(range(10))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_the_fastest_exchange_tells_the_clocks_offset():
+    exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
+    assert clock_offset_ns(exchanges) == (1_000_000, 5_000)
+
+
+@pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
+def test_workers_are_counted_and_placed(text, found):
+    made = Workers.parse(text)
+    assert (made.count, made.host, made.port) == found
+
+
+@pytest.mark.parametrize("text", ["0", "two", "2@:x", "-1"])
+def test_what_is_no_number_of_workers_is_refused(text):
+    with pytest.raises(InputError, match="no number of load processes"):
+        Workers.parse(text)
+
+
+def rows_of(run_dir):
+    return read_table(run_dir / REQUESTS_FILE, RequestRow)
+
+
+def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path, model_folder):
+    spec = experiment(**FIXED)
+    with running() as toy:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        summary = measure(of_server(spec, server), run_dir, workers=Workers(2))
+    rows = rows_of(run_dir.path)
+    assert {r.worker for r in rows} == {0, 1}
+    assert len({r.request_id for r in rows}) == len(rows) == toy.served
+    assert {r.outcome for r in rows} == {"success"}
+    assert summary.load_curve[0].token_disagreement == 0
+    assert all(r.sent_s >= r.scheduled_s for r in rows)
+    assert not (run_dir.path / "raw").exists()
+
+
+def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(tmp_path, model_folder):
+    spec = experiment(arrivals={"process": "closed", "concurrency": [4]}, search={"saturation_s": 60, "warmup_s": 0.1})
+    script = (
+        "import sys; from pathlib import Path; from bench.run import measure; from bench.target import of_server\n"
+        "from bench.workers import Workers; from contracts.rundir import RunDir\n"
+        "from contracts.experiment import Experiment; from contracts.server import Server\n"
+        "p = Path(sys.argv[1]); t = of_server(Experiment.read(p), Server.read(p))\n"
+        "sys.exit(int(measure(t, RunDir(p), workers=Workers(2)).validity == 'INVALID'))\n"
+    )
+    with running() as toy:
+        run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
+        process = subprocess.Popen([sys.executable, "-c", script, str(run_dir.path)], stderr=subprocess.DEVNULL)
+        wait_for(lambda: len(list((run_dir.path / "raw").glob("requests-0-*.jsonl"))) == 2)
+        hand = next(p for p in psutil.Process(process.pid).children() if "worker" in p.cmdline())
+        hand.kill()
+        assert process.wait(30) == 1
+    said = json.loads((run_dir.path / "summary.json").read_text())
+    assert "a load worker ended" in str(said["reasons"])
+    assert {r.worker for r in rows_of(run_dir.path)} == {0, 1}
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def namespaces_work() -> bool:
+    name = f"th-try-{os.getpid()}"
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        return False
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+    return made
+
+
+@pytest.fixture
+def two_hosts():
+    """Two hosts with a cable between them: network namespaces 10.77.0.1 and 10.77.0.2."""
+    names = [f"th-{k}-{os.getpid()}" for k in (1, 2)]
+    for name in names:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+    cables = [f"th{k}v{os.getpid() % 100000}" for k in (1, 2)]
+    try:
+        subprocess.run(["ip", "link", "add", cables[0], "type", "veth", "peer", "name", cables[1]], check=True)
+        for k, (name, cable) in enumerate(zip(names, cables, strict=True), 1):
+            subprocess.run(["ip", "link", "set", cable, "netns", name], check=True)
+            inside = ["ip", "-n", name]
+            subprocess.run([*inside, "addr", "add", f"10.77.0.{k}/24", "dev", cable], check=True)
+            subprocess.run([*inside, "link", "set", cable, "up"], check=True)
+            subprocess.run([*inside, "link", "set", "lo", "up"], check=True)
+        yield [("ip", "netns", "exec", name) for name in names]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+LOAD = """\
+workload:
+  prompt: {mean_tokens: 20}
+  output: {mean_tokens: 6}
+slo: {percentile: 50, ttft_s: 1.0}
+search: {warmup_s: 0.2, probe_s: 1.0, max_probe_s: 1.0}
+arrivals: {rates_rps: [60]}
+timeout_s: 5
+inactivity_timeout_s: 2
+"""
+
+
+@pytest.mark.skipif(not namespaces_work(), reason="network namespaces cannot be made here (root and iproute2 are needed)")
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler for the reference server")
+def test_two_machines_make_one_load(tmp_path, two_hosts):
+    one = two_hosts[0]
+    (tmp_path / "load.yaml").write_text(LOAD)
+    keep_certificate(tmp_path, workers=2)
+    python = [sys.executable, "-m", "bench"]
+    joins = [
+        [*host, *python, "worker", "10.77.0.1:5557", "--out", str(tmp_path / f"w{k}")] for k, host in enumerate(two_hosts)
+    ]
+    with reference.running(0.02, 0.002, host="10.77.0.1", prefix=one) as server:
+        words = [*one, *python, "run", "--url", server.base_url, "--model", "reference", "--out", str(tmp_path / "out")]
+        words += ["--workload", str(tmp_path / "load.yaml"), "--workers", "2@10.77.0.1:5557"]
+        master = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        hands = [subprocess.Popen(join, cwd=ROOT, stderr=subprocess.DEVNULL) for join in joins]
+        said, _ = master.communicate(timeout=100)
+        for hand in hands:
+            hand.wait(20)
+        truth = server.truth()
+    assert master.returncode in {0, 1}, said
+    rows = rows_of(tmp_path / "out")
+    assert {r.worker for r in rows} == {0, 1}, said
+    assert {r.outcome for r in rows} == {"success"}
+    assert {r.request_id for r in rows} <= set(truth)
+    assert "waiting for 2 load workers" in said
+    kept = [list((tmp_path / f"w{k}").glob("requests-0-*.jsonl")) for k in (0, 1)]
+    assert all(len(files) == 1 for files in kept)  # each worker wrote its own records
