@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-browser test-engine test-gpu bench-self check format schemas lock clean
+.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-browser test-engine test-gpu bench-self compare-vllm-bench check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the verbs
 	@printf 'tokenhour: what one hour of your own GPU buys, and which API it beats\n\n'
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@printf '\nOne stage:   make quantize|serve|bench|breakeven|report EXP=configs/experiments/demo.yaml [SCHEME=w8a8]\nIn a hurry:  make demo QUICK=1\n'
 
 setup: ## install both environments, .venv and .venv-engine (does nothing when they are up to date)
@@ -70,6 +70,9 @@ test-gpu: setup ## tests that need an NVIDIA GPU
 
 bench-self: setup-house ## how fast the instruments themselves are (FILE=benchmarks/test_x.py for one)
 	@$(PY) -m pytest $(or $(FILE),benchmarks) --benchmark-only --benchmark-columns=min,median,max,rounds -p no:randomly
+
+compare-vllm-bench: setup ## the same workload through this project and through vllm bench serve, on the server of EXP
+	@$(TOKENHOUR) serving run $(EXP) --scheme $(or $(SCHEME),none) -- $(PY) -m benchmarks.compare_vllm
 
 check: setup-house ## format, lint, types, import laws
 	@.venv/bin/ruff format --check .

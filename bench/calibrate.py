@@ -59,16 +59,19 @@ def calibrate(workers: int = 1) -> Certificate:
     """Measure the generator on this machine, in under 30 s. Raises InputError where there is no C compiler."""
     began = time.monotonic()
     server = reference.described()
-    with tempfile.TemporaryDirectory(prefix="tokenhour-calibrate-") as folder, _session(Path(folder), workers) as session:
-        light = accuracy(LIGHT.streams, *_try(session, LIGHT))
+    with (
+        tempfile.TemporaryDirectory(prefix="tokenhour-calibrate-") as folder,
+        open_session(Path(folder), workers) as session,
+    ):
+        light = accuracy(LIGHT.streams, *attempt(session, LIGHT))
         levels: list[Level] = []
         for streams in LEVELS:
             trial = Trial(streams, _TTFT_S, _ITL_S, 100, 1.5, _JITTER_S)
-            rows, truth = _try(session, trial)
-            levels.append(level(trial, rows, truth, _window_ns(session), session.points[-1].chunks_per_s))
+            rows, truth = attempt(session, trial)
+            levels.append(level(trial, rows, truth, window_of(session), session.points[-1].chunks_per_s))
             if not levels[-1].followed:
                 break
-        _try(session, FAST)
+        attempt(session, FAST)
         requests = session.points[-1].completed_rps
     followed = [found for found in levels if found.followed]
     return Certificate(
@@ -98,7 +101,8 @@ def _limit(levels: list[Level]) -> Literal["generator", "reference server", "the
     return "generator" if levels[-1].server_on_time else "reference server"
 
 
-def _window_ns(session: Session) -> tuple[int, int]:
+def window_of(session: Session) -> tuple[int, int]:
+    """Return the window of the session's last probe, in ns of the machine's monotonic clock."""
     point = session.points[-1]
     start = session.zero_ns + int(point.window_start_s * 1e9)
     return start, start + int(point.window_s * 1e9)
@@ -155,7 +159,8 @@ def busy_share(truth: Report, streams: int, window_ns: tuple[int, int]) -> float
     return served / (streams * (end - start))
 
 
-def _try(session: Session, trial: Trial) -> tuple[list[RequestRow], Report]:
+def attempt(session: Session, trial: Trial) -> tuple[list[RequestRow], Report]:
+    """Load a reference server with a trial; return the rows of its window and the server's truth."""
     spec = session.target.spec
     workload = spec.workload.model_copy(update={"output": LengthSpec(mean_tokens=trial.output_tokens)})
     with reference.running(trial.ttft_s, trial.itl_s, "--jitter-us", str(round(trial.jitter_s * 1e6))) as server:
@@ -170,7 +175,8 @@ def _try(session: Session, trial: Trial) -> tuple[list[RequestRow], Report]:
 
 
 @contextlib.contextmanager
-def _session(folder: Path, workers: int) -> Iterator[Session]:
+def open_session(folder: Path, workers: int) -> Iterator[Session]:
+    """Start the generator, without a server yet."""
     spec = BenchSpec.model_validate(
         {
             "workload": {"name": "calibration", "prompt": {"mean_tokens": 64}, "output": {"mean_tokens": 16}},

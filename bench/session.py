@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -31,7 +32,7 @@ from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
 from contracts.request import RequestRow
 from contracts.run import LoadPoint
-from contracts.store import disk_errors
+from contracts.store import disk_errors, write_bytes_atomic
 
 _LEAD_S = 0.3  # between the plan and the probe's zero: building the plan's first requests
 _CREW_LEAD_S = 2.0  # several workers: the plan travels, and clocks are compared
@@ -212,7 +213,9 @@ def _write_plan(
     }
     with disk_errors(path):
         if not corpus.exists():
-            np.save(corpus, session.source.text)
+            buffer = io.BytesIO()
+            np.save(buffer, session.source.text)
+            write_bytes_atomic(corpus, buffer.getvalue())
         path.write_text(json.dumps(orders))
     return path
 

@@ -235,6 +235,7 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         wrong_lengths=_wrong_lengths(raw.requests) if subject.exact_output else 0.0,
         wrong_prompts=_wrong_prompts(raw.requests) if subject.exact_prompts else 0.0,
         drift=_drift(by_probe[peak.probe], peak) if peak else None,
+        lost_gpus=tuple(sorted({row.index for row in raw.telemetry if row.metric == "lost"})),
         throttled={p.probe: telemetry.throttled(p.window_start_s, p.window_start_s + p.window_s) for p in points},
         ceiling_chunks_per_s=raw.certificate.ceiling_chunks_per_s if raw.certificate else None,
         ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,

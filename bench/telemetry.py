@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters
 from contracts.process import die_with_parent
 
@@ -118,31 +119,66 @@ def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -
 
 
 def gpu_reader() -> Reader:
-    """Read every GPU through NVML; what a device does not support is absent, never zero."""
+    """Read every GPU through NVML; what a device does not support is absent, never zero.
+
+    A GPU that is lost leaves a last row, `lost` = 1, and is not asked again. Raises RunFailedError where NVML does not
+    start.
+    """
     import pynvml
 
-    pynvml.nvmlInit()
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(k) for k in range(pynvml.nvmlDeviceGetCount())]
-    fields: dict[str, Callable[[Any], float]] = {
-        "utilization_share": lambda h: pynvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
-        "memory_used_bytes": lambda h: float(pynvml.nvmlDeviceGetMemoryInfo(h).used),
-        "power_w": lambda h: pynvml.nvmlDeviceGetPowerUsage(h) / 1000,
-        "energy_j": lambda h: pynvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000,
-        "temperature_c": lambda h: float(pynvml.nvmlDeviceGetTemperature(h, pynvml.NVML_TEMPERATURE_GPU)),
-        "sm_clock_mhz": lambda h: float(pynvml.nvmlDeviceGetClockInfo(h, pynvml.NVML_CLOCK_SM)),
-        "memory_clock_mhz": lambda h: float(pynvml.nvmlDeviceGetClockInfo(h, pynvml.NVML_CLOCK_MEM)),
-        "throttle_reasons": lambda h: float(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(h)),
-    }
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as error:
+        raise RunFailedError(f"NVML does not start: {error}", where="GPU telemetry", remedy="nvidia-smi") from error
+    handles: dict[int, Any] = {}
+    lost: set[int] = set()
 
     def read() -> Iterator[Sample]:
-        for index, handle in enumerate(handles):
-            for metric, get in fields.items():
-                try:
-                    yield "gpu", str(index), metric, get(handle)
-                except pynvml.NVMLError:
-                    continue
+        for index in range(count):
+            if index in lost:
+                continue
+            try:
+                if index not in handles:
+                    handles[index] = pynvml.nvmlDeviceGetHandleByIndex(index)
+                yield from _gpu_samples(pynvml, handles[index], str(index))
+            except pynvml.NVMLError_GpuIsLost:
+                lost.add(index)
+                yield "gpu", str(index), "lost", 1.0
+            except pynvml.NVMLError:
+                continue
 
     return read
+
+
+def _gpu_samples(pynvml: Any, handle: Any, index: str) -> Iterator[Sample]:
+    gone = pynvml.NVMLError_GpuIsLost
+    for metric, get in _gpu_fields(pynvml).items():
+        try:
+            value = get(handle)
+        except gone:
+            raise
+        except pynvml.NVMLError:
+            continue
+        yield "gpu", index, metric, float(value)
+
+
+def _gpu_fields(nvml: Any) -> dict[str, Callable[[Any], float]]:
+    ecc = nvml.NVML_VOLATILE_ECC
+    return {
+        "utilization_share": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
+        "memory_used_bytes": lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used,
+        "power_w": lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000,
+        "energy_j": lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000,
+        "temperature_c": lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),
+        "sm_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM),
+        "throttle_reasons": nvml.nvmlDeviceGetCurrentClocksThrottleReasons,
+        "pcie_sent_kbps": lambda h: nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_TX_BYTES),
+        "pcie_received_kbps": lambda h: nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_RX_BYTES),
+        "ecc_corrected_total": lambda h: nvml.nvmlDeviceGetTotalEccErrors(h, nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, ecc),
+        "ecc_uncorrected_total": lambda h: nvml.nvmlDeviceGetTotalEccErrors(h, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, ecc),
+    }
 
 
 def record(orders: dict[str, Any], sink: TextIO) -> None:

@@ -36,6 +36,8 @@ class Facts:
     """Relative difference of output throughput between the halves of the saturated window."""
     throttled: Mapping[int, float | None] = field(default_factory=dict)
     """For each probe, the share of samples in which a GPU's clock was throttled."""
+    lost_gpus: tuple[str, ...] = ()
+    """GPUs that fell off the bus during the run."""
     ceiling_chunks_per_s: float | None = None
     ceiling_requests_per_s: float | None = None
     """Of the generator's certificate; None where it was not calibrated."""
@@ -50,6 +52,7 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
         *(r for p in points for r in _tokens(p, bench)),
         *(r for p in bearing for r in _errors(p)),
         *(r for p in bearing for r in _throttling(p, facts)),
+        *(Reason(rule="a GPU was lost", measured=f"GPU {index}", limit="none") for index in facts.lost_gpus),
         *_lengths(facts),
         *_steady(facts.drift),
         *_saturation(points, bearing),

@@ -13,6 +13,7 @@ from bench.verdicts import certain_to_miss, may_miss, misses
 from contracts.bench_spec import BenchSpec
 from contracts.probe import EngineCounters, Probe
 from contracts.request import RequestRow
+from contracts.run import LoadPoint
 
 NOBODY = EngineCounters()
 TOKENS = 8
@@ -71,7 +72,7 @@ class Engine:
         done = sorted(inside, key=lambda r: r.finished_s)
         allowed = may_miss(len(inside), spec.slo.percentile)
         counts = np.cumsum([misses(r, spec.slo) for r in done], axis=0)
-        over = np.flatnonzero(counts.max(axis=1) > allowed) if done else []
+        over = np.flatnonzero(counts.max(axis=1) > allowed) if done else np.empty(0, dtype=np.int64)
         if not len(over):
             return None
         stop = float(np.ceil(done[over[0]].finished_s))
@@ -101,7 +102,8 @@ def capacity_of(engine, spec, length_s=20_000.0):
 
 def search(engine, spec, seed):
     """Search as `bench.run` does; return the bracket and the points."""
-    found, points = Bracket(engine.saturated_rps), []
+    found = Bracket(engine.saturated_rps)
+    points: list[LoadPoint] = []
     engine.spent_s = spec.search.saturation_s + 2 * engine.edge_s
     while (step := next_rate(found, spec.search)) is not None:
         length = window_s(step.rate_rps, spec.search, spec.slo)

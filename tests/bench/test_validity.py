@@ -91,3 +91,8 @@ def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too():
     assert [r.rule for r in reasons([point], None, BENCH, Facts(kind="fixed"))] == ["offered rate above saturation"]
     steady = point.model_copy(update={"stable": True})
     assert reasons([steady], None, BENCH, Facts(kind="fixed")) == ()
+
+
+def test_a_lost_gpu_invalidates():
+    assert rules(lost_gpus=("1",)) == ["a GPU was lost"]
+    assert rules(lost_gpus=()) == []

@@ -1,0 +1,172 @@
+"""The load generator as an instrument: its error, its ceiling, its memory, its schedule, its start, its search.
+
+Each figure is measured against the deterministic server in C. On a machine that others use too the figures get worse, and
+the limits may be missed: they are meant for two free cores.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from bench import reference
+from bench.calibrate import LEVELS, Trial, accuracy, attempt, level, open_session, window_of
+from bench.metrics import emitted, rate_interval
+from bench.session import Wish, run_probe, session_rows
+from contracts.bench_spec import BenchSpec
+from tests.bench import simulated
+from tests.bench.test_search import SPEC
+
+SEEDS = 20
+
+
+def once(benchmark, function):
+    """Run a measurement that times itself."""
+    return benchmark.pedantic(function, rounds=1, iterations=1)
+
+
+@pytest.fixture
+def session():
+    with tempfile.TemporaryDirectory() as folder, open_session(Path(folder), 1) as found:
+        yield found
+
+
+def test_light_load_is_timed_to_half_a_millisecond(benchmark, session):
+    """16 streams, TTFT 100 ms, 20 ms a token."""
+    found = once(benchmark, lambda: accuracy(16, *attempt(session, Trial(16, 0.1, 0.02, 64, 12.0))))
+    benchmark.extra_info |= found.model_dump()
+    assert found.ttft_error_mean_s < 0.0005
+    assert found.ttft_error_p99_s < 0.001
+    assert found.interchunk_error_p99_s < 0.0005
+
+
+def test_one_core_follows_100_000_chunks_a_second(benchmark, session):
+    def climb():
+        found = []
+        for streams in LEVELS:
+            trial = Trial(streams, 0.05, 0.01, 100, 3.0, 0.1)
+            rows, truth = attempt(session, trial)
+            found.append(level(trial, rows, truth, window_of(session), session.points[-1].chunks_per_s))
+            if not found[-1].followed:
+                break
+        return found
+
+    levels = once(benchmark, climb)
+    ceiling = max((found.chunks_per_s for found in levels if found.followed), default=0.0)
+    benchmark.extra_info |= {"ceiling_chunks_per_s": ceiling, "levels": [found.model_dump() for found in levels]}
+    assert ceiling >= 100_000
+
+
+def test_a_million_chunks_take_under_300_mb(benchmark, session):
+    process = psutil.Process(session.crew.generator.pid)
+    peaks = []
+
+    def run():
+        chunks = 0
+        while chunks < 1_000_000:
+            attempt(session, Trial(512, 0.05, 0.01, 400, 10.0))
+            chunks += sum(r.chunks for r in session_rows(session, len(session.done) - 1))
+            family = [process, *process.children(recursive=True)]
+            peaks.append({p.name() + str(p.pid): p.memory_info().rss / 1e6 for p in family})
+        return chunks
+
+    chunks = once(benchmark, run)
+    benchmark.extra_info |= {"chunks": chunks, "rss_mb": peaks}
+    assert max(max(found.values()) for found in peaks) < 300
+
+
+@pytest.mark.parametrize("rate", [50.0, 100.0, 200.0, 400.0])
+def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate):
+    length = max(10.0, 3000 / rate)
+
+    def run():
+        with reference.running(0.05, 0.01) as server:
+            session.target = replace(session.target, base_url=server.base_url)
+            run_probe(session, Wish("fixed", length, rate_rps=rate))
+            return session_rows(session, len(session.done) - 1)
+
+    rows = sorted(once(benchmark, run), key=lambda r: r.scheduled_s)
+    sent, due = (np.asarray([getattr(r, name) for r in rows]) for name in ("sent_s", "scheduled_s"))
+    gaps = np.diff(np.sort(sent))
+    found = {
+        "mean_gap_against_schedule": float(gaps.mean() / np.diff(due).mean()),
+        "mean_gap_against_offered": float(gaps.mean() * rate),
+        "variation": float(gaps.std() / gaps.mean()),
+        "lag_p99_ms": float(np.percentile(sent - due, 99) * 1e3),
+    }
+    benchmark.extra_info |= found
+    assert found["mean_gap_against_schedule"] == pytest.approx(1, abs=0.01)
+    assert found["variation"] == pytest.approx(1, abs=0.05)
+    assert found["lag_p99_ms"] < 5
+
+
+def test_ten_requests_take_under_two_seconds_with_start_up(benchmark):
+    """A fresh process: interpreter, Locust, one probe of ten requests at once (0.36 s of serving), records read."""
+    script = (
+        "import sys, tempfile; from pathlib import Path; from dataclasses import replace\n"
+        "from bench.calibrate import open_session; from bench.session import Wish, run_probe\n"
+        "with tempfile.TemporaryDirectory() as f, open_session(Path(f), 1) as s:\n"
+        "    s.target = replace(s.target, base_url=sys.argv[1], spec=s.target.spec.model_copy(update={'search':\n"
+        "        s.target.spec.search.model_copy(update={'warmup_s': 0.0})}))\n"
+        "    point = run_probe(s, Wish('fixed', 0.2, users=10))\n"
+        "    assert point.succeeded == 10, point\n"
+    )
+    with reference.running(0.05, 0.02) as server:
+        words = [sys.executable, "-c", script, server.base_url]
+        benchmark.pedantic(lambda: subprocess.run(words, check=True, stderr=subprocess.DEVNULL), rounds=3, iterations=1)
+    assert benchmark.stats.stats.min < 2.0
+
+
+def test_the_capacity_is_bracketed_within_5_percent_for_half_of_a_sweep_at_every_seed(benchmark):
+    engine = simulated.Engine()
+    known = simulated.capacity_of(engine, SPEC)
+
+    def searches():
+        found = []
+        for seed in range(SEEDS):
+            bracket, _ = simulated.search(engine, SPEC, seed)
+            found.append((bracket, engine.spent_s / simulated.sweep_cost_s(engine, SPEC, seed)))
+        return found
+
+    found = once(benchmark, searches)
+    low = [b.highest_passing_rps / known for b, _ in found]
+    benchmark.extra_info |= {"passing_over_capacity": low, "share_of_a_sweeps_cost": [cost for _, cost in found]}
+    assert all(b.lowest_failing_rps <= 1.05 * b.highest_passing_rps * (1 + 1e-9) for b, _ in found)
+    assert sum(abs(value - 1) <= 0.05 for value in low) == SEEDS
+    assert max(cost for _, cost in found) <= 0.5
+
+
+def test_intervals_cover_the_truth_in_90_to_99_of_100_runs(benchmark):
+    """200 runs of a simulated engine at 60 % of its saturation; the truth is the offered rate times the tokens."""
+    spec = BenchSpec.model_validate({**SPEC.model_dump(), "search": {**SPEC.search.model_dump(), "warmup_s": 5}})
+    engine, rate, length = simulated.Engine(), 4.8, 200.0
+
+    def cover():
+        covered = 0
+        for seed in range(200):
+            _, rows = engine.probe(spec, rate, length, seed)
+            found = rate_interval(*emitted(rows, 5.0, 5.0 + length), 5.0, 5.0 + length)
+            covered += found.low <= rate * simulated.TOKENS <= found.high
+        return covered / 200
+
+    share = once(benchmark, cover)
+    benchmark.extra_info["covered"] = share
+    assert 0.90 <= share <= 0.99
+
+
+def test_a_run_without_a_load_is_only_its_start(benchmark):
+    """What starting and stopping the processes costs by itself."""
+
+    def start():
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, open_session(Path(folder), 1):
+            pass
+        return time.monotonic() - began
+
+    benchmark.extra_info["seconds"] = once(benchmark, start)

@@ -1,0 +1,217 @@
+"""What breaks under a run: a server that dies, a full disk, a stepped clock, a trickle, TLS. All for real."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from bench import dataplane, reference
+from bench.run import run
+from bench.spool import DATA, DUE, END, SENT, Spool, Tail
+from bench.tables import read_table, request_rows
+from contracts.request import REQUESTS_FILE, RequestRow
+from tests.bench.conftest import experiment, prepare
+from tests.bench.server import running
+
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler here")
+
+
+@needs_compiler
+def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp_path, model_folder):
+    """The engine is killed in mid-stream: what it had sent is recorded, everything after it is a failure."""
+    spec = experiment(
+        arrivals={"process": "closed", "concurrency": [4]},
+        search={"saturation_s": 60, "warmup_s": 0.1},
+        inactivity_timeout_s=1.0,
+    )
+    with reference.running(0.02, 0.01, "--model", "toy") as server:
+        run_dir, record = prepare(tmp_path, model_folder, server.base_url, spec)
+        killed = []
+
+        def kill():
+            while not list((run_dir.path / "raw").glob("requests-0-0.jsonl")):
+                time.sleep(0.05)
+            time.sleep(0.5)
+            killed.append(time.monotonic())
+            server.process.kill()
+
+        threading.Thread(target=kill, daemon=True).start()
+        summary = run(spec, record, run_dir)
+        spent = time.monotonic() - killed[0]
+    assert summary.validity == "INVALID"
+    assert "error rate" in {r.rule for r in summary.reasons}
+    assert spent < 15  # of 60 s that were planned; most of it is the summary on a busy machine
+    rows = read_table(run_dir.path / REQUESTS_FILE, RequestRow)
+    assert {"success", "connection"} <= {r.outcome for r in rows}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MiB (a tmpfs, so that filling it hurts nobody)."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here (root is needed)")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=False)
+
+
+RUN = (
+    "import sys; from pathlib import Path; from bench.run import run; from contracts.rundir import RunDir\n"
+    "from contracts.errors import exit_code_of\n"
+    "from contracts.experiment import Experiment; from contracts.server import Server\n"
+    "p = Path(sys.argv[1])\n"
+    "sys.exit(exit_code_of(lambda: run(Experiment.read(p), Server.read(p), RunDir(p))))\n"
+)
+
+
+def test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded(model_folder, small_disk):
+    spec = experiment(
+        arrivals={"process": "closed", "concurrency": [8]},
+        search={"saturation_s": 60, "warmup_s": 0.1},
+        workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 200}},
+    )
+    with running(slots=8, ttft_s=0.001, itl_s=0.0005) as toy:
+        run_dir, _ = prepare(small_disk, model_folder, toy.base_url, spec)
+        began = time.monotonic()
+        words = [sys.executable, "-c", RUN, str(run_dir.path)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        spent = time.monotonic() - began
+    assert done.returncode == 1, done.stderr
+    assert "no space left" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert spent < 50
+    rows = list(request_rows(run_dir.path / "raw/requests-0-0.jsonl"))
+    assert len(rows) >= 5
+    assert {r.outcome for r in rows} <= {"success", "cancelled"}
+
+
+def test_a_trickle_is_slow_and_not_a_failure_until_the_whole_time_is_over(tmp_path, model_folder):
+    spec = experiment(
+        arrivals={"rates_rps": [20]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1}, timeout_s=0.4
+    )
+    with running(faults=("trickle",), every=2, itl_s=0.01) as toy:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        run(spec, server, run_dir)
+    rows = read_table(run_dir.path / REQUESTS_FILE, RequestRow)
+    slow = [r for r in rows if r.outcome == "timeout"]
+    assert slow
+    assert all("longer than 0.4 s" in r.detail and r.chunks for r in slow)
+
+
+class FakeLoop:
+    """An event loop that is driven by hand."""
+
+    def __init__(self):
+        self.watchers = {}
+
+    def io(self, fd, events):
+        return self.watchers.setdefault((fd, events), Watcher())
+
+
+class Watcher:
+    callback = None
+
+    def start(self, callback):
+        self.callback = callback
+
+    def stop(self):
+        self.callback = None
+
+    def close(self):
+        self.callback = None
+
+
+def exchange(tmp_path, between=lambda: None):
+    """Send one request over a real socket, with `between` called while the answer is under way; return the frames."""
+    import socket
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    loop = FakeLoop()
+    plane = dataplane.Plane(loop, "127.0.0.1", listener.getsockname()[1])
+    plane.spool = Spool(tmp_path / "spool")
+    ended: list[str] = []
+    connection = plane.send(1, b'{"id": "x"}', b"GET / HTTP/1.1\r\n\r\n", time.monotonic_ns(), ended.append)
+    peer, _ = listener.accept()
+    loop.watchers[connection.sock.fileno(), dataplane.WRITE].callback()
+    between()
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    time.sleep(0.05)  # the client is late: that must not show in the time of the block
+    read_at = time.monotonic_ns()
+    loop.watchers[connection.sock.fileno(), dataplane.READ].callback()
+    plane.close()
+    peer.close()
+    listener.close()
+    plane.spool.close()
+    tail = Tail(tmp_path / "spool")
+    frames = list(tail.frames())
+    tail.close()
+    return frames, read_at, ended
+
+
+def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path):
+    frames, read_at, ended = exchange(tmp_path)
+    assert [f.kind for f in frames] == [DUE, SENT, DATA, END]
+    assert read_at - frames[2].at_ns > 40_000_000
+    assert ended == [""]
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, -0.01, 0.01, 3600.0])
+def test_a_stepped_wall_clock_moves_no_time_of_the_records(tmp_path, monkeypatch, step_s):
+    """The wall clock is stepped while an answer is under way; the time of reading is taken then, never a shifted one."""
+    real = time.time_ns
+
+    def step():
+        monkeypatch.setattr("bench.dataplane.time.time_ns", lambda: real() + int(step_s * 1e9))
+
+    frames, read_at, _ = exchange(tmp_path, step)
+    assert 0 <= frames[2].at_ns - read_at < 10_000_000
+
+
+def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path, model_folder):
+    """The wall clock of the whole instrument jumps an hour a second, by a preloaded clock_gettime."""
+    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("no C compiler for the stepping clock")
+    source = tmp_path / "clock.c"
+    source.write_text(
+        "#define _GNU_SOURCE\n#include <time.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n"
+        "int clock_gettime(clockid_t id, struct timespec *t) {\n"
+        "  long r = syscall(SYS_clock_gettime, id, t);\n"
+        "  struct timespec m;\n"
+        "  if (id == CLOCK_REALTIME) { syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &m); t->tv_sec += 3600 * m.tv_sec; }\n"
+        "  return (int)r;\n}\n"
+    )
+    library = tmp_path / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    spec = experiment(arrivals={"rates_rps": [40]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1})
+    with running(ttft_s=0.02, itl_s=0.004) as toy:
+        run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
+        env = {**os.environ, "LD_PRELOAD": str(library)}
+        subprocess.run([sys.executable, "-c", RUN, str(run_dir.path)], env=env, timeout=100, check=False)
+    rows = [r for r in read_table(run_dir.path / REQUESTS_FILE, RequestRow) if r.outcome == "success"]
+    assert rows
+    assert all(0.02 <= r.first_token_s - r.sent_s < 5 for r in rows)
+    assert all(0 < r.scheduled_s < 60 for r in rows)
+
+
+def test_a_torn_spool_gives_its_whole_frames(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    spool.add(DUE, 1, 5, b"{}")
+    spool.add(DATA, 1, 6, b"x" * 100)
+    spool.close()
+    whole = (tmp_path / "spool").read_bytes()
+    (tmp_path / "spool").write_bytes(whole[:-1])
+    tail = Tail(tmp_path / "spool")
+    assert [f.kind for f in tail.frames()] == [DUE]
+    with (tmp_path / "spool").open("ab") as stream:
+        stream.write(whole[-1:])
+    assert [f.payload for f in tail.frames()] == [b"x" * 100]
+    tail.close()

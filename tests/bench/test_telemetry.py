@@ -1,0 +1,163 @@
+"""NVML through the real pynvml binding on a stub library; the host; one clock; live and recorded."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.summarize import Telemetry
+from bench.tables import read_table, telemetry_rows
+from bench.telemetry import host_reader, tree_reader
+from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
+
+ROOT = Path(__file__).parents[2]
+STUB = Path(__file__).parent / "nvml" / "nvml_stub.c"
+HEALTHY = {
+    "count.0": 2,
+    **{
+        f"{name}.{k}": value + k
+        for k in (0, 1)
+        for name, value in {
+            "utilization": 90, "memory": 2**30, "power": 300_000, "energy": 5_000_000, "temperature": 60, "sm_clock": 1900,
+            "memory_clock": 2600, "throttle": 0, "pcie_tx": 1000, "pcie_rx": 2000, "ecc_corrected": 0, "ecc_uncorrected": 0,
+        }.items()
+    },
+}  # fmt: skip
+NOT_SUPPORTED, LOST = -3, -15
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("no C compiler for the NVML stub")
+    folder = tmp_path_factory.mktemp("nvml")
+    made = folder / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", made, STUB], check=True)
+    return folder
+
+
+def environment(library, state):
+    file = library / "state.txt"
+    file.write_text("".join(f"{key} {value}\n" for key, value in state.items()))
+    return {**os.environ, "LD_LIBRARY_PATH": str(library), "NVML_STUB": str(file)}
+
+
+READ = (
+    "import json, sys; from bench.telemetry import gpu_reader\n"
+    "read = gpu_reader()\n"
+    "for line in sys.stdin: print(json.dumps(list(read())), flush=True)\n"
+)
+
+
+def read_gpus(library, *states):
+    """Read once for each state, in one process."""
+    env = environment(library, states[0])
+    with subprocess.Popen(
+        [sys.executable, "-c", READ], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
+    ) as process:
+        found = []
+        for state in states:
+            environment(library, state)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found.append([tuple(sample) for sample in json.loads(process.stdout.readline())])
+    return found
+
+
+def test_every_gpu_is_read_with_its_units(library):
+    (found,) = read_gpus(library, HEALTHY)
+    values = {(index, metric): value for _, index, metric, value in found}
+    assert values["0", "utilization_share"] == 0.9
+    assert values["1", "power_w"] == 300.001
+    assert values["0", "energy_j"] == 5000
+    assert values["1", "memory_used_bytes"] == 2**30 + 1
+    assert values["0", "sm_clock_mhz"] == 1900
+    assert values["0", "memory_clock_mhz"] == 2600
+    assert values["0", "temperature_c"] == 60
+    assert values["0", "pcie_received_kbps"] == 2000
+    assert len(found) == 24
+
+
+def test_what_a_gpu_does_not_support_is_absent_not_zero(library):
+    state = {**HEALTHY, "energy.0": NOT_SUPPORTED}
+    del state["ecc_corrected.1"]
+    (found,) = read_gpus(library, state)
+    seen = {(index, metric) for _, index, metric, _ in found}
+    assert ("0", "energy_j") not in seen
+    assert ("1", "energy_j") in seen
+    assert ("1", "ecc_corrected_total") not in seen
+
+
+def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library):
+    lost = {**HEALTHY, **{key: LOST for key in HEALTHY if key.endswith(".1")}}
+    before, during, after = read_gpus(library, HEALTHY, lost, HEALTHY)
+    assert {index for _, index, _, _ in before} == {"0", "1"}
+    assert [(i, m) for _, i, m, _ in during if i == "1"] == [("1", "lost")]
+    assert {index for _, index, _, _ in after} == {"0"}
+
+
+def test_a_driver_that_does_not_start_is_one_message(library):
+    env = environment(library, {"init.0": -9})
+    done = subprocess.run(
+        [sys.executable, "-c", READ], input="\n", capture_output=True, text=True, env=env, cwd=ROOT, check=False
+    )
+    assert "NVML does not start" in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
+
+
+def test_throttling_is_told_from_the_reasons_that_slow_a_gpu():
+    def rows(reasons):
+        return [TelemetryRow(float(k), "gpu", "0", "throttle_reasons", float(v)) for k, v in enumerate(reasons)]
+
+    assert Telemetry.of(rows([0x1, 0x2, 0x4, 0x0])).throttled(0, 3) == 0  # idle, a set clock, the power cap
+    assert Telemetry.of(rows([0x8, 0x20, 0x40, 0x80])).throttled(0, 3) == 1  # slow-down, thermal, power brake
+    assert Telemetry.of([]).throttled(0, 3) is None
+
+
+def test_the_host_and_a_process_tree_are_read():
+    found = {metric: value for _, _, metric, value in host_reader()()}
+    assert 0 <= found["cpu_share"] <= 1
+    assert found["memory_used_bytes"] > 1e6
+    mine = {metric: value for _, _, metric, value in tree_reader("process", os.getpid())()}
+    assert mine["rss_bytes"] > 1e6
+    assert list(tree_reader("process", 2**22 + 5)()) == []
+
+
+def test_samples_come_at_their_rate_on_the_runs_clock(tmp_path):
+    orders = {"file": str(tmp_path / "t.jsonl"), "zero_ns": time.monotonic_ns(), "hz": 20, "gpu": False}
+    orders |= {"metrics_urls": [], "engines": [os.getpid()], "generators": []}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.telemetry", json.dumps(orders)], stdin=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        deadline = time.monotonic() + 30
+        while len(list(telemetry_rows(tmp_path / "t.jsonl"))) < 40:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.stdin.close()
+        process.wait(10)
+    rows = list(telemetry_rows(tmp_path / "t.jsonl"))
+    times = [r.t_s for r in rows if r.metric == "cpu_share"]
+    assert times == sorted(times)
+    assert all(0 < t < 60 for t in times)
+    assert {r.source for r in rows} == {"host", "process"}
+
+
+def test_telemetry_alone_is_recorded_and_shown(tmp_path):
+    words = [sys.executable, "-m", "bench", "telemetry", "--watch", "--out", str(tmp_path / "t"), "--seconds", "1.2"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "host cpu_share" in done.stdout
+    assert {r.metric for r in read_table(tmp_path / "t" / TELEMETRY_FILE, TelemetryRow)} >= {"cpu_share"}
+
+
+def test_telemetry_without_a_wish_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "telemetry"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 2
+    assert "give --watch, --out DIR" in done.stderr
