@@ -29,6 +29,7 @@ _SO_TIMESTAMPNS = 35  # Linux; the same number comes back as the type of the con
 _CONTROL_BYTES = 64
 _CLOCKS_AGREE_NS = 200_000
 _OLDEST_NS = 1_000_000_000
+_READINGS = 5
 _IDLE_NS = 2_000_000_000  # below every server's own patience with an idle connection (uvicorn: 5 s)
 _LAST_CHUNK = b"0\r\n\r\n"
 _stamp = struct.Struct("qq").unpack_from
@@ -41,6 +42,15 @@ class Loop(Protocol):
 
     def io(self, fd: int, events: int) -> Any:
         """Make a watcher of a file descriptor."""
+
+
+def clock_shift_ns() -> int:
+    """Return the monotonic clock less the wall clock, from the reading that was least disturbed of several."""
+    found = []
+    for _ in range(_READINGS):
+        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        found.append((after - before, (before + after) // 2 - wall))
+    return min(found)[1]
 
 
 class Plane:
@@ -56,7 +66,7 @@ class Plane:
         self.spool: Spool | None = None
         self.view = memoryview(bytearray(_BUFFER_BYTES))
         self.buffers = [self.view]
-        self.shift_ns = time.monotonic_ns() - time.time_ns()
+        self.shift_ns = clock_shift_ns()
         self.open: set[Connection] = set()
         self.idle: deque[Connection] = deque()
         self.broken: OSError | None = None
@@ -245,13 +255,14 @@ class Connection:
         now = time.monotonic_ns()
         at = now
         if control:
-            wall = time.time_ns()
-            shift = now - wall
+            shift = now - time.time_ns()
+            if not -_CLOCKS_AGREE_NS < shift - plane.shift_ns < _CLOCKS_AGREE_NS:
+                shift = clock_shift_ns()  # this process was held up between the two readings, or the wall clock was stepped
             if -_CLOCKS_AGREE_NS < shift - plane.shift_ns < _CLOCKS_AGREE_NS:
                 seconds, rest = _stamp(control[0][2])
-                age = wall - seconds * 1_000_000_000 - rest
-                if 0 <= age < _OLDEST_NS:
-                    at = now - age
+                received = seconds * 1_000_000_000 + rest + shift
+                if now - _OLDEST_NS < received <= now:
+                    at = received
             plane.shift_ns = shift
         at = max(at, self.stamp_ns)
         self.last_ns = now
