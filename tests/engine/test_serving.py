@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -162,20 +161,3 @@ def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(ho
     assert record.released_bytes > 300e6
     for file in house.folder.glob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
-
-
-def test_two_replicas_share_the_cores_and_one_goes_on_when_the_other_dies(house):
-    before = set(engines())
-    house.write(serving="replicas: 2", operations="")
-    server = house.up()
-    assert len(server.replicas) == 2
-    victim = psutil.Process(server.replicas[0].engine_pid)
-    core = next(child for child in victim.children(recursive=True) if child.pid != victim.pid)
-    began = time.monotonic()
-    os.kill(core.pid, signal.SIGKILL)
-    for _ in range(5):
-        assert "four" in house.ask()
-    house.until(lambda state: state.state == "degraded", 30)
-    assert time.monotonic() - began < 30
-    assert house.run("serving", "down", "--all").returncode == 0
-    assert set(engines()) - before == set()
