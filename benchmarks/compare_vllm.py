@@ -37,11 +37,11 @@ VLLM = (
 
 def ours(server: Server, folder: Path, rate: float, count: int) -> tuple[float, float]:
     """Measure with tokenhour; return (output tokens/s, mean TTFT from sent in s) over all requests."""
-    load = folder / "load.yaml"
+    load, length = folder / "load.yaml", (count + 0.5) / rate  # the k-th arrival is due at k / rate
     load.write_text(
         f"workload: {{prompt: {{mean_tokens: {PROMPT}}}, output: {{mean_tokens: {OUTPUT}}}, seed: {SEED}}}\n"
         "slo: {percentile: 50, e2e_s: 1000}\n"
-        f"search: {{warmup_s: 0, probe_s: {count / rate}, max_probe_s: {count / rate}}}\n"
+        f"search: {{warmup_s: 0, probe_s: {length}, max_probe_s: {length}}}\n"
         f"arrivals: {{process: constant, rates_rps: [{rate}]}}\n"
     )
     out = folder.parent / f"ours-{folder.name}"
@@ -66,14 +66,17 @@ def theirs(server: Server, folder: Path, rate: float, count: int) -> tuple[float
         "--tokenizer", server.checkpoint_path,
         "--dataset-name", "random", "--random-input-len", str(PROMPT), "--random-output-len", str(OUTPUT), "--ignore-eos",
         "--num-prompts", str(count), "--request-rate", str(rate), "--burstiness", "1000000", "--seed", str(SEED),
-        "--num-warmups", "0", "--disable-tqdm", "--save-result", "--result-dir", str(folder), "--result-filename", "v.json",
+        "--num-warmups", "0", "--disable-tqdm", "--save-result", "--save-detailed",
+        "--result-dir", str(folder), "--result-filename", "v.json",
     ]  # fmt: skip
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run([python, str(script), *words], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"vllm bench serve failed: {done.stderr.strip().splitlines()[-3:]}")
     found = json.loads((folder / "v.json").read_text())
-    return float(found["output_throughput"]), float(found["mean_ttft_ms"]) / 1000
+    runs = list(zip(found["start_times"], found["ttfts"], found["itls"], strict=True))
+    took = max(start + ttft + sum(gaps) for start, ttft, gaps in runs) - min(start for start, _, _ in runs)
+    return sum(found["output_lens"]) / took, float(found["mean_ttft_ms"]) / 1000
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ SPEC = BenchSpec.model_validate(
         "workload": {"prompt": {"mean_tokens": 10}, "output": {"mean_tokens": 8}},
         "slo": {"percentile": 90, "ttft_s": 0.6},
         "search": {
-            "saturation_s": 60, "probe_s": 400, "max_probe_s": 1200, "warmup_s": 5, "max_probes": 12, "precision": 0.05
+            "saturation_s": 60, "probe_s": 600, "max_probe_s": 1800, "warmup_s": 5, "max_probes": 12, "precision": 0.05
         },
     }
 )  # fmt: skip
