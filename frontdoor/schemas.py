@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.certificate import Certificate
-from contracts.checkpoint import Checkpoint
+from contracts.checkpoint import Checkpoint, Packed
 from contracts.endpoint import Endpoint, Load
 from contracts.engine_quality import EngineQuality
 from contracts.environment import Environment
@@ -19,6 +19,7 @@ from contracts.experiment import Experiment
 from contracts.idle import IdleRecord
 from contracts.ladder import Ladder
 from contracts.price import ApiPriceTable, InstancePriceTable
+from contracts.probe import Probes
 from contracts.proof import Proof
 from contracts.roofline import MachineRates, Roofline
 from contracts.run import Summary
@@ -40,6 +41,8 @@ RECORDS: tuple[type[BaseModel], ...] = (
     Ladder,
     IdleRecord,
     MachineRates,
+    Packed,
+    Probes,
     Proof,
     Roofline,
     Server,

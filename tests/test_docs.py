@@ -1,5 +1,7 @@
 """The documents are true: examples validate, commands exist, links lead somewhere."""
 
+import importlib
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 import click
 import pytest
 
+import contracts
 from breakeven.prices import instance_price, load_tables
 from contracts.experiment import Experiment
 from contracts.price import ApiPriceTable
+from contracts.record import Record
 from contracts.scenario import Scenario
 from contracts.yamlfile import validate_yaml
 from tokenhour import cli
@@ -59,3 +63,17 @@ def test_every_command_that_a_page_shows_exists_with_its_options(page):
 def test_every_link_inside_the_repository_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_record_has_a_generated_page():
+    for module in pkgutil.iter_modules(contracts.__path__):
+        importlib.import_module(f"contracts.{module.name}")
+    kinds = {kind.kind() for kind in records(Record)}
+    assert kinds
+    assert kinds <= {page.stem for page in (ROOT / "docs/records").glob("*.md")}
+
+
+def records(kind):
+    for below in kind.__subclasses__():
+        yield below
+        yield from records(below)

@@ -91,6 +91,9 @@ def build_context(
         "facts": list(first_page.facts(verdict, best, hard)) if best and hard else [],
         "turns": first_page.turns(hard) if hard else [],
         "api_rows": first_page.rows(best) if best else [],
+        "api_inputs": {
+            first_page.api_name(c): f"{c.price.model} at {c.price.host}" for c in (best.comparisons if best else ())
+        },
         "steps": lines,
         "step_names": {line.name: line.title for line in lines},
         "input_slugs": {a.name: slug(a.name) for a in verdict.assumptions},
