@@ -19,7 +19,7 @@ from contracts.roofline import Roofline
 from contracts.run import Reason
 from contracts.rundir import RunDir
 from contracts.server import Server
-from frontdoor import proof_plan, proof_steps
+from frontdoor import proof_mixes, proof_plan, proof_steps
 from frontdoor.proof import cli
 from frontdoor.proof_mixes import share_server
 from frontdoor.proof_plan import instance_of
@@ -235,3 +235,33 @@ def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
     strange = other.model_copy(update={"serving": other.serving.model_copy(update={"max_num_seqs": 3})})
     with pytest.raises(InputError, match="another server"):
         share_server(owner, strange, tmp_path, "none")
+
+
+def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch):
+    row = instance_of("", tables(), "c7i.large@aws")
+    wanted = proof_plan.Wanted("shape:tiny", "cpu", quick=False, instance=row)
+    mixes = [proof_plan.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
+    files = []
+    for each in mixes:
+        files.append(str(tmp_path / f"{each.name}.json"))
+        Path(files[-1]).write_bytes(each.to_json())
+    owner = RunDir.of(tmp_path, mixes[0], "none").open(mixes[0]).path
+    records.server("http://127.0.0.1:1", "", engine=ENGINE).write(owner)
+    records.checkpoint().write(owner)
+    asked = []
+
+    def bench(arguments):
+        asked.append(arguments)
+        each = load_experiment(Path(arguments[2]))
+        run = RunDir.of(tmp_path, each, "none").path
+        inputs = measurement_inputs(each, Checkpoint.sha256_in(run), ENGINE)
+        summary(run=run.name, inputs=inputs).write(run)
+        return len(asked) - 1  # the second one is INVALID: exit code 1
+
+    monkeypatch.setattr(proof_mixes, "run_step", bench)
+    monkeypatch.setattr(proof_mixes, "engine_version", lambda _root: ENGINE)
+    monkeypatch.setenv("TOKENHOUR_SERVER", str(owner / Server.file_name))
+    assert proof_mixes.measure("none", tmp_path, files) == 1
+    assert [arguments[2] for arguments in asked] == files
+    assert proof_mixes.measure("none", tmp_path, files) == 0
+    assert len(asked) == 2

@@ -116,3 +116,17 @@ def test_a_shape_without_dummy_weights_is_refused():
 def test_an_unknown_shape_is_named(tmp_path):
     with pytest.raises(InputError, match=r"llama-3\.1-8b"):
         make(experiment("shape:llama-3.1-9b"), "none", Workshop(tmp_path / "c", tmp_path / "r"))
+
+
+@pytest.mark.parametrize(("scheme", "preset"), [("fp8", "FP8_DYNAMIC"), ("w8a8", "W8A8"), ("w4a16", "W4A16")])
+def test_the_format_is_what_the_quantizers_own_library_calls_by_that_name(scheme, preset):
+    """The parser that the engine uses reads it, and reads the same scheme as the one a real checkpoint carries."""
+    from compressed_tensors.quantization import QuantizationConfig, preset_name_to_scheme
+
+    found = QuantizationConfig.model_validate(quantization_of(scheme, 128, symmetric=True)).config_groups["group_0"]
+    wanted = preset_name_to_scheme(preset, targets=["Linear"])
+    for part in ("weights", "input_activations"):
+        ours, theirs = getattr(found, part), getattr(wanted, part)
+        assert (ours is None) == (theirs is None)
+        for key in ("num_bits", "type", "symmetric", "strategy", "dynamic", "group_size") if theirs else ():
+            assert getattr(ours, key) == getattr(theirs, key), (part, key)
