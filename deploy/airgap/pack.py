@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -56,9 +57,16 @@ def download(locks: Iterable[Path], into: Path, python: str, machine: str) -> in
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), *target]
     for lock in locks:
         print(f"fetching {lock.name}", file=sys.stderr)
-        if code := subprocess.run([*pip, "-r", str(lock)], check=False).returncode:
+        strict = into / f".{lock.name}"
+        strict.write_text(exactly(lock.read_text()))
+        if code := subprocess.run([*pip, "-r", str(strict)], check=False).returncode:
             return code
     return subprocess.run([*pip, *TOOLS], check=False).returncode
+
+
+def exactly(lock: str) -> str:
+    """Ask for each version to the letter: to pip, == 2.13.0 would be met by a 2.13.0+cpu that some local folder holds."""
+    return re.sub(r"^([\w.\[\],-]+)==(?!=)", r"\1===", lock, flags=re.MULTILINE)
 
 
 class Pieces:

@@ -35,17 +35,25 @@ def run(script, *words):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def write_wheel(folder, name, files):
+def pip_python():
+    """Return a Python that has pip: the project's own environment has none."""
+    for python in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin"), shutil.which("python3")):
+        if python and subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip("no Python with pip on this machine")
+
+
+def write_wheel(folder, name, files, version="1.0"):
     """Make a small wheel with a true RECORD."""
     record = ""
-    path = folder / f"{name}-1.0-py3-none-any.whl"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for inside, data in files.items():
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
             record += f"{inside},sha256={digest},{len(data)}\n"
             wheel.writestr(inside, data)
-        info = f"{name}-1.0.dist-info"
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        info = f"{name}-{version}.dist-info"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         record += f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
         wheel.writestr(f"{info}/RECORD", record)
@@ -80,13 +88,11 @@ def test_pieces_are_joined_verified_and_installed_without_an_index(pieces, tmp_p
     assert sorted(path.name for path in here.iterdir()) == sorted(found["wheels"])
     site = tmp_path / "site"
     script = f'. {tmp_path}/dest/env.sh && exec "$0" -m pip install --quiet --target {site} second first'
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
-    done = subprocess.run(["sh", "-c", script, python], capture_output=True, text=True, check=False)
-    if "No module named pip" not in done.stderr:
-        assert done.returncode == 0, done.stderr
-        code = "import second; print(second.ANSWER)"
-        said = subprocess.run([sys.executable, "-c", code], cwd=site, capture_output=True, text=True, check=True).stdout
-        assert said == "42\n"
+    done = subprocess.run(["sh", "-c", script, pip_python()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    code = "import second; print(second.ANSWER)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=site, capture_output=True, text=True, check=True).stdout
+    assert said == "42\n"
     settings = (tmp_path / "dest/env.sh").read_text()
     assert "PIP_NO_INDEX=1" in settings
     assert "UV_OFFLINE=1" in settings
@@ -147,6 +153,22 @@ def test_bad_input_is_one_message_and_exit_2(tmp_path, script, words, said):
     assert done.returncode == 2
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_lock_is_fetched_to_the_letter(tmp_path):
+    """A CPU build with a local version that pip would prefer is not what a CUDA lock names."""
+    have = tmp_path / "have"
+    have.mkdir()
+    for name, version in (("torch", "2.0"), ("torch", "2.0+cpu"), ("uv", "0.9.1"), ("setuptools", "80.1")):
+        write_wheel(have, name, {f"{name}.py": b""}, version)
+    lock = tmp_path / "lock.txt"
+    lock.write_text("torch==2.0\n")
+    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(have), "PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
+    command = [pip_python(), str(FOLDER / "pack.py"), str(tmp_path / "out"), "--lock", str(lock)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out/MANIFEST.json").read_text())["wheels"]
+    assert [name.split("-py3")[0] for name in sorted(found)] == ["setuptools-80.1", "torch-2.0", "uv-0.9.1"]
 
 
 def test_a_fetch_that_fails_says_so(tmp_path):
