@@ -117,3 +117,12 @@ def test_the_locks_name_no_index_and_pin_everything():
         for line in lock.read_text().splitlines():
             assert "://" not in line, lock.name
             assert line.startswith("#") or "==" in line, f"{lock.name}: {line}"
+
+
+def test_every_package_is_installed():
+    """A folder that the wheel leaves out is missed only by those who install it."""
+    import tomllib
+
+    said = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {".".join(file.parent.relative_to(ROOT).parts) for p in PACKAGES for file in (ROOT / p).rglob("__init__.py")}
+    assert found == said
