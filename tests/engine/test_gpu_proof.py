@@ -54,8 +54,8 @@ def test_each_precision_was_served_as_what_it_is_and_measured(results):
         assert summary.peak.output_tokens_per_hour.value > 0
         assert "dummy weights" in summary.synthetic
         assert Checkpoint.read(results / run).quality is None
-        assert summary.mean_prompt_tokens == pytest.approx(512, rel=0.1)
-        assert summary.mean_output_tokens == pytest.approx(256, rel=0.1)
+        assert summary.mean_prompt_tokens == pytest.approx(64, rel=0.1)
+        assert summary.mean_output_tokens == pytest.approx(32, rel=0.1)
 
 
 def test_quantized_dummy_weights_were_filled_with_random_numbers(results):
