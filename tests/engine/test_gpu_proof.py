@@ -36,7 +36,8 @@ def results(tmp_path_factory):
     found = Proof.read(folder / NAME)
     # Something else on the machine may disturb a run: then it is INVALID for that, and for nothing else.
     reasons = {reason.rule for run in found.runs for reason in Summary.read(folder / run).reasons}
-    assert reasons <= DISTURBANCES
+    # (A generator that was calibrated meanwhile has a certificate that says so.)
+    assert {reason for reason in reasons - DISTURBANCES if "certificate" not in reason} == set()
     assert done.returncode == (0 if found.complete else 1)
     return folder
 
