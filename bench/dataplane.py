@@ -1,7 +1,8 @@
 """Requests and the bytes that come back: non-blocking sockets on the event loop, stamped first and parsed by somebody else.
 
 Each socket is watched by the loop itself (libev through gevent); its callback reads once, takes the time and appends the
-block to the spool. No greenlet is switched and nothing is parsed, so that one core follows over 100,000 chunks a second.
+block to the spool. No greenlet is switched and nothing is parsed, so that one core follows tens of thousands of chunks a
+second (`tokenhour bench calibrate` says how many).
 The time of a block is the kernel's own receive time where it gives one (SO_TIMESTAMPNS), so that a busy client does not
 count as latency. That time is on the wall clock: it is turned into an age and taken from the monotonic clock, and
 forgotten whenever the two clocks have moved against each other.
