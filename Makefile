@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-browser test-engine test-gpu bench-self compare-vllm-bench check format schemas lock clean
+.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-system test-browser test-engine test-gpu bench-self compare-vllm-bench check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -53,10 +53,13 @@ gpu-proof: setup ## on a GPU: BF16, FP8, INT8, INT4 measured and priced, 20 minu
 doctor: setup-house ## what this machine can do, and what is missing for what
 	@$(TOKENHOUR) doctor
 
-test: setup test-fast test-browser test-engine ## install and run everything: the fast suite, the page in a browser, then real vLLM on the CPU
+test: setup test-fast test-system test-browser test-engine ## install and run everything: the fast suite, our processes, the page in a browser, real vLLM
 
 test-fast: setup-house ## the fast suite alone
-	@$(PY) -m pytest -m 'not engine and not gpu and not browser' -n $(TEST_PROCESSES) --dist loadfile
+	@$(PY) -m pytest -m 'not engine and not gpu and not browser and not system' -n $(TEST_PROCESSES) --dist loadfile
+
+test-system: setup-house ## tests that start generators, supervisors and quantizers, with faults injected
+	@$(PY) -m pytest -m system -n $(TEST_PROCESSES) --dist loadfile
 
 test-browser: setup-house ## the report's page in headless Chromium (root on Debian or Ubuntu: installs it when it is missing)
 	@tests/browser/chromium.sh

@@ -15,6 +15,8 @@ from contracts.run import Summary
 from tests.bench.conftest import keep_certificate, make_model
 from tests.bench.server import running
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 LOAD = """\
 workload:

@@ -17,6 +17,8 @@ from contracts.request import REQUESTS_FILE, RequestRow
 from tests.bench.conftest import experiment, prepare
 from tests.bench.server import running
 
+pytestmark = pytest.mark.system
+
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler here")
 
 

@@ -22,6 +22,8 @@ from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.conftest import experiment, prepare
 from tests.bench.server import running
 
+pytestmark = pytest.mark.system
+
 
 def test_a_runs_tokens_agree_with_the_servers_counters(measured):
     _, summary, toy = measured

@@ -22,6 +22,8 @@ from contracts.request import REQUESTS_FILE, RequestRow
 from tests.bench.conftest import experiment, keep_certificate, prepare
 from tests.bench.server import running
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_s": 1.0, "warmup_s": 0.2}}
 

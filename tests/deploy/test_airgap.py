@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 FOLDER = Path(__file__).parents[2] / "deploy/airgap"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -15,6 +15,8 @@ from contracts.errors import InputError, RunFailedError
 from frontdoor import chain
 from tests.contracts.test_experiment import GOOD, load
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def planned(tmp_path, monkeypatch):

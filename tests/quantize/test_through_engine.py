@@ -20,6 +20,8 @@ from quantize.make import make, publish
 from tests.quantize.tiny import experiment, tiny_model
 from tests.records import server
 
+pytestmark = pytest.mark.system
+
 
 @contextlib.contextmanager
 def engine(folder, refuse=False):

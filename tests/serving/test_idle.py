@@ -16,6 +16,8 @@ from contracts.operations_spec import IdleSpec
 from contracts.rundir import RunDir
 from serving.idle import IdlePolicy, SleepMode, derive, mean_interval, read_events, write_record
 
+pytestmark = pytest.mark.system
+
 STOP = IdleSpec(policy="stop", after_s=60)
 WHEN = "2026-01-01T00:00:00+00:00"
 

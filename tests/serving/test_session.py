@@ -26,6 +26,8 @@ from tests.records import checkpoint
 from tests.records import server as server_record
 from tests.serving.test_command import experiment
 
+pytestmark = pytest.mark.system
+
 HOUSE = Path(__file__).parents[2]
 SERVE = """
 import sys, time

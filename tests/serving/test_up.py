@@ -25,6 +25,8 @@ from serving.prepare import exclusive
 from serving.state import read_state
 from tests.serving.test_session import house, left_over
 
+pytestmark = pytest.mark.system
+
 KEY = "0123456789abcdef-very-secret"
 
 
