@@ -89,8 +89,8 @@ def test_the_front_adds_under_1_ms_to_a_streamed_token_at_p99(benchmark, streams
 
         benchmark.pedantic(pair, rounds=5, warmup_rounds=1)
     benchmark.extra_info["added_p99_ms"] = added
-    # Pairs lie seconds apart on a machine that others use: the quietest one tells what the front itself adds.
-    assert min(added) < 1.0
+    # Pairs lie seconds apart, and noise makes single ones negative: the middle one decides.
+    assert np.median(added) < 1.0
 
 
 def test_a_thousand_requests_wait_through_a_wake_and_none_is_lost(benchmark, tmp_path):
