@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .NOTPARALLEL:
-.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-system test-browser test-engine test-gpu bench-self compare-vllm-bench check format schemas lock clean
+.PHONY: help setup demo ladder quantize serve bench breakeven report doctor trace gpu-proof test test-fast test-explore test-system test-browser test-engine test-gpu bench-self compare-vllm-bench check format schemas lock clean
 .DEFAULT_GOAL := help
 
 # More than cores: many tests wait for a process or a clock.
@@ -57,6 +57,9 @@ test: setup test-fast test-system test-browser test-engine ## install and run ev
 
 test-fast: setup-house ## the fast suite alone
 	@$(PY) -m pytest -m 'not engine and not gpu and not browser and not system' -n $(TEST_PROCESSES) --dist loadfile
+
+test-explore: setup-house ## the fast suite with new random examples; what it finds becomes an @example
+	@HYPOTHESIS_PROFILE=explore $(PY) -m pytest -m 'not engine and not gpu and not browser and not system' -n $(TEST_PROCESSES) --dist loadfile
 
 test-system: setup-house ## tests that start generators, supervisors and quantizers, with faults injected
 	@$(PY) -m pytest -m system -n $(TEST_PROCESSES) --dist loadfile

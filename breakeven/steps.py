@@ -77,10 +77,12 @@ def first_breakeven(curve: Curve, worth: Floats, fixed: Floats) -> Floats:
     left = np.flatnonzero(step < len(curve.edges))
     while len(left):
         look = np.minimum(step[left, None] + np.arange(look_at), len(curve.edges) - 1)
-        won = worth[left, None] * curve.edges[look] > fixed[left, None] + curve.months[look]
-        hit = won.any(axis=1)
-        who, at = left[hit], look[hit, won[hit].argmax(axis=1)]
-        found[who] = np.maximum((fixed[who] + curve.months[at]) / worth[who], lower[at])
+        # The same quotient as in `windows`: a crossing within a rounding of an edge is decided alike.
+        onset = (fixed[left, None] + curve.months[look]) / worth[left, None]
+        won = onset < curve.edges[look]
+        hit, at = won.any(axis=1), won.argmax(axis=1)[:, None]
+        first = np.maximum(np.take_along_axis(onset, at, 1), lower[np.take_along_axis(look, at, 1)])[:, 0]
+        found[left[hit]] = first[hit]
         left = left[~hit]
         step[left] += look_at
         look_at = min(2 * look_at, 256)

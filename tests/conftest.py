@@ -1,7 +1,11 @@
 """Settings of all tests."""
 
+import os
+
 from hypothesis import settings
 
 # A busy machine is no defect: no test fails for being slow.
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
+settings.register_profile("house", deadline=None, derandomize=True)
+# New examples at every run, and many of them: `make test-explore`, nightly. What it finds becomes an @example.
+settings.register_profile("explore", deadline=None, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
