@@ -139,7 +139,9 @@ def test_for_good_means_for_good(values, rules, margin, fixed, further):
 
 
 @settings(max_examples=200, deadline=None)
-@example([1], Rules(max_replicas=15, autoscale=True, cold_start_s=0.0), [(1.1, 1.5)])  # crosses within a rounding of the edge
+@example(
+    [1], Rules(max_replicas=15, autoscale=True, cold_start_s=0.0), [(1.1, 1.5)]
+)  # crosses within a rounding of the edge
 @given(WEIGHTS, RULES, st.lists(st.tuples(st.floats(0.2, 6.0), st.floats(0.0, 10.0)), min_size=1, max_size=8))
 def test_vectorised_first_crossings_are_those_of_one_at_a_time(values, rules, draws):
     curve = Curve(rules, around_one(values))
