@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from contracts.errors import exit_code_of, nearest
+from contracts.errors import exit_code_of, interrupted, nearest
 from contracts.process import die_with_parent
 
 # Command -> (module, one line of help). A module is imported only when its command is used.
@@ -40,6 +40,13 @@ class Door(click.Group):
             ctx.fail(f"no command {cmd_name!r}; {nearest(cmd_name, COMMANDS)}")
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).cli
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; Ctrl-C in its midst is 130, as everywhere (click by itself would say "Aborted!", 1)."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(interrupted())
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from the table, so that --help imports no stage."""

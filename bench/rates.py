@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from contracts.environment import accelerator
+from contracts.environment import accelerator_for
 from contracts.errors import InputError, RunFailedError
 from contracts.process import die_with_parent
 from contracts.progress import Status
@@ -113,7 +113,7 @@ def here(device: Device) -> MachineRates:
         except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
             absent[kind] = str(error).strip().splitlines()[0][:200]
     return MachineRates(
-        accelerator=accelerator(),
+        accelerator=accelerator_for(device),
         device=device,
         copy_bytes_per_s=copy,
         matrix_ops_per_s=found,

@@ -300,6 +300,7 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         "zero_ns": zero_ns,
         "hz": target.spec.telemetry_hz,
         "gpu": target.accelerator.kind == "cuda" and bool(target.engine_pids),
+        "gpus": list(target.gpus),
         "metrics_urls": list(target.metrics_urls),
         "engines": list(target.engine_pids),
         "generators": [generator.pid, *(hand.pid for hand in hands)],

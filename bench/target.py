@@ -41,6 +41,8 @@ class Target:
     metrics_urls: tuple[str, ...]
     """Where engine counters are read; added up over replicas."""
     engine_pids: tuple[int, ...]
+    gpus: tuple[str, ...] = ()
+    """Which GPUs to sample; empty: all."""
     key_env: str = KEY_ENV
     """The environment variable that holds the API key; never the key itself."""
 
@@ -60,6 +62,7 @@ def of_server(experiment: Experiment, server: Server) -> Target:
         accelerator=server.accelerator,
         metrics_urls=tuple(r.base_url for r in replicas) or (server.base_url,),
         engine_pids=tuple(r.engine_pid for r in replicas) or (server.engine_pid,),
+        gpus=server.gpus,
         key_env=server.api_key_env or KEY_ENV,
     )
 

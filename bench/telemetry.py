@@ -118,8 +118,8 @@ def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -
     return read
 
 
-def gpu_reader() -> Reader:
-    """Read every GPU through NVML; what a device does not support is absent, never zero.
+def gpu_reader(wanted: Sequence[str] = ()) -> Reader:
+    """Read GPUs through NVML, all or those `wanted` (numbers or UUIDs); what one does not support is absent, never zero.
 
     A GPU that is lost leaves a last row, `lost` = 1, and is not asked again. Raises RunFailedError where NVML does not
     start.
@@ -128,27 +128,32 @@ def gpu_reader() -> Reader:
 
     try:
         pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
+        names = tuple(wanted) or tuple(map(str, range(pynvml.nvmlDeviceGetCount())))
     except pynvml.NVMLError as error:
         raise RunFailedError(f"NVML does not start: {error}", where="GPU telemetry", remedy="nvidia-smi") from error
-    handles: dict[int, Any] = {}
-    lost: set[int] = set()
+    handles: dict[str, Any] = {}
+    lost: set[str] = set()
 
     def read() -> Iterator[Sample]:
-        for index in range(count):
-            if index in lost:
+        for name in names:
+            if name in lost:
                 continue
             try:
-                if index not in handles:
-                    handles[index] = pynvml.nvmlDeviceGetHandleByIndex(index)
-                yield from _gpu_samples(pynvml, handles[index], str(index))
+                if name not in handles:
+                    handles[name] = _handle(pynvml, name)
+                yield from _gpu_samples(pynvml, handles[name], name)
             except pynvml.NVMLError_GpuIsLost:
-                lost.add(index)
-                yield "gpu", str(index), "lost", 1.0
+                lost.add(name)
+                yield "gpu", name, "lost", 1.0
             except pynvml.NVMLError:
                 continue
 
     return read
+
+
+def _handle(pynvml: Any, name: str) -> Any:
+    """Find a GPU by its number on the bus or by its UUID."""
+    return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
 def _gpu_samples(pynvml: Any, handle: Any, index: str) -> Iterator[Sample]:
@@ -183,7 +188,7 @@ def _gpu_fields(nvml: Any) -> dict[str, Callable[[Any], float]]:
 
 def record(orders: dict[str, Any], sink: TextIO) -> None:
     """Sample until standard input closes: fast readers at `hz`, slow ones (engine metrics, process trees) once a second."""
-    fast = [host_reader(), *([gpu_reader()] if orders["gpu"] else [])]
+    fast = [host_reader(), *([gpu_reader(orders.get("gpus", ()))] if orders["gpu"] else [])]
     slow = [
         engine_reader(orders["metrics_urls"]),
         *(tree_reader("process", pid, str(k) if k else "") for k, pid in enumerate(orders["engines"])),

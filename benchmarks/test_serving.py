@@ -24,7 +24,7 @@ from tests.serving.test_session import HOUSE, house
 from tests.serving.test_up import Up
 
 WEIGHT_BYTES = 269_000_000
-"""As the demo's model: its hash is part of what a start through `serving` costs."""
+"""As the demo's model. A real engine takes longer to start than they take to hash beside it; this one does not."""
 
 
 @pytest.fixture(autouse=True)
@@ -119,11 +119,12 @@ def test_a_thousand_requests_wait_through_a_wake_and_none_is_lost(benchmark, tmp
     assert '"held": 1000' in held[0], "all of them were there before the gate opened"
 
 
-def test_a_start_costs_under_a_second_more_than_the_engine_alone(benchmark, tmp_path):
-    """With an engine that starts at once, so that only what `serving` adds is seen."""
+@pytest.mark.parametrize("weight_bytes", [1 << 20, WEIGHT_BYTES])
+def test_a_start_costs_under_a_second_more_than_the_engine_alone(benchmark, tmp_path, weight_bytes):
+    """With an engine that starts at once, so that only what `serving` adds is seen: without weights, and with their hash."""
     spec, run = house(tmp_path)
     weights = tmp_path / "model/model.safetensors"
-    weights.write_bytes(os.urandom(1 << 20) * (WEIGHT_BYTES >> 20))
+    weights.write_bytes(os.urandom(1 << 20) * (weight_bytes >> 20))
     record = Checkpoint.read(run.path).model_copy(update={"files": {weights.name: sha256_file(weights)}})
     (run.path / "checkpoint.json").write_bytes(record.to_json())
     direct, through = [], []
@@ -133,9 +134,9 @@ def test_a_start_costs_under_a_second_more_than_the_engine_alone(benchmark, tmp_
         through.append(_through(tmp_path, run.path))
 
     benchmark.pedantic(pair, rounds=5)
-    added = min(through) - min(direct)
+    added = float(np.median(np.subtract(through, direct)))
     benchmark.extra_info["added_s"] = added
-    print(f"\n{min(direct):.2f} s alone, {min(through):.2f} s through serving: {added:.2f} s more")
+    print(f"\n{np.median(direct):.2f} s alone, {np.median(through):.2f} s through serving: {added:.2f} s more")
     assert added < 1.0
     assert spec.serving.replicas == 1
 

@@ -6,6 +6,7 @@ History
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -140,15 +141,19 @@ class Checkpoint(Record):
     """Hashes of what this depends on."""
     created_utc: str
 
-    def verify(self, folder: Path) -> None:
-        """Compare every file's hash; InputError names the first that differs or is missing."""
-        for name, expected in self.files.items():
+    def verify(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Compare the hash of every file, or of those in `names`; InputError names the first that differs or is missing."""
+        for name in self.files if names is None else names:
             file = folder / name
             if not file.is_file():
                 raise InputError("a file of the checkpoint is missing", where=str(file), remedy="quantize again")
-            if sha256_file(file) != expected:
-                raise InputError(
-                    "the file does not match its manifest (changed or truncated)",
-                    where=str(file),
-                    remedy=f"delete {folder} and quantize again",
-                )
+            self.compare(folder, name, sha256_file(file))
+
+    def compare(self, folder: Path, name: str, sha256: str) -> None:
+        """Raise InputError when `sha256`, of the file `name` in `folder`, is not what the manifest says."""
+        if sha256 != self.files[name]:
+            raise InputError(
+                "the file does not match its manifest (changed or truncated)",
+                where=str(folder / name),
+                remedy=f"delete {folder} and quantize again",
+            )

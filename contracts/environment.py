@@ -40,6 +40,7 @@ class Accelerator(Part):
     kind: Literal["cuda", "cpu"]
     name: str
     count: int
+    """Of an environment: those in the machine. Of a server and what was measured on it: those that it uses."""
     memory_bytes: int
     """Of one accelerator; the host's memory for a CPU."""
     driver: str | None = None
@@ -70,8 +71,12 @@ class Environment(Record):
 
 
 def machine_sha256(cpu_model: str, cpu_count: int, accelerator: Accelerator) -> str:
-    """Hash CPU model, core count and accelerator."""
-    return sha256_of([cpu_model, cpu_count, accelerator.kind, accelerator.name, accelerator.count])
+    """Hash CPU model, core count and accelerator.
+
+    How many GPUs stand in the machine does not decide the speed of a server on some of them; how many it takes does, and
+    is part of the experiment's `serving` section, which is hashed by itself.
+    """
+    return sha256_of([cpu_model, cpu_count, accelerator.kind, accelerator.name, 1])
 
 
 def capture(now_utc: str, *, packages: dict[str, str] | None = None) -> Environment:
@@ -149,7 +154,17 @@ def accelerator() -> Accelerator:
         return Accelerator(
             kind="cuda", name=name, count=len(rows), memory_bytes=int(float(memory_mib)) * 1024**2, driver=driver
         )
+    return host()
+
+
+def host() -> Accelerator:
+    """Return the CPU host as one accelerator."""
     return Accelerator(kind="cpu", name=f"{cpu_model()} x{usable_cpus()}", count=1, memory_bytes=memory_bytes())
+
+
+def accelerator_for(device: str) -> Accelerator:
+    """Return what a `device` of `cpu` or `cuda` computes on: a CPU engine on a machine with GPUs computes on its host."""
+    return host() if device == "cpu" else accelerator()
 
 
 def _nvidia_smi() -> list[tuple[str, str, str]]:

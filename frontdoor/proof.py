@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from contracts.environment import accelerator
+from contracts.environment import accelerator, accelerator_for
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment
 from contracts.lineage import ENGINE_ENV, engine_version
@@ -31,7 +31,7 @@ PROOF_TABLE = "proof.md"
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--instance", help="The machine's price row, as INSTANCE@CLOUD; default: the cheapest with one such GPU.")
-@click.option("--minutes", type=float, help="Budget; default 20, or 8 with --quick. Quantizing real weights is not in it.")
+@click.option("--minutes", type=float, help="Budget; default 20, 8 with --quick. Quantizing and bitsandbytes come on top.")
 @click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
 def cli(quick: bool, model: str, device: str, instance: str | None, minutes: float | None, results: Path) -> None:
     """Measure a model in BF16, FP8, INT8 and INT4 on this machine's GPU, and say what each costs beside the APIs.
@@ -86,8 +86,10 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
     """Leave out precisions without a kernel, share out the time, check prices and port, write the experiments."""
     wanted = session.wanted
     schemes, without = served(wanted)
-    work = proof_plan.work_of(wanted, schemes)
-    allotted = proof_budget.share_out(session.budget_s, work)
+    first = [scheme for scheme in schemes if scheme not in proof_plan.WITH_WEIGHTS]
+    allotted = proof_budget.share_out(session.budget_s, proof_plan.work_of(wanted, first))
+    # The minutes are those of the four; each of bitsandbytes' two gets as much as one of them, on top.
+    session.budget_s += (len(schemes) - len(first)) * allotted.scheme_s
     experiments = tuple(proof_plan.experiment(wanted, mix, schemes, allotted.search) for mix in wanted.mixes)
     for each in experiments:
         preflight(each, session.engine, session.results)
@@ -137,7 +139,8 @@ def conclude(session: Session, experiments: tuple[Experiment, ...]) -> Proof:
         model=wanted.model,
         weights="dummy" if wanted.dummy else "real",
         device="cuda" if wanted.device == "cuda" else "cpu",
-        accelerator=accelerator(),
+        # One GPU serves, however many stand in the machine.
+        accelerator=accelerator_for(wanted.device).model_copy(update={"count": 1}),
         quick=wanted.quick,
         budget_s=session.budget_s,
         spent_s=session.spent_s(),

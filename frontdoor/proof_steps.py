@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contracts.environment import accelerator
+from contracts.environment import accelerator_for
 from contracts.errors import RunFailedError, TokenhourError
 from contracts.experiment import Experiment
 from contracts.lineage import stale_summary
@@ -92,7 +92,8 @@ def run(session: Session, schemes: tuple[str, ...], experiments: tuple[Experimen
 
 def rates(session: Session) -> Outcome:
     """Measure copy bandwidth and matrix rates, unless this machine's stand there."""
-    if MachineRates.exists(session.folder) and MachineRates.read(session.folder).accelerator == accelerator():
+    here = accelerator_for(session.wanted.device)
+    if MachineRates.exists(session.folder) and MachineRates.read(session.folder).accelerator == here:
         return "reused", ""
     RunDir(session.folder).supersede(MachineRates.file_name)
     measured(session.wanted.device).write(session.folder)

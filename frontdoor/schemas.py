@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from contracts.ladder import Ladder
 from contracts.price import ApiPriceTable, InstancePriceTable
 from contracts.probe import Probes
 from contracts.proof import Proof
+from contracts.record import DESCRIBE
 from contracts.roofline import MachineRates, Roofline
 from contracts.run import Summary
 from contracts.scan_policy import ScanPolicy
@@ -120,4 +122,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if DESCRIBE not in os.environ:
+        os.execve(sys.executable, [sys.executable, "-m", "frontdoor.schemas", *sys.argv[1:]], {**os.environ, DESCRIBE: "1"})  # noqa: S606
     sys.exit(main(sys.argv[1:]))

@@ -26,6 +26,8 @@ export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$(pip_setting find-links
 export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(pip_setting index-url)}}}
 [ -n "$UV_FIND_LINKS" ] || unset UV_FIND_LINKS
 [ -n "$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX
+# uv knows no variable for pip's "ask no index".
+alone=${PIP_NO_INDEX:+--no-index}
 export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
 
 free_gb=$(df -Pk . | awk 'NR==2 {printf "%d", $4/1e6}')
@@ -48,9 +50,17 @@ find_uv() {
 # which uv knows by name. A plain `torch` would pull gigabytes of CUDA onto a CPU machine.
 torch_source() {
   [ "$device" = cpu ] || return 0
-  if "$uv" pip install --quiet --dry-run --no-deps --python "$1/bin/python" 'torch==2.13.0+cpu' 2>/dev/null; then return 0; fi
+  if "$uv" pip install $alone --quiet --dry-run --no-deps --python "$1/bin/python" 'torch==2.13.0+cpu' 2>/dev/null; then return 0; fi
   say "setup: the CPU build of torch comes from PyTorch's CPU index"
   echo "--torch-backend=cpu"
+}
+
+# The lock to install from. For CUDA each version to the letter: == 2.13.0 would be met, and preferred, by a 2.13.0+cpu that
+# some local folder of wheels holds.
+to_the_letter() {
+  if [ "$device" = cpu ]; then echo "$2"; return; fi
+  sed -E 's/^([A-Za-z0-9_.-]+(\[[^]]*\])?)==([^=])/\1===\3/' "$2" >"$1/.lock.txt"
+  echo "$1/.lock.txt"
 }
 
 # The packages that every command loads, compiled once: half of a start's time where Python may not write bytecode itself.
@@ -72,12 +82,13 @@ make_env() { # folder lock extra-no-deps...
   say "setup: making $env ($device, $(grep -c == "$lock") packages)"
   [ -x "$env/bin/python" ] || "$uv" venv --quiet --python "$python" "$env"
   rm -f "$env/.stamp"
-  local source
+  local source exact
   source=$(torch_source "$env")
-  "$uv" pip sync ${QUIET_SETUP:+--quiet} --python "$env/bin/python" ${source:+"$source"} "$lock" \
+  exact=$(to_the_letter "$env" "$lock")
+  "$uv" pip sync $alone ${QUIET_SETUP:+--quiet} --python "$env/bin/python" ${source:+"$source"} "$exact" \
     || die "cannot install $lock" "check the network or the index settings (PIP_INDEX_URL, PIP_FIND_LINKS); run make setup again, it goes on where it stopped"
   for package in "$@"; do
-    "$uv" pip install --quiet --python "$env/bin/python" --no-deps "$package" || die "cannot install $package" "see above"
+    "$uv" pip install $alone --quiet --python "$env/bin/python" --no-deps "$package" || die "cannot install $package" "see above"
   done
   compile_light "$env"
   echo "$want" >"$env/.stamp"

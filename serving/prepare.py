@@ -26,6 +26,7 @@ from serving.engine import (
     compute_capability,
     device_of,
     engine_python,
+    gpus_used,
     usable_cores,
     versions,
     visible_gpus,
@@ -50,6 +51,9 @@ class Prepared:
     router: Launch | None
     front: FrontSpec | None
     engine: str
+    device: str
+    gpus: tuple[str, ...]
+    """Those that the replicas take."""
     versions: dict[str, str]
     budget: memory.Budget
     secrets: dict[str, str] = field(repr=False, default_factory=dict)
@@ -116,6 +120,8 @@ def prepare(
         router=router,
         front=_front(experiment, (router or launches[0]).base_url, ports.front, model_id, secrets),
         engine=name,
+        device=device,
+        gpus=gpus_used(experiment.serving, device, gpus),
         versions=found,
         budget=budget,
         secrets=secrets,

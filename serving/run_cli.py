@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -24,15 +23,15 @@ from contracts.units import human_seconds
 def run(experiment_file: Path, only: str | None, results: Path, command: tuple[str, ...]) -> None:
     """Start the server of EXP, wait until it has answered, run CMD beside it, and stop it again.
 
-    Without CMD it serves until Ctrl-C. With several schemes CMD runs once for each; TOKENHOUR_SERVER names the
-    server.json of the one that runs. The exit code is CMD's.
+    Without CMD it serves until Ctrl-C or SIGTERM, and exits with 0. With several schemes CMD runs once for each;
+    TOKENHOUR_SERVER names the server.json of the one that runs. The exit code is CMD's.
 
     \b
     Examples:
       tokenhour serving run configs/experiments/demo.yaml --scheme w8a8
       tokenhour serving run EXP.yaml --scheme none -- tokenhour bench run EXP.yaml --scheme none
     """
-    from serving.session import run_beside, serve  # light, but not needed for --help
+    from serving.session import run_beside, serve, stay  # light, but not needed for --help
 
     experiment = load_experiment(experiment_file)
     schemes = chosen_schemes(experiment, only, experiment_file, several=bool(command))
@@ -45,9 +44,7 @@ def run(experiment_file: Path, only: str | None, results: Path, command: tuple[s
                 worst = max(worst, run_beside(running, command, path))
                 continue
             invite(server)
-            while True:
-                running.check()
-                time.sleep(0.5)
+            stay(running)
     sys.exit(worst)
 
 

@@ -20,6 +20,7 @@ from contracts.process import die_with_parent
 from contracts.rundir import now_utc
 from contracts.server import Server
 from serving.fleet import Fleet, announce, started
+from serving.integrity import Verification
 from serving.prepare import exclusive, old_logs, prepare, say_memory
 
 _POLL_S = 0.2
@@ -28,15 +29,19 @@ _GRACE_S = 15.0
 
 @contextlib.contextmanager
 def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Iterator[tuple[Fleet, Server]]:
-    """Start the engines of one scheme, write server.json once they have answered, stop them when the block ends."""
-    prepared = prepare(experiment, scheme, results, root)
+    """Start the engines of one scheme, write server.json once they have answered, stop them when the block ends.
+
+    The weights are hashed while the engines start: InputError, and no engine, when they are not their manifest's.
+    """
+    prepared = prepare(experiment, scheme, results, root, verify=False)
+    weights = Verification(prepared.checkpoint)
     say_memory(prepared)
     run = prepared.run
     with exclusive(run), sigterm_exits():
         run.supersede(Server.file_name, *old_logs(run))
         run.note("serving", "started")
         try:
-            with started(prepared) as fleet:
+            with weights.beside(), started(prepared, weights) as fleet:
                 server = fleet.record()
                 server.write(run.path)
                 told = announce(prepared, server, "run", "ready")
@@ -69,6 +74,20 @@ def sigterm_exits() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stay(running: Fleet) -> None:
+    """Serve until somebody asks for the end, by Ctrl-C, SIGTERM or SIGHUP; then let running requests end.
+
+    That was all the work: it returns. Raises RunFailedError when an engine ends by itself.
+    """
+    try:
+        while True:
+            running.check()
+            time.sleep(_POLL_S)
+    except (KeyboardInterrupt, SystemExit):
+        print("\n   stopping; once more stops it at once", file=sys.stderr)
+        running.drain()
 
 
 def run_beside(running: Fleet, command: tuple[str, ...], server_json: Path) -> int:

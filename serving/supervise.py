@@ -27,7 +27,7 @@ from serving.diagnose import cause_of, tail
 from serving.guard import GRACE_S, MARK, ORDERS, children_of, kill_marked
 from serving.logs import read_all
 
-_POLL_S = 0.1
+_POLL_S = 0.05
 _QUESTION = "What is the capital of France? Answer in one sentence."
 # What each phase's end looks like in the engine's log.
 _MARKS = {
@@ -192,7 +192,7 @@ def _until(
                 remedy="raise serving.ready_timeout_s, or set serving.enforce_eager to skip compilation",
             )
         look()
-        # Often at first, for what starts at once; a tenth of a second is nothing beside a start of half a minute.
+        # Often at first, for what starts at once; then with a twentieth of a second at most lost.
         time.sleep(min(_POLL_S, max(0.02, 0.02 * (time.monotonic() - running.launched))))
 
 

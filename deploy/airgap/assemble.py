@@ -77,7 +77,7 @@ def settings(wheels: Path) -> str:
     """Write the settings under which pip and uv take these wheels and ask nobody."""
     return (
         f'export PIP_NO_INDEX=1 PIP_FIND_LINKS="{wheels}"\n'
-        f'export UV_OFFLINE=1 UV_NO_INDEX=1 UV_FIND_LINKS="{wheels}"\n'
+        f'export UV_OFFLINE=1 UV_FIND_LINKS="{wheels}"\n'
         "export HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1\n"
     )
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -27,6 +29,7 @@ MANIFEST, PIECE = "MANIFEST.json", "wheels.tar.{number:03d}"
 VERSION = 1
 # What `make setup` itself needs, besides the locks: the installer, and what builds the editable project.
 TOOLS = ("uv>=0.9,<1", "setuptools>=80")
+_NO_WHEEL = re.compile(r"No matching distribution found for (\S+===\S+)")
 _NEWEST_GLIBC = 39
 _BLOCK = 1 << 20
 
@@ -55,13 +58,45 @@ def download(locks: Iterable[Path], into: Path, python: str, machine: str) -> in
     for tag in platforms(machine):
         target += ["--platform", tag]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), *target]
+    here = python == f"{sys.version_info[0]}.{sys.version_info[1]}" and machine == platform.machine()
     for lock in locks:
         print(f"fetching {lock.name}", file=sys.stderr)
-        strict = into / f".{lock.name}"
-        strict.write_text(exactly(lock.read_text()))
-        if code := subprocess.run([*pip, "-r", str(strict)], check=False).returncode:
-            return code
+        strict, wanted = into / f".{lock.name}", exactly(lock.read_text())
+        while True:
+            strict.write_text(wanted)
+            done = subprocess.run([*pip, "-r", str(strict)], check=False, stderr=subprocess.PIPE, text=True)
+            if not done.returncode:
+                break
+            missing = _NO_WHEEL.search(done.stderr)
+            if missing is None or missing[1] not in wanted:
+                print(done.stderr, file=sys.stderr)
+                return done.returncode
+            if code := build(missing[1], into, same_target=here):
+                return code
+            wanted = wanted.replace(missing[1], "")
     return subprocess.run([*pip, *TOOLS], check=False).returncode
+
+
+def build(requirement: str, into: Path, *, same_target: bool) -> int:
+    """Make the wheel of a package that publishes its source alone; return an exit code.
+
+    Pure Python runs anywhere. What compiles is made for this Python and machine: refused where the target is another.
+    """
+    print(f"no wheel of {requirement} for the target: building it from its source", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as made:
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", made, requirement]
+        if code := subprocess.run(command, check=False).returncode:
+            return code
+        (wheel,) = Path(made).glob("*.whl")
+        if not wheel.name.endswith("-none-any.whl") and not same_target:
+            print(
+                f"error: {requirement} compiles: {wheel.name} is for this machine alone\n"
+                "  remedy: run pack.py with the target's Python, on its kind of processor",
+                file=sys.stderr,
+            )
+            return 1
+        shutil.move(wheel, into / wheel.name)
+    return 0
 
 
 def exactly(lock: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,9 +13,10 @@ from bench.summarize import Telemetry
 from bench.tables import read_table, telemetry_rows
 from bench.telemetry import host_reader, tree_reader
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
+from tests import nvml
+from tests.nvml import LOST, NOT_SUPPORTED
 
 ROOT = Path(__file__).parents[2]
-STUB = Path(__file__).parent / "nvml" / "nvml_stub.c"
 HEALTHY = {
     "count.0": 2,
     **{
@@ -28,38 +28,29 @@ HEALTHY = {
         }.items()
     },
 }  # fmt: skip
-NOT_SUPPORTED, LOST = -3, -15
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
-    if compiler is None:
-        pytest.skip("no C compiler for the NVML stub")
-    folder = tmp_path_factory.mktemp("nvml")
-    made = folder / "libnvidia-ml.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", made, STUB], check=True)
-    return folder
+    return nvml.build(tmp_path_factory.mktemp("nvml")).parent
 
 
 def environment(library, state):
-    file = library / "state.txt"
-    file.write_text("".join(f"{key} {value}\n" for key, value in state.items()))
-    return {**os.environ, "LD_LIBRARY_PATH": str(library), "NVML_STUB": str(file)}
+    return {**os.environ, "LD_LIBRARY_PATH": str(library), "NVML_STUB": str(nvml.tell(library, state))}
 
 
 READ = (
     "import json, sys; from bench.telemetry import gpu_reader\n"
-    "read = gpu_reader()\n"
+    "read = gpu_reader(sys.argv[1:])\n"
     "for line in sys.stdin: print(json.dumps(list(read())), flush=True)\n"
 )
 
 
-def read_gpus(library, *states):
+def read_gpus(library, *states, wanted=()):
     """Read once for each state, in one process."""
     env = environment(library, states[0])
     with subprocess.Popen(
-        [sys.executable, "-c", READ], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
+        [sys.executable, "-c", READ, *wanted], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
     ) as process:
         found = []
         for state in states:
@@ -82,6 +73,15 @@ def test_every_gpu_is_read_with_its_units(library):
     assert values["0", "temperature_c"] == 60
     assert values["0", "pcie_received_kbps"] == 2000
     assert len(found) == 24
+
+
+@pytest.mark.parametrize("wanted", ["1", "GPU-1"])
+def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted):
+    """Another one's watts are not this server's, nor does its throttling disturb it."""
+    (found,) = read_gpus(library, HEALTHY, wanted=[wanted])
+    values = {metric: value for _, index, metric, value in found if index == wanted}
+    assert len(values) == len(found) == 12
+    assert values["energy_j"] == 5000.001
 
 
 def test_what_a_gpu_does_not_support_is_absent_not_zero(library):

@@ -3,11 +3,14 @@
 import base64
 import hashlib
 import importlib.util
+import io
 import json
+import os
 import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +18,8 @@ import pytest
 
 pytestmark = pytest.mark.system
 
-FOLDER = Path(__file__).parents[2] / "deploy/airgap"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/airgap"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -171,6 +175,97 @@ def test_a_lock_is_fetched_to_the_letter(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out/MANIFEST.json").read_text())["wheels"]
     assert [name.split("-py3")[0] for name in sorted(found)] == ["setuptools-80.1", "torch-2.0", "uv-0.9.1"]
+
+
+BACKEND = """
+import zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "only_source-1.0-TAG.whl"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+        wheel.writestr("only_source.py", "")
+        info = "only_source-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: only_source\\nVersion: 1.0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: TAG\\n")
+        wheel.writestr(f"{info}/RECORD", "only_source.py,,\\n")
+    return name
+"""
+
+
+def write_source(folder, tag):
+    """Make a package that publishes no wheel, with a build backend of its own; its wheel will have `tag`."""
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": BACKEND.replace("TAG", tag),
+        "PKG-INFO": "Metadata-Version: 2.1\nName: only_source\nVersion: 1.0\n",
+    }
+    with tarfile.open(folder / "only_source-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"only_source-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("compiles", "target", "code"), [(False, "3.12", 0), (False, "same", 0), (True, "same", 0), (True, "3.10", 1)]
+)
+def test_a_package_that_publishes_its_source_alone_is_built_where_that_can_be_right(tmp_path, compiles, target, code):
+    python = pip_python()
+    ask = "import sys, platform; print('{}.{}'.format(*sys.version_info), platform.machine())"
+    version, machine = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    digits = version.replace(".", "")
+    have = tmp_path / "have"
+    have.mkdir()
+    write_source(have, f"cp{digits}-cp{digits}-linux_{machine}" if compiles else "py3-none-any")
+    for name, number in (("first", "1.0"), ("uv", "0.9.1"), ("setuptools", "80.1")):
+        write_wheel(have, name, {f"{name}.py": b""}, number)
+    lock = tmp_path / "lock.txt"
+    lock.write_text("first==1.0\nonly-source==1.0\n")
+    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(have), "PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
+    command = [python, str(FOLDER / "pack.py"), str(tmp_path / "out"), "--lock", str(lock), "--machine", machine]
+    command += ["--python", version if target == "same" else target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "run pack.py with the target's Python" in done.stderr
+        assert not (tmp_path / "out/MANIFEST.json").exists()
+    else:
+        found = json.loads((tmp_path / "out/MANIFEST.json").read_text())["wheels"]
+        assert sorted(name.split("-")[0] for name in found) == ["first", "only_source", "setuptools", "uv"]
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", "2.0"), ("cpu", "2.0+cpu")])
+def test_setup_installs_a_cuda_lock_to_the_letter(tmp_path, device, expected):
+    """A local CPU build satisfies == and would be preferred: a GPU machine would compute on its CPU."""
+    have, root = tmp_path / "have", tmp_path / "root"
+    (root / "requirements").mkdir(parents=True)
+    have.mkdir()
+    for version in ("2.0", "2.0+cpu"):
+        write_wheel(have, "torch", {"torch.py": f"VERSION = {version!r}\n".encode()}, version)
+    shutil.copy(ROOT / "requirements/setup.sh", root / "requirements")
+    (root / "pyproject.toml").write_text("")
+    (root / f"requirements/engine-{device}.txt").write_text(f"torch=={'2.0' if device == 'cuda' else '2.0+cpu'}\n")
+    roomy = root / "bin/df"
+    roomy.parent.mkdir()
+    roomy.write_text("#!/bin/sh\necho head; echo / 1 1 99000000 1 /\n")
+    roomy.chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_"))} | {
+        "PATH": f"{roomy.parent}:{os.environ['PATH']}",
+        "DEVICE": device,
+        "PYTHON": sys.executable,
+        "QUIET_SETUP": "",
+        "PIP_NO_INDEX": "1",
+        "UV_OFFLINE": "1",
+        "UV_FIND_LINKS": str(have),
+        "UV": shutil.which("uv") or str(ROOT / ".uv/bin/uv"),
+    }
+    command = ["bash", str(root / "requirements/setup.sh"), "engine"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert "up to date" in done.stderr
+    python = str(root / ".venv-engine/bin/python")
+    said = subprocess.run([python, "-c", "import torch; print(torch.VERSION)"], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == expected
 
 
 def test_a_fetch_that_fails_says_so(tmp_path):

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.engine
 ROOT = Path(__file__).parents[2]
 NAME = "proof-cpu-tiny-quick"
 SCHEMES = ("none", "w8a8", "w4a16")
+TRIES = 3
 
 
 def proof(results):
@@ -29,16 +32,48 @@ def proof(results):
     return done
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("proof") / "results"
+@dataclass(frozen=True)
+class Call:
+    """What one call of the proof left."""
+
+    complete: bool
+    valid: frozenset[str]
+    states: dict[str, str]
+
+
+def call(folder: Path) -> Call:
+    """Start the proof, once more or for the first time, and look at what it did."""
     done = proof(folder)
     found = Proof.read(folder / NAME)
     # Something else on the machine may disturb a run: then it is INVALID for that, and for nothing else.
-    reasons = {reason.rule for run in found.runs for reason in Summary.read(folder / run).reasons}
+    summaries = {run: Summary.read(folder / run) for run in found.runs}
+    reasons = {reason.rule for each in summaries.values() for reason in each.reasons}
     # (A generator that was calibrated meanwhile has a certificate that says so.)
     assert {reason for reason in reasons - DISTURBANCES if "certificate" not in reason} == set()
     assert done.returncode == (0 if found.complete else 1)
+    valid = frozenset(each.scheme for each in summaries.values() if each.validity == "VALID")
+    return Call(found.complete, valid, {step.name: step.state for step in found.steps})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("proof") / "results"
+
+
+@pytest.fixture(scope="module")
+def calls(folder):
+    """Start it until it is complete, as a person would whose machine was disturbed: each call goes on from the last."""
+    found = [call(folder)]
+    while not found[-1].complete and len(found) < TRIES:
+        found.append(call(folder))
+    assert found[-1].complete, f"disturbed {TRIES} times: run these tests with nothing else on the machine"
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(folder, calls):
+    """Return the results of a proof that is complete."""
+    assert calls
     return folder
 
 
@@ -66,24 +101,22 @@ def test_quantized_dummy_weights_were_filled_with_random_numbers(results):
         assert int(line.split("random numbers in ")[1].split()[0]) > 0
 
 
-def test_rooflines_and_a_verdict_stand_beside_the_valid_runs(results):
+def test_rooflines_and_a_verdict_stand_beside_the_runs(results):
     found = Proof.read(results / NAME)
-    valid = [run for run in found.runs if Summary.read(results / run).validity == "VALID"]
-    if not valid:
-        pytest.skip("every run was disturbed by something else on this machine")
-    for run in valid:
+    for run in found.runs:
         peak = Roofline.read(results / run).points[0]
         assert 0 < peak.bandwidth_utilization < 1
         assert 0 < peak.ops_utilization < 1
-    assert len(Verdict.read(results / f"{NAME}-chat").runs) == len(valid)
+    assert len(Verdict.read(results / f"{NAME}-chat").runs) == len(SCHEMES)
     assert (results / f"{NAME}-chat/report.html").is_file()
-    assert (results / NAME / "proof.md").read_text().count("| VALID |") == len(valid)
+    assert (results / NAME / "proof.md").read_text().count("| VALID |") == len(SCHEMES)
 
 
-def test_started_again_it_serves_only_what_was_not_valid(results):
-    before = Proof.read(results / NAME)
-    if not before.complete:
-        pytest.skip("a run was disturbed: it would be measured again, which the other tests show")
-    assert proof(results).returncode == 0
-    states = {step.name: step.state for step in Proof.read(results / NAME).steps}
-    assert [states[f"measure: {scheme}"] for scheme in SCHEMES] == ["reused"] * 3
+def test_started_again_it_serves_only_what_was_not_valid(folder, calls):
+    """Whether this machine was disturbed or not: what was VALID is never served twice, and at the end that is all."""
+    for before, after in pairwise([*calls, call(folder)]):
+        reused = {scheme for scheme in SCHEMES if after.states[f"measure: {scheme}"] == "reused"}
+        assert reused == before.valid
+        assert {after.states[f"checkpoint: {scheme}"] for scheme in SCHEMES} == {"done"}
+        assert after.states["the machine's rates"] == "reused"
+    assert calls[-1].valid == set(SCHEMES)

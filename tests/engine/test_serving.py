@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ from contracts.experiment import load_experiment
 from contracts.idle import IdleRecord
 from contracts.rundir import RunDir
 from contracts.server import Server
+from serving.activity import read_metrics
 from serving.state import read_state
 
 pytestmark = pytest.mark.engine
@@ -161,3 +164,41 @@ def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(ho
     assert record.released_bytes > 300e6
     for file in house.folder.glob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+def answered(server: Server) -> list[float]:
+    """Count what each replica has answered, by its own counters."""
+    return [read_metrics(replica.base_url).get("vllm:request_success_total", 0.0) for replica in server.replicas]
+
+
+def core_of(pid: int) -> int:
+    """Return the engine core below an API server: the process that a GPU's fault would kill."""
+    family = psutil.Process(pid).children(recursive=True)
+    return next(child.pid for child in family if any("EngineCore" in word for word in child.cmdline()))
+
+
+def test_two_replicas_share_the_load_and_one_goes_on_when_the_other_dies(house):
+    before = set(engines())
+    house.write(serving="replicas: 2", operations="")
+    server = house.up()
+    assert server.router.startswith("vllm-router")
+    assert len({replica.base_url for replica in server.replicas} | {server.base_url}) == 3
+    assert status_of(f"{server.base_url}/v1/chat/completions") != 200, "no key, no answer"
+    at_first = answered(server)
+    with ThreadPoolExecutor(8) as many:
+        said = list(many.map(lambda _: house.ask(), range(16)))
+    assert all("four" in each for each in said)
+    shares = [now - then for now, then in zip(answered(server), at_first, strict=True)]
+    assert sum(shares) == 16
+    assert min(shares) >= 2, shares
+    began = time.monotonic()
+    os.kill(core_of(server.replicas[0].engine_pid), signal.SIGKILL)
+    with ThreadPoolExecutor(4) as many:
+        said = list(many.map(lambda _: house.ask(), range(12)))
+    assert all("four" in each for each in said), "those that were on their way to the dead one were sent to the other"
+    seen = house.until(lambda state: state.state == "degraded", 30)
+    assert time.monotonic() - began < 30
+    assert [replica.state for replica in seen.replicas] == ["failed", "ready"]
+    assert "four" in house.ask()
+    assert house.run("serving", "down", "--all").returncode == 0
+    assert set(engines()) - before == set()

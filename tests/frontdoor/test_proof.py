@@ -119,6 +119,36 @@ def test_a_proof_measures_each_precision_and_leaves_its_record(stages):
     assert f"| {NAME}-chat-w4a16 | VALID |" in page
 
 
+def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of_its_own(stages, monkeypatch, tmp_path):
+    """Weights that a folder holds: INT8 and NF4 are packed, served and priced with the rest, after them."""
+    (tmp_path / "weights").mkdir()
+    stages.quantization |= dict.fromkeys(proof_plan.WITH_WEIGHTS, "bitsandbytes")
+
+    def quantize(arguments):
+        asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
+        assert not asked.serving.dummy_weights
+        run = RunDir.of(stages.results, asked, scheme).open(asked)
+        shape = asked.model.model_copy(update={"source": "shape:tiny"})
+        where = Workshop(tmp_path / f"checkpoints/{scheme}", stages.results)
+        folder = make(asked.model_copy(update={"model": shape}), "none", where)
+        Checkpoint.read(Path(folder.path)).model_copy(update={"scheme": scheme, "path": folder.path}).write(run.path)
+        return 0
+
+    monkeypatch.setattr(stages, "quantize", quantize)
+    done = proof(stages, "--model", str(tmp_path / "weights"))
+    assert done.exception is None, done.output
+    found = Proof.read(stages.results / "proof-cpu-weights-quick")
+    assert (found.complete, found.weights) == (True, "real")
+    measured = [step.name.removeprefix("measure: ") for step in found.steps if step.name.startswith("measure: ")]
+    assert measured == ["none", "w8a8", "w4a16", "bnb-int8", "bnb-nf4"]
+    assert {one.scheme: one.quantization for one in found.loaded}["bnb-nf4"] == "bitsandbytes"
+    assert found.budget_s > 9 * 60
+    asked = json.loads((stages.results / "proof-cpu-weights-quick/chat-verdict.json").read_text())
+    assert asked["schemes"] == measured
+    page = (stages.results / "proof-cpu-weights-quick/proof.md").read_text()
+    assert "chat-bnb-int8 | VALID" in page
+
+
 def test_started_again_it_serves_nothing_twice(stages):
     proof(stages)
     stages.asked.clear()

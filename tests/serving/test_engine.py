@@ -4,8 +4,9 @@ import socket
 
 import pytest
 
+from contracts.environment import accelerator, accelerator_for
 from contracts.errors import InputError
-from serving.engine import check_exposure, check_idle, check_parallelism, choose_ports
+from serving.engine import check_exposure, check_idle, check_parallelism, choose_ports, gpus_used, visible_gpus
 from tests.serving.test_command import experiment
 
 KEY = "0123456789abcdef-secret"
@@ -48,6 +49,55 @@ def test_more_gpus_than_there_are_are_refused():
     with pytest.raises(InputError, match="2 replicas of 2 GPUs need 4, 3 are here"):
         check_parallelism(spec, "cuda", 3, {})
     check_parallelism(spec, "cuda", 4, {})
+
+
+def driver_tool(folder):
+    """Make an nvidia-smi of a machine with eight H100s; return the folder to put before PATH."""
+    tool = folder / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\ncase "$1" in *cap*) echo 9.0;; *) yes "NVIDIA H100, 81559, 580" | head -8;; esac\n')
+    tool.chmod(0o755)
+    return tool.parent
+
+
+@pytest.fixture
+def eight_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    accelerator.cache_clear()
+    yield
+    accelerator.cache_clear()
+
+
+@pytest.mark.usefixtures("eight_gpus")
+@pytest.mark.parametrize(
+    ("said", "fields", "expected"),
+    [
+        (None, {}, ("0",)),
+        (None, {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}, ("0", "1", "2", "3")),
+        (None, {"replicas": 2, "data_parallel_size": 2}, ("0", "1", "2", "3")),
+        ("5,7", {}, ("5",)),
+        ("5, 7", {"replicas": 2}, ("5", "7")),
+        ("GPU-a,GPU-b", {"tensor_parallel_size": 2}, ("GPU-a", "GPU-b")),
+        (None, {"executor": "ray", "tensor_parallel_size": 16}, ()),
+    ],
+)
+def test_which_gpus_serve_is_known(monkeypatch, said, fields, expected):
+    if said:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert gpus_used(experiment(**fields).serving, "cuda", visible_gpus()) == expected
+    assert gpus_used(experiment(**fields).serving, "cpu", visible_gpus()) == ()
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_a_variable_that_is_set_to_nothing_hides_every_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == ()
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_a_cpu_engine_beside_gpus_computes_on_its_host():
+    assert (accelerator_for("cuda").count, accelerator_for("cpu").kind) == (8, "cpu")
 
 
 def test_ray_must_be_installed_and_then_counts_the_gpus_itself():

