@@ -1,7 +1,9 @@
 """The economics engine against its limits: verdict, Monte Carlo, portfolio, growth with size, and the whole command."""
 
+import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from tests.breakeven.test_uncertainty import ENDS
 
 TABLES = load_tables(PRICES)
 APIS = [{"model": model, "host": host} for model, host in dict.fromkeys((row.model, row.host) for row in TABLES.apis)]
+LINEAR = 1.15
+"""Largest log-log slope of time by size that still counts as linear growth."""
 SHAPES = {"flat": {}, "day, autoscaled": {"profile": {"hours": DAY}, "scaling": "autoscale"}}
 
 
@@ -61,8 +65,14 @@ def test_a_portfolio_of_1000_features_takes_under_2_s(benchmark):
 
 def test_a_whole_portfolio_scenario_of_1000_features_takes_under_2_s(benchmark):
     """From the scenario to the verdict, every feature priced by its own API."""
+    found = benchmark(decide, of_features(1000), TABLES)
+    assert len(found.portfolio.placements) == 1000
+    within(benchmark, 2.0)
+
+
+def of_features(count):
     rng = np.random.default_rng(0)
-    asked = scenario(
+    return scenario(
         {"input_tokens_per_hour": 2.7e7, "output_tokens_per_hour": 1.35e7},
         portfolio=[
             {
@@ -72,24 +82,52 @@ def test_a_whole_portfolio_scenario_of_1000_features_takes_under_2_s(benchmark):
                 "output_tokens": float(rng.integers(10, 900)),
                 **APIS[i % len(APIS)],
             }
-            for i in range(1000)
+            for i in range(count)
         ],
     )
-    found = benchmark(decide, asked, TABLES)
-    assert len(found.portfolio.placements) == 1000
-    within(benchmark, 2.0)
 
 
-@pytest.mark.parametrize("count", [250, 500, 1000, 2000])
-def test_a_portfolios_time_by_features(benchmark, count):
-    benchmark.group = "features: twice as many, twice as long"
-    benchmark(place, features(count), Costs(5000, 1700, 1))
+def many(count):
+    """Return so many comparators: the tables' APIs, again with other tokenizers where the tables have too few."""
+    return [{**APIS[i % len(APIS)], "tokens_ratio": 1 + 0.01 * (i // len(APIS))} for i in range(count)]
 
 
-@pytest.mark.parametrize("count", [3, 6, 12])
-def test_a_verdicts_time_by_comparators(benchmark, count):
-    benchmark.group = "comparators: twice as many, twice as long"
-    benchmark(decide, scenario(apis=APIS[:count], uncertainty={}), TABLES)
+def slope(benchmark, sizes, work, rounds=15):
+    """Return the log-log slope of the time by size: 1 when twice as much takes twice as long.
+
+    The sizes take turns, so that a busy moment hits all of them, and the fastest of the rounds counts.
+    """
+    best = dict.fromkeys(sizes, math.inf)
+
+    def turn():
+        for size in sizes:
+            begin = time.perf_counter()
+            work(size)
+            best[size] = min(best[size], time.perf_counter() - begin)
+
+    benchmark.pedantic(turn, rounds=rounds, warmup_rounds=1)
+    found = float(np.polyfit(np.log(sizes), np.log([best[size] for size in sizes]), 1)[0])
+    told = ", ".join(f"{size}: {1e3 * s:.3g} ms" for size, s in best.items())
+    benchmark.group = f"{benchmark.name}: slope {found:.3f} ({told})"
+    benchmark.extra_info["slope"] = found
+    return found
+
+
+def test_a_portfolios_time_grows_linearly_in_features(benchmark):
+    made = {count: features(count) for count in (250, 500, 1000)}
+    assert slope(benchmark, tuple(made), lambda count: place(made[count], Costs(5000, 1700, 1))) <= LINEAR
+
+
+def test_a_whole_portfolio_scenarios_time_grows_linearly_in_features(benchmark):
+    made = {count: of_features(count) for count in (250, 500, 1000)}
+    assert slope(benchmark, tuple(made), lambda count: decide(made[count], TABLES), rounds=7) <= LINEAR
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_verdicts_time_grows_linearly_in_comparators(benchmark, shape):
+    made = {count: scenario(apis=many(count), uncertainty={}, **SHAPES[shape]) for count in (12, 24, 48)}
+    assert [len(decide(one, TABLES).runs[0].comparisons) for one in made.values()] == list(made)
+    assert slope(benchmark, tuple(made), lambda count: decide(made[count], TABLES)) <= LINEAR
 
 
 def test_the_command_prints_its_verdict_within_1_5_s(benchmark, tmp_path):

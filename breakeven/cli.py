@@ -12,13 +12,20 @@ import click
 from breakeven.prices_cli import prices
 from breakeven.quick_cli import crossings, token_cost
 from contracts.errors import InputError
+from contracts.shipped import described, prices_folder
 
 if TYPE_CHECKING:
     from contracts.verdict import Verdict
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 RESULTS = click.option("--results", default=Path("results"), type=click.Path(path_type=Path), show_default=True)
-PRICES = click.option("--prices", default=Path("configs/prices"), type=click.Path(path_type=Path), show_default=True)
+PRICES = click.option(
+    "--prices",
+    default=prices_folder,
+    type=click.Path(path_type=Path),
+    show_default="configs/prices here, else the tables that come with tokenhour",
+    help="Folder of api.yaml and instances.yaml.",
+)
 ALLOW = click.option("--allow-invalid", is_flag=True, help="Use INVALID measurements too; they are marked everywhere.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 WIDER = {
@@ -77,6 +84,7 @@ def solve(file: Path, results: Path, prices: Path, allow_invalid: bool, as_json:
     print_verdict(found)
     said = " (reused: nothing that it stands on has changed)" if reused else ""
     print(f"{results / found.experiment / found.file_name}{said}")
+    print(f"prices: {described(prices)}")
 
 
 def answer(file: Path, results: Path, prices: Path, *, allow_invalid: bool) -> Verdict:
@@ -120,6 +128,7 @@ def _wider(name: str, about: str) -> click.Command:
         for section in sections(found):
             if section.name.startswith(name.removesuffix("s")):
                 print_section(section)
+        print(f"prices: {described(prices)}")
 
     command.__doc__ = f"{about}\n\n\b\nExample:\n  tokenhour breakeven {name} configs/scenarios/team.yaml\n"
     return click.command(name)(command)
@@ -179,3 +188,4 @@ def recheck(results: Path, prices: Path, on_date: dt.datetime | None, as_json: b
     from breakeven.show import print_recheck
 
     print_recheck(found, on)
+    print(f"prices: {described(prices)}")

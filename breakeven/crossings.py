@@ -16,6 +16,8 @@ from contracts.errors import InputError
 from contracts.verdict import Outcome
 
 LISTED = 50
+LARGEST = 10**12
+"""Replicas beyond which no fleet is thought of, and doubles no longer tell the steps apart."""
 _TOUCHING = 1e-12
 
 
@@ -29,16 +31,15 @@ class Staircase:
     redundancy: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("replica_usd", self.replica_usd, 0.0),
-            ("replica_tokens", self.replica_tokens, 0.0),
-            ("fixed_usd", self.fixed_usd, -1.0),
-            ("redundancy", self.redundancy, -1.0),
+        for name, value, above in (
+            ("replica_usd", self.replica_usd, True),
+            ("replica_tokens", self.replica_tokens, True),
+            ("fixed_usd", self.fixed_usd, False),
+            ("redundancy", self.redundancy, False),
         ):
-            if not math.isfinite(value) or value <= least:
-                raise InputError(
-                    f"{value} cannot be", where=name, remedy=f"give a number {'above' if least == 0 else 'of at least'} 0"
-                )
+            if not math.isfinite(value) or value < 0 or (above and value == 0):
+                remedy = f"give a number {'above' if above else 'of at least'} 0"
+                raise InputError(f"{value} cannot be", where=name, remedy=remedy)
 
     def replicas(self, tokens: float) -> int:
         """Return the serving replicas that a volume needs, spares not counted."""
@@ -73,13 +74,34 @@ def solve(stairs: Staircase, api_usd_per_token: float, max_replicas: int = sys.m
     if margin <= 0:
         return Crossings((), None, None, "never", None)
     spare = stairs.fixed_usd + stairs.replica_usd * stairs.redundancy
-    first_step = math.floor(spare / margin) + 1
-    while _onset(stairs, api_usd_per_token, first_step) >= first_step * stairs.replica_tokens:
-        first_step += 1  # rounding put the quotient just below a whole number: that step's window is empty
-    stable_step = max(first_step, math.ceil((spare + stairs.replica_usd) / margin))
-    if first_step > max_replicas:
-        return Crossings((), None, None, "beyond_capacity", first_step)
-    return _within(stairs, api_usd_per_token, first_step, stable_step, max_replicas)
+    limit = min(max_replicas, LARGEST)
+    first_step = _first_step(stairs, api_usd_per_token, spare / margin, limit)
+    if first_step is None:
+        return Crossings((), None, None, "beyond_capacity", None)
+    stable_step = max(first_step, math.ceil(min((spare + stairs.replica_usd) / margin, 2.0 * LARGEST)))
+    return _within(stairs, api_usd_per_token, first_step, stable_step, limit)
+
+
+def _first_step(stairs: Staircase, api_usd_per_token: float, quotient: float, limit: int) -> int | None:
+    """Return the first step with a window, floor(quotient) + 1, or the next that is not empty by rounding; None beyond."""
+
+    def empty(step: int) -> bool:
+        return _onset(stairs, api_usd_per_token, step) >= step * stairs.replica_tokens
+
+    if quotient >= limit:
+        return None
+    step, jump = math.floor(quotient) + 1, 1
+    if not empty(step):
+        return step
+    while empty(step + jump):
+        if step + jump > limit:
+            return None
+        jump *= 2
+    while jump > 1:
+        jump //= 2
+        if empty(step + jump):
+            step += jump
+    return step + 1 if step + 1 <= limit else None
 
 
 def _within(stairs: Staircase, api_usd_per_token: float, first_step: int, stable_step: int, max_replicas: int) -> Crossings:

@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.errors import InputError
 from contracts.units import SECONDS_PER_HOUR
 
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 22
+MOST_STEPS = 20_000_000
+"""Of a curve: two thousand replicas over a year of hours; more would not fit in memory."""
+_FEW, _KEPT = 256, 4
+"""From so many volumes on, the replica-months of so many arrays are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,9 @@ class Curve:
     """Replica-months a unit of u in the long run."""
     slack: float = field(init=False)
     """months(u) <= slope u + slack, everywhere."""
+    _counted: dict[tuple[tuple[int, ...], bytes], Floats] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         planned = ahead(self.weights, self.cold_start_h) if self.rules.autoscale else np.array([self.weights.max()])
@@ -83,6 +91,18 @@ class Curve:
             serving = np.ceil(u * self.peak)
             fixed: Floats = np.maximum(serving + self.rules.redundancy, float(self.rules.min_replicas))
             return fixed
+        # Every API of a run asks for the same volumes: what was counted for the first is kept for the others.
+        if u.size < _FEW:
+            return self._count(u)
+        key = (u.shape, u.tobytes())
+        if key not in self._counted:
+            if len(self._counted) >= _KEPT:
+                self._counted.clear()
+            self._counted[key] = self._count(u)
+            self._counted[key].flags.writeable = False
+        return self._counted[key]
+
+    def _count(self, u: Floats) -> Floats:
         within = u <= self.edges[-1]
         found = np.empty_like(u)
         found[within] = self.months[np.searchsorted(self.edges, u[within], side="left")]
@@ -131,6 +151,12 @@ def _steps(planned: Floats, rules: Rules, boot_h: float) -> tuple[Floats, Floats
     rising = after > before
     starts = np.array([(rising & (after == w)).sum() - (rising & (before == w)).sum() for w in levels], dtype=np.float64)
     limit = rules.max_replicas / planned.max()
+    if (asked := len(planned) * float(rules.max_replicas)) > MOST_STEPS:
+        raise InputError(
+            f"{rules.max_replicas:,} replicas over {len(planned)} hours are {asked:.2g} steps, more than {MOST_STEPS:,}",
+            where="economics.max_replicas",
+            remedy=f"think of a fleet of at most {MOST_STEPS // len(planned):,}",
+        )
     ks = [np.arange(0, math.ceil(w * limit - 1e-9)) for w in levels]
     points = np.concatenate([k / w if w > 0 else k[:0] * 1.0 for k, w in zip(ks, levels, strict=True)])
     order = np.argsort(points, kind="stable")

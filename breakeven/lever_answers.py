@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from breakeven import levers
+from breakeven import idle, levers
 from breakeven.business import Business
 from breakeven.fleet import Curve, Rules
 from breakeven.machine_answers import spot_plan
@@ -60,17 +60,15 @@ def _lever(question: Question, main: Business, runs: Sequence[RunVerdict], spec:
 def _known_lever(question: Question, main: Business, runs: Sequence[RunVerdict], spec: LeverSpec) -> Any:
     if spec.line != "gpu":
         return None
-    match spec.lever:
-        case "quantization":
-            return _quantization(runs)
-        case "autoscaling":
-            return _autoscaling(main)
-        case "caching":
-            return _caching(main)
-        case "spot" | "commitments":
-            return _bought_cheaper(main, question, spec.lever)
-        case _:
-            return None
+    known: dict[str, Callable[[], Any]] = {
+        "quantization": lambda: _quantization(runs),
+        "autoscaling": lambda: _autoscaling(main),
+        "caching": lambda: _caching(main),
+        "idle_gpus": lambda: _resting(main),
+        "spot": lambda: _bought_cheaper(main, question, "spot"),
+        "commitments": lambda: _bought_cheaper(main, question, "commitments"),
+    }
+    return known[spec.lever]() if spec.lever in known else None
 
 
 def _quantization(runs: Sequence[RunVerdict]) -> tuple[float, float, str, str] | None:
@@ -112,6 +110,21 @@ def _caching(main: Business) -> tuple[float, float, str, str] | None:
     into = main.traffic.prompt_tokens / spec.price_ratio
     saved = origin.prefix_hit_rate * into / (into + main.traffic.output_tokens)
     return saved, saved, "measured", f"prefix-cache hit rate {origin.prefix_hit_rate:.0%} of {origin.source}"
+
+
+def _resting(main: Business) -> tuple[float, float, str, str] | None:
+    """Return what resting saved where the server was watched; hours that an autoscaled fleet skips are not saved twice."""
+    found = main.plant.idle
+    if found is None:
+        return None
+    follows = any(lever.lever == "autoscaling" for lever in main.question.economics.levers)
+    if main.curve.rules.autoscale or follows:
+        low, when = 0.0, f"some of it is in the {'lever autoscaling' if follows else 'autoscaled bill'} already"
+    elif found.gpu_is_free:
+        low, when = found.saved_low, "when the machine is given back meanwhile"
+    else:
+        low, when = found.saved_low, "the machine stays paid: only where something else uses the memory"
+    return low, found.saved_high, "measured", f"{idle.told(found)}; {when} ({found.source})"
 
 
 def _bought_cheaper(main: Business, question: Question, lever: str) -> tuple[float, float, str, str] | None:

@@ -8,7 +8,7 @@ from breakeven import commitments as reserve
 from breakeven import spot
 from breakeven.business import Business
 from breakeven.fleet import Curve, Floats, Rules
-from breakeven.prices import hourly_usd, instance_price
+from breakeven.prices import hourly_usd
 from breakeven.question import Question
 from contracts.answer import (
     CommitmentPlan,
@@ -118,7 +118,7 @@ def commitment_plan(main: Business) -> CommitmentPlan | None:
 
 def _option(question: Question, main: Business, said: CommitmentOption) -> reserve.Option:
     rates = question.economics.rates
-    row = instance_price(question.tables, said.instance, said.cloud, said.region, question.on)
+    row = question.machine(said.instance, said.cloud, said.region)
     per = said.replicas_per_instance or row.accelerators / main.plant.accelerators
     quoted = said.reserved_usd_per_hour
     if quoted is None and getattr(row, said.term) is not None:

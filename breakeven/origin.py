@@ -10,9 +10,11 @@ from contracts.record import Interval
 from contracts.run import LoadPoint, Summary
 from contracts.scenario import AssumedCapacity
 from contracts.units import HOURS_PER_MONTH, SECONDS_PER_HOUR, human_count
-from contracts.verdict import CapacityOrigin
+from contracts.verdict import CapacityOrigin, IdleMeasured
 
 SAME_MIX = 0.05
+_JUST = 1 + 1e-9
+"""A rate within rounding of the last one that was tested was tested."""
 ASSUMED_SPREAD = (0.7, 1.3)
 """P10 and P90 of a capacity that nobody measured here."""
 
@@ -30,6 +32,7 @@ class Plant:
     output_tokens: float
     origin: CapacityOrigin | None
     quality_gate: Literal["PASS", "FAIL", "none"] = "none"
+    idle: IdleMeasured | None = None
 
 
 def measured(summary: Summary, source: str) -> Plant:
@@ -58,8 +61,15 @@ def measured(summary: Summary, source: str) -> Plant:
         prefix_hit_rate=point.prefix_hit_rate if point else None,
         highest_passing_rps=summary.highest_passing_rps,
         lowest_failing_rps=summary.lowest_failing_rps,
+        tested_rps=_tested(summary),
     )
     return Plant(*common, *mix, origin, summary.quality_gate)
+
+
+def _tested(summary: Summary) -> tuple[float, float] | None:
+    """Return the lowest and the highest offered rate of the load curve; None where every probe was closed loop."""
+    rates = [p.offered_rps for p in summary.load_curve if p.offered_rps is not None]
+    return (min(rates), max(rates)) if rates else None
 
 
 def _point_at_slo(summary: Summary) -> LoadPoint | None:
@@ -106,14 +116,16 @@ class Capacity:
     """Planned rates of one replica."""
     extrapolated: tuple[str, ...]
     """Why this lies outside what was measured."""
+    planned_rps: float | None = None
+    """Requests a second of one replica at this capacity; None where no rate was measured."""
 
 
 def capacity(origin: CapacityOrigin, spec: EconomicsSpec, prompt_tokens: float, output_tokens: float) -> Capacity:
     """Return lambda* x h over a 730-hour month at the scenario's mix.
 
     Another mix than the measured one does the same work an hour, an input token being 1/r of an output token's (r is
-    `price_ratio`), and is marked extrapolated. The interval adds the half-widths of input and output: they rise and fall
-    together with the requests.
+    `price_ratio`), and is marked extrapolated; so is a planned rate above every rate that was tested. The interval adds
+    the half-widths of input and output: they rise and fall together with the requests.
     """
     taken, given = origin.input_tokens_per_hour, origin.output_tokens_per_hour
     into, out = taken.value, given.value
@@ -121,15 +133,46 @@ def capacity(origin: CapacityOrigin, spec: EconomicsSpec, prompt_tokens: float, 
     high = ((taken.high if taken.high is not None else into) + (given.high if given.high is not None else out)) / (
         into + out
     )
+    more = 1.0
     if (prompt_tokens, output_tokens) != (origin.prompt_tokens, origin.output_tokens):
         work = into / spec.price_ratio + out
         requests = work / (prompt_tokens / spec.price_ratio + output_tokens)
+        more = requests * (origin.prompt_tokens / spec.price_ratio + origin.output_tokens) / work
         into, out = requests * prompt_tokens, requests * output_tokens
     value = (into + out) * spec.headroom * HOURS_PER_MONTH * origin.accelerators
     second = spec.headroom * origin.accelerators / SECONDS_PER_HOUR
     interval = Interval(value=value, low=value * low, high=value * high)
-    reasons = tuple(_outside(origin, prompt_tokens, output_tokens))
-    return Capacity(interval, into / (into + out), into * second, out * second, reasons)
+    planned = origin.highest_passing_rps * spec.headroom * more if origin.highest_passing_rps is not None else None
+    reasons = (*_outside(origin, prompt_tokens, output_tokens), *above(origin, planned))
+    return Capacity(interval, into / (into + out), into * second, out * second, reasons, planned)
+
+
+def above(origin: CapacityOrigin, planned_rps: float | None) -> list[str]:
+    """Say that a replica is planned for more than it was ever offered; empty when it is not, or nobody knows."""
+    if planned_rps is None or origin.tested_rps is None or planned_rps <= origin.tested_rps[1] * _JUST:
+        return []
+    return [f"planned for {_rps(planned_rps)} a replica, tested {_range(origin.tested_rps)}"]
+
+
+def below(origin: CapacityOrigin, planned_rps: float | None, busiest_rps: float | None) -> list[str]:
+    """Say that a replica would see less than it was ever offered; its capacity stands, its latency there was not seen."""
+    tested = origin.tested_rps
+    if tested is None:
+        return []
+    asked = (("planned load", planned_rps), ("today's busiest hour", busiest_rps))
+    return [
+        f"{name} asks {_rps(rate)} of a replica, tested {_range(tested)}"
+        for name, rate in asked
+        if rate is not None and 0 < rate < tested[0] / _JUST
+    ]
+
+
+def _rps(rate: float) -> str:
+    return f"{rate:.3g} requests/s"
+
+
+def _range(tested: tuple[float, float]) -> str:
+    return f"from {tested[0]:.3g} to {_rps(tested[1])}"
 
 
 def _outside(origin: CapacityOrigin, prompt_tokens: float, output_tokens: float) -> list[str]:

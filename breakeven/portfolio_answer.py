@@ -58,7 +58,7 @@ def _placements(question: Question, features: Sequence[Feature], placed: Placed)
     found = []
     for spec, feature, moved in zip(question.economics.portfolio, features, placed.moved, strict=True):
         why = "its API costs more than the replicas it fills" if moved else "its API costs less than the replicas it fills"
-        model, host = _api_of(question, spec)
+        model, host = question.api_of(spec)
         found.append(
             Placement(
                 name=spec.name,
@@ -72,16 +72,11 @@ def _placements(question: Question, features: Sequence[Feature], placed: Placed)
     return found
 
 
-def _api_of(question: Question, spec: FeatureSpec) -> tuple[str, str]:
-    first = question.economics.apis[0]
-    return (spec.model, spec.host) if spec.model and spec.host else (first.model, first.host)
-
-
 def _feature(question: Question, main: Business, spec: FeatureSpec) -> Feature:
     economics, origin = question.economics, main.plant.origin
     if origin is None:
         raise AssertionError
-    row = question.api(*_api_of(question, spec))
+    row = question.api(*question.api_of(spec))
     ratio = next((c.tokens_ratio for c in economics.apis if (c.model, c.host) == (row.model, row.host)), 1.0)
     mix = Mix(spec.prompt_tokens, spec.output_tokens, spec.cached_share, spec.batch_share)
     tokens = spec.requests_per_month * (spec.prompt_tokens + spec.output_tokens)

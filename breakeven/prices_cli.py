@@ -9,8 +9,15 @@ from pathlib import Path
 import click
 
 from contracts.errors import RunFailedError
+from contracts.shipped import described, prices_folder
 
-FOLDER = click.option("--prices", default=Path("configs/prices"), type=click.Path(path_type=Path), show_default=True)
+FOLDER = click.option(
+    "--prices",
+    default=prices_folder,
+    type=click.Path(path_type=Path),
+    show_default="configs/prices here, else the tables that come with tokenhour",
+    help="Folder of api.yaml and instances.yaml.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 SOURCES = ("genai-prices", "litellm")
 
@@ -50,6 +57,7 @@ def list_(prices: Path, model: str, host: str, on_date: dt.datetime | None, as_j
         print(json.dumps([row.model_dump(mode="json") for row in found], indent=2))
         return
     print_rows(found)
+    print(f"prices: {described(prices)}")
 
 
 @prices.command("check")
@@ -80,7 +88,9 @@ def check(prices: Path, max_age_days: int, against: Path | None, with_genai: boo
     else:
         for finding in found:
             print(f"{finding.kind}: {finding.row}: {finding.what}")
-        print(f"{len(tables.apis)} API rows, {len(tables.instances)} machine rows, {len(found)} findings")
+        print(
+            f"{len(tables.apis)} API rows, {len(tables.instances)} machine rows, {len(found)} findings ({described(prices)})"
+        )
     wrong = [finding for finding in found if not finding.is_note]
     if wrong:
         raise RunFailedError(

@@ -13,6 +13,7 @@ from breakeven.prices import Tables, api_price, instance_price
 from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError
 from contracts.price import ApiPrice, InstancePrice
+from contracts.question_spec import FeatureSpec
 from contracts.verdict import CurrencyShown
 
 
@@ -35,7 +36,11 @@ class Question:
         spec = self.economics
         if spec.purchase == "owned":
             return None
-        row = instance_price(self.tables, spec.hardware, spec.cloud, spec.region, self.on)
+        return self.machine(spec.hardware, spec.cloud, spec.region)
+
+    def machine(self, instance: str, cloud: str, region: str | None) -> InstancePrice:
+        """Return the row of an instance, refused when it is older than the scenario's limit."""
+        row = instance_price(self.tables, instance, cloud, region, self.on)
         self._refuse_old(row, f"{row.instance} at {row.cloud}", "instances.yaml")
         return row
 
@@ -44,6 +49,22 @@ class Question:
         row = api_price(self.tables, model, host, self.on)
         self._refuse_old(row, f"{row.model} at {row.host}", "api.yaml")
         return row
+
+    def api_of(self, feature: FeatureSpec) -> tuple[str, str]:
+        """Return model and host of a feature's API: its own, or the scenario's first."""
+        first = self.economics.apis[0]
+        return (feature.model, feature.host) if feature.model and feature.host else (first.model, first.host)
+
+    def rows(self) -> list[ApiPrice | InstancePrice]:
+        """Return every row in force that an answer stands on: machine, APIs, the features' APIs, what could be reserved."""
+        spec, machine = self.economics, self.instance()
+        apis = [(c.model, c.host) for c in spec.apis] + [self.api_of(feature) for feature in spec.portfolio]
+        options = spec.commitments.options if spec.commitments else ()
+        return [
+            *([machine] if machine else []),
+            *(self.api(*name) for name in dict.fromkeys(apis)),
+            *(self.machine(o.instance, o.cloud, o.region) for o in options),
+        ]
 
     def _refuse_old(self, row: ApiPrice | InstancePrice, name: str, file: str) -> None:
         age, limit = (self.on - row.checked_on).days, self.economics.max_price_age_days

@@ -38,11 +38,14 @@ def crossings(
     if as_json:
         print(json.dumps(answer))
         return
-    if found.first_tokens is None or found.stable_tokens is None:
-        print(f"{found.outcome}: a full replica costs at least what the API takes for its tokens")
+    if found.first_tokens is None:
+        never = found.outcome == "never"
+        why = "a full replica costs at least what the API takes for its tokens" if never else "no fleet is that large"
+        print(f"{found.outcome}: {why}")
         return
-    first, stable = human_count(found.first_tokens), human_count(found.stable_tokens)
-    print(f"{found.outcome}: first above {first}, for good above {stable} tokens a month")
+    first, stable = human_count(found.first_tokens), found.stable_tokens
+    lasting = f"for good above {human_count(stable)} tokens a month" if stable is not None else "never for good"
+    print(f"{found.outcome}: first above {first}, {lasting}")
     for above, to in found.windows:
         print(f"  wins above {human_count(above)}{f' to {human_count(to)}' if to else ', for good'}")
 

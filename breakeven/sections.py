@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from breakeven import idle
 from breakeven.words import best_run
 from contracts.units import human_count
-from contracts.verdict import Comparison, Quantiles, RunVerdict, Verdict
+from contracts.verdict import Comparison, IdleMeasured, Quantiles, RunVerdict, Verdict
 
 NOTHING = "\u2013"
 Rows = tuple[tuple[str, ...], ...]
@@ -64,6 +65,14 @@ def _of_run(best: RunVerdict, verdict: Verdict) -> Iterator[Section]:
         "Value over spend at today's volume.",
         ("API", "unit", "value a month", "API: value/spend", "own: value/spend", "API a unit", "own a unit"),
         tuple(_efficiency(c) for c in best.comparisons if c.efficiency),
+    )
+    yield Section(
+        "idle",
+        "Rest when idle",
+        "Measured by the idle front while it served: what resting can save of the machine's cost, and what a wake costs a "
+        "request.",
+        ("run", "policy", "observed", "asleep", "a wake", "saves of the machine", "origin", "source"),
+        tuple(_idle(r.run, r.idle) for r in verdict.runs if r.idle),
     )
     if best.energy_usd_per_mtok_output is not None and verdict.economics is not None:
         rate = verdict.economics.electricity_usd_per_kwh
@@ -194,6 +203,12 @@ def _efficiency(c: Comparison) -> tuple[str, ...]:
         raise AssertionError
     ratios = (ratio(e.api_ratio), ratio(e.self_host_ratio))
     return (api(c), e.unit, usd(e.value_usd_per_month), *ratios, usd(e.api_usd_per_unit), usd(e.self_host_usd_per_unit))
+
+
+def _idle(run: str, found: IdleMeasured) -> tuple[str, ...]:
+    times = (f"{found.observed_h:.3g} h", percent(found.asleep_share), idle.waits(found))
+    saves = f"{percent(found.saved_low)} to {percent(found.saved_high)}"
+    return (run, f"{found.policy} after {found.after_s:g} s", *times, saves, "measured", found.source)
 
 
 def api(c: Comparison) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from breakeven import cost, owned, today, wider, words
@@ -12,7 +12,7 @@ from breakeven.business import Business, business, replica_of
 from breakeven.comparison import compare, utilization
 from breakeven.fleet import Curve
 from breakeven.horizon import instance_rows, later
-from breakeven.origin import Plant
+from breakeven.origin import Plant, below
 from breakeven.question import Question
 from contracts.price import ApiPrice, InstancePrice
 from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
@@ -26,7 +26,7 @@ def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> V
     prices = {(c.model, c.host): question.api(c.model, c.host) for c in spec.apis}
     businesses = {plant.run: business(question, plant, row) for plant in question.plants}
     runs = tuple(run_verdict(question, plant, row, businesses[plant.run], prices) for plant in question.plants)
-    checked = [p.checked_on for p in (row, *prices.values()) if p is not None]
+    checked = [p.checked_on for p in (*question.rows(), *_ahead(runs))]
     best = words.best_run(runs)
     main = businesses[best.run] if best else None
     traffic = today.traffic(spec, question.demand, main.plant if main else question.plants[0])
@@ -54,6 +54,12 @@ def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> V
     )
 
 
+def _ahead(runs: Sequence[RunVerdict]) -> list[ApiPrice | InstancePrice]:
+    """Return the rows that come into force within the horizon: the projection stands on them."""
+    apis = [row for run in runs for c in run.comparisons for row in c.later_prices]
+    return [*apis, *(row for run in runs for row in run.later_instances)]
+
+
 def run_verdict(
     question: Question,
     plant: Plant,
@@ -77,6 +83,7 @@ def run_verdict(
         "later_instances": later(instance_rows(question, row), question) if row else (),
         "capital_usd": replica.capital_usd,
         "cash_usd_per_hour": replica.cash_usd_per_hour,
+        "idle": plant.idle,
     }
     if found is None:
         nothing = dict.fromkeys(NO_CAPACITY)
@@ -122,11 +129,23 @@ def _figures(found: Business) -> dict[str, Any]:
         "utilization_today": utilization(found.curve, found.u),
         "cost_today": bill,
         "extrapolated": found.capacity.extrapolated,
+        **_rates(found),
         "fleet": _fleet(found.curve, found.u),
         "energy_usd_per_mtok_output": (
             owned.energy_usd_per_mtok(energy, spec.electricity_usd_per_kwh) if energy is not None else None
         ),
     }
+
+
+def _rates(found: Business) -> dict[str, Any]:
+    """Return what a replica is asked for at planned load and in today's busiest hour, and what of it was never tested."""
+    origin, planned = found.plant.origin, found.capacity.planned_rps
+    if origin is None or planned is None:
+        return {}
+    serving = float(found.curve.hourly(found.u).max()) - found.curve.rules.redundancy
+    busiest = planned * found.u * found.curve.peak / serving if serving > 0 else None
+    said = tuple(below(origin, planned, busiest))
+    return {"planned_rps": planned, "busiest_rps": busiest, "extrapolated_rates": said}
 
 
 def _fleet(curve: Curve, u: float) -> Fleet:

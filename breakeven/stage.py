@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from breakeven import origin, solve
+from breakeven import idle, origin, solve
 from breakeven.demand import read as read_demand
 from breakeven.prices import Tables, hourly_usd, load_tables
 from breakeven.question import Question
@@ -15,21 +16,25 @@ from contracts.economics_spec import EconomicsSpec
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
 from contracts.gate import judge
+from contracts.idle import IdleRecord
 from contracts.quantize_spec import QualityGate
 from contracts.run import Summary
 from contracts.rundir import RunDir, now_utc
 from contracts.scenario import Scenario, load_scenario
+from contracts.shipped import example
 from contracts.store import sha256_file, sha256_of
-from contracts.verdict import Verdict
+from contracts.verdict import IdleMeasured, Verdict
 from contracts.yamlfile import load_yaml
 
 SUMMARY_PREFIX = "summary:"
+IDLE_PREFIX = "idle:"
 KINDS = ("experiment", "scenario")
 Asked = Experiment | Scenario
 
 
 def load(path: Path) -> Asked:
     """Read an experiment or a scenario, told apart by `record:`; InputError names file, line, field, value and remedy."""
+    path = example(path)
     data, _ = load_yaml(path)
     kind = data.get("record", "experiment") if isinstance(data, dict) else "experiment"
     if kind not in KINDS:
@@ -95,8 +100,7 @@ def preflight(experiment: Experiment, prices: Path) -> None:
     asks = Question(experiment.name, spec, (), read_demand(spec.profile), load_tables(prices), on)
     if row := asks.instance():
         hourly_usd(row, spec.purchase, spec.rates)
-    for choice in spec.apis:
-        asks.api(choice.model, choice.host)
+    asks.rows()
 
 
 def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: Tables, on: dt.date) -> Question:
@@ -111,6 +115,10 @@ def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: 
     ]
     if isinstance(asked, Scenario) and asked.assumed:
         plants = [origin.assumed(asked.assumed, asked.assumed.name)]
+    resting = idle_files(asked, folders, len(plants))
+    plants = [
+        replace(plant, idle=_idle(file, results)) if file else plant for plant, file in zip(plants, resting, strict=True)
+    ]
     return Question(
         name=asked.name,
         economics=asked.economics,
@@ -119,8 +127,37 @@ def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: 
         tables=tables,
         on=on,
         notes=tuple(_notes(summaries)),
-        inputs=_inputs(asked, folders, results, tables),
+        inputs=_inputs(asked, folders, results, tables) | {_idle_key(f, results): sha256_file(f) for f in resting if f},
     )
+
+
+def idle_files(asked: Asked, folders: Sequence[Path], plants: int) -> list[Path | None]:
+    """Return the idle record of each run: the one that the lever idle_gpus names, else the one beside the run's summary."""
+    named = next((lever.record for lever in asked.economics.levers if lever.record), None)
+    if named is None:
+        found = [folder / IdleRecord.file_name for folder in folders]
+        return [file if file.is_file() else None for file in found] or [None] * plants
+    path = Path(named)
+    file = path / IdleRecord.file_name if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"no idle record at {named}",
+            where="economics.levers: record",
+            remedy="name an idle.json that `serving` with operations.idle wrote, or its folder; or take it out",
+        )
+    return [file] * plants
+
+
+def _idle(file: Path, results: Path) -> IdleMeasured:
+    return idle.measured(IdleRecord.read(file), f"results/{_beside(file, results)}" if _below(file, results) else str(file))
+
+
+def _idle_key(file: Path, results: Path) -> str:
+    return f"{IDLE_PREFIX}{_beside(file, results)}"
+
+
+def _below(file: Path, results: Path) -> bool:
+    return results.resolve() in file.resolve().parents
 
 
 def judged(gate: QualityGate, summary: Summary) -> Summary:

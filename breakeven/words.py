@@ -6,9 +6,8 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from breakeven import cost
+from breakeven import given, idle
 from breakeven.question import Question
-from contracts.economics_spec import EconomicsSpec
 from contracts.units import human_count
 from contracts.verdict import Assumption, Comparison, RunVerdict, TrafficToday
 
@@ -60,9 +59,10 @@ def sentence(runs: Sequence[RunVerdict], traffic: TrafficToday) -> str:
     if len(mixed) == len(apis):
         head = f"Do both: {at} {_base(mixed)} of {run} on {machine} with overflow to the API beat either alone"
     elif not winning:
-        head = f"Stay with the API: {at} self-hosting {run} on {machine} beats none of the {len(apis)} APIs"
+        loses = f"beats none of the {len(apis)} APIs" if len(apis) > 1 else f"does not beat {names(apis)}"
+        head = f"Stay with the API: {at} self-hosting {run} on {machine} {loses}"
     elif len(winning) == len(apis):
-        head = f"Self-host: {at} {run} on {machine} beats all {len(apis)} APIs"
+        head = f"Self-host: {at} {run} on {machine} beats {f'all {len(apis)} APIs' if len(apis) > 1 else names(apis)}"
     else:
         losing = names([c for c in apis if not c.wins_today])
         head = f"It depends on the API: {at} {run} on {machine} beats {names(winning)} and loses to {losing}"
@@ -99,7 +99,10 @@ def assumptions(question: Question, runs: Sequence[RunVerdict], traffic: Traffic
     yield from _quoted(question, runs[0])
     if best := best_run(runs):
         yield from _measured_power(best)
-    yield from _assumed(question, runs)
+    for run in runs:
+        if run.idle:
+            yield Assumption(name=f"rest of {run.run}", value=idle.told(run.idle), badge="measured", source=run.idle.source)
+    yield from given.assumed(question, runs)
 
 
 def _capacity(run: RunVerdict) -> Assumption:
@@ -154,74 +157,6 @@ def _measured_power(run: RunVerdict) -> Iterator[Assumption]:
         yield Assumption(name=f"power of {run.run}", value=value, badge="measured", source=origin.source)
 
 
-def _said(spec: EconomicsSpec, *fields: str) -> str:
-    return "scenario" if any(field in spec.model_fields_set for field in fields) else "default"
-
-
-def _assumed(question: Question, runs: Sequence[RunVerdict]) -> Iterator[Assumption]:
-    """List what nobody measured or quoted, defaults among it."""
-    spec = question.economics
-    unc = spec.uncertainty
-    said = {
-        "headroom": (f"{spec.headroom:.0%} of the capacity at the SLO is planned for", ("headroom",)),
-        "fleet": (
-            f"{spec.scaling}, at least {spec.min_replicas}, at most {spec.max_replicas} replicas",
-            ("scaling", "min_replicas"),
-        ),
-        "spare replicas": (str(spec.redundancy), ("redundancy",)),
-        "operations": (
-            f"${spec.ops_usd_per_month:,.0f} a month and {spec.ops_share:.0%} of the machines",
-            ("ops_usd_per_month", "ops_share"),
-        ),
-        "engineering": (f"${spec.engineering_usd_per_month:,.0f} a month", ("engineering_usd_per_month",)),
-        "storage": (f"${spec.storage_usd_per_month:,.0f} a month", ("storage_usd_per_month",)),
-        "egress": (f"${spec.egress_usd_per_month:,.0f} a month", ("egress_usd_per_month",)),
-        "set-up": (f"${spec.setup_usd:,.0f} over {spec.setup_months} months", ("setup_usd",)),
-        "fixed cost": (f"${cost.fixed_usd(spec):,.2f} a month in all", ("ops_usd_per_month", "engineering_usd_per_month")),
-        "cached input, cache writes, batch": (
-            f"{spec.cached_share:.0%}, {spec.cache_write_share:.0%}, {spec.batch_share:.0%}",
-            ("cached_share", "cache_write_share", "batch_share"),
-        ),
-        "electricity": (f"${spec.electricity_usd_per_kwh:g} a kWh", ("electricity_usd_per_kwh",)),
-        "output over input price": (f"{spec.price_ratio:g}, to split a replica's cost", ("price_ratio",)),
-        "growth": (f"{spec.growth_per_year:+.0%} a year", ("growth_per_year",)),
-        "price drifts": (
-            f"API {0 - spec.api_decay_per_year:+.0%}, machine {spec.gpu_drift_per_year:+.0%} a year",
-            ("api_decay_per_year", "gpu_drift_per_year"),
-        ),
-        "cold start": (_cold_start(spec, runs), ("cold_start_s",)),
-        "horizon": (f"{spec.horizon_months} months", ("horizon_months",)),
-        "age of prices": (
-            f"checked again after {spec.recompute_after_days} days, refused after {spec.max_price_age_days}",
-            ("recompute_after_days", "max_price_age_days"),
-        ),
-        "more replicas": ("each serves what the one that was measured served", ()),
-        "discount rate": (f"{spec.discount_rate_per_year:.1%} a year", ("discount_rate_per_year",)),
-        "uncertainty, P10 to P90": (
-            "; ".join(
-                f"{name.replace('_', ' ')} x{getattr(unc, name).p10:g}-{getattr(unc, name).p90:g}"
-                for name in ("gpu_price", "api_price", "volume", "ops", "growth")
-            ),
-            ("uncertainty",),
-        ),
-    }
-    for name, (value, fields) in said.items():
-        yield Assumption(name=name, value=value, badge="assumed", source=_said(spec, *fields))
-    run = runs[0]
-    if run.instance and run.origin:
-        value = f"{run.instance.instance} runs as fast as what was measured ({run.origin.accelerator_name})"
-        yield Assumption(name="machine", value=value, badge="assumed", source="scenario")
-    for choice in spec.apis:
-        if choice.tokens_ratio != 1:
-            value = f"{choice.tokens_ratio:g} of its tokens for one of the served model's"
-            yield Assumption(name=f"tokenizer of {choice.model}", value=value, badge="assumed", source="scenario")
-
-
-def _cold_start(spec: EconomicsSpec, runs: Sequence[RunVerdict]) -> str:
-    known = next((run.fleet.cold_start_s for run in runs if run.fleet), 0.0)
-    return f"{known:.0f} s" + ("" if spec.cold_start_s is not None else ", as measured or assumed with the capacity")
-
-
 def warnings(question: Question, runs: Sequence[RunVerdict], checked: Sequence[dt.date]) -> list[str]:
     """Say what a reader must know before trusting a figure."""
     spec, on = question.economics, question.on
@@ -233,6 +168,14 @@ def warnings(question: Question, runs: Sequence[RunVerdict], checked: Sequence[d
         if run.origin and run.origin.badge == "assumed"
     ]
     said += [f"{run.run} is extrapolated: {'; '.join(run.extrapolated)}" for run in runs if run.extrapolated]
+    said += [
+        f"{run.run}: latency is extrapolated: {'; '.join(run.extrapolated_rates)}" for run in runs if run.extrapolated_rates
+    ]
+    said += [
+        f"{run.run}: {idle.waits(run.idle)}, longer than the {run.origin.slo.ttft_s:g} s to the first token of the objective"
+        for run in runs
+        if run.idle and run.origin and run.origin.slo and idle.too_slow(run.idle, run.origin.slo)
+    ]
     oldest = min(checked)
     if (on - oldest).days > spec.recompute_after_days:
         said.append(f"a price was last checked on {oldest}, more than {spec.recompute_after_days} days ago: check it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -182,6 +183,9 @@ class EconomicsSpec(Part):
             raise ValueError("gives request_classes and also prompt_tokens or output_tokens; keep one")
         if sum(c.share * (c.prompt_tokens + c.output_tokens) for c in self.request_classes) <= 0 < len(self.request_classes):
             raise ValueError("request_classes hold no tokens; give prompt_tokens or output_tokens")
+        twice = [pair for pair, count in Counter((x.lever, x.line) for x in self.levers).items() if count > 1]
+        if twice:
+            raise ValueError(f"levers names {twice[0][0]} on {twice[0][1]} twice, which would count it twice; keep one")
         if self.cached_share + self.cache_write_share > 1:
             raise ValueError(
                 f"cached_share {self.cached_share:g} and cache_write_share {self.cache_write_share:g} exceed the input"

@@ -84,9 +84,15 @@ class LeverSpec(Part):
     high: BELOW_ONE | None = None
     source: str = ""
     """Where the range comes from."""
+    record: str | None = None
+    """For idle_gpus: an idle.json that `serving` wrote, or its folder; the one beside the measured run when absent."""
 
     @model_validator(mode="after")
     def _ordered(self) -> LeverSpec:
+        if self.record is not None and (self.lever, self.line) != ("idle_gpus", "gpu"):
+            raise ValueError(
+                f"record belongs to lever idle_gpus on line gpu, not to {self.lever} on {self.line}; take it out"
+            )
         if (self.low is None) != (self.high is None):
             raise ValueError("low and high belong together; give both or neither")
         if self.low is not None and self.high is not None and self.low > self.high:

@@ -212,6 +212,27 @@ class CapacityOrigin(Part):
     prefix_hit_rate: float | None = None
     highest_passing_rps: float | None = None
     lowest_failing_rps: float | None = None
+    tested_rps: tuple[float, float] | None = None
+    """Lowest and highest offered rate of the load curve, requests a second; None without an open-loop probe."""
+
+
+class IdleMeasured(Part):
+    """What resting saved on a server that was watched, and what a wake cost (idle.json)."""
+
+    source: str
+    policy: str
+    after_s: float
+    observed_h: float
+    asleep_share: float
+    """Of the observed time, wakes included."""
+    wakes: int
+    wake_penalty_s: Interval | None
+    """What a request that wakes it waits; None before the first wake."""
+    released_bytes: int | None
+    gpu_is_free: bool
+    saved_low: float
+    """Share of the machine's cost: time asleep less the time of the wakes. 0 for a sleep level, whose machine stays paid."""
+    saved_high: float
 
 
 class Fleet(Part):
@@ -263,6 +284,14 @@ class RunVerdict(Part):
     fleet: Fleet | None = None
     extrapolated: tuple[str, ...] = ()
     """Why the capacity lies outside what was measured; empty when it does not."""
+    extrapolated_rates: tuple[str, ...] = ()
+    """Rates of a replica, planned or of today's busiest hour, below every rate that was tested."""
+    planned_rps: float | None = None
+    """Requests a second of a replica at planned load and the scenario's mix; None where no rate was measured."""
+    busiest_rps: float | None = None
+    """Of a replica in today's busiest hour."""
+    idle: IdleMeasured | None = None
+    """Where the server was watched while it rested."""
     allocation_input_usd_per_mtok: float | None = None
     """Today's whole bill split over input and output tokens by the price ratio."""
     allocation_output_usd_per_mtok: float | None = None

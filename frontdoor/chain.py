@@ -19,6 +19,7 @@ from contracts.experiment import Experiment, load_experiment
 from contracts.kernels import refuse_without_kernel
 from contracts.lineage import ENGINE_ENV, engine_version, stale_summary
 from contracts.rundir import RunDir
+from contracts.shipped import prices_folder
 from contracts.units import human_seconds
 
 _STOP_GRACE_S = 40.0
@@ -80,7 +81,7 @@ def preflight(experiment: Experiment, engine: str, results: Path) -> None:
     from breakeven.stage import preflight as check_prices
     from serving.engine import check_exposure, choose_port, device_of
 
-    check_prices(experiment, Path("configs/prices"))
+    check_prices(experiment, prices_folder())
     device = device_of(experiment, engine)
     for scheme in experiment.schemes:
         refuse_without_kernel(scheme, device)

@@ -15,6 +15,7 @@ from contracts.lineage import ENGINE_ENV, engine_version
 from contracts.proof import Proof, ProofStep
 from contracts.run import Summary
 from contracts.rundir import RunDir, now_utc
+from contracts.shipped import prices_folder
 from contracts.store import write_bytes_atomic
 from frontdoor import proof_budget, proof_plan, published
 from frontdoor.chain import preflight
@@ -76,7 +77,7 @@ def prepare(quick: bool, model: str, device: str, instance: str | None, minutes:
     if is_shape(model):
         shape_of(model)
     said = instance or ("c7i.large@aws" if chosen == "cpu" else None)
-    row = proof_plan.instance_of(here.name, load_tables(Path("configs/prices")).instances, said)
+    row = proof_plan.instance_of(here.name, load_tables(prices_folder()).instances, said)
     wanted = proof_plan.Wanted(model, chosen, quick, row)
     budget = 60 * (minutes or proof_plan.MINUTES["quick" if quick else "full"])
     return Session(wanted, budget, results, engine)

@@ -25,6 +25,7 @@ from contracts.units import human_bytes, human_count
 from contracts.verdict import Verdict
 
 SUMMARY_PREFIX = "summary:"
+IDLE_PREFIX = "idle:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ def trace_verdict(folder: Path) -> Node:
         if key.startswith(SUMMARY_PREFIX):
             run = folder.parent / key.removeprefix(SUMMARY_PREFIX)
             below.append(trace_run(run, expected))
+        if key.startswith(IDLE_PREFIX):
+            file = folder.parent / key.removeprefix(IDLE_PREFIX)
+            below.append(Node(f"{file}: what resting saved and cost", file.is_file() and sha256_file(file) == expected))
     below += _prices(verdict)
     return Node(f"{folder / Verdict.file_name}: {verdict.sentence}", None, tuple(below))
 

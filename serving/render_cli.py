@@ -9,6 +9,7 @@ import click
 
 from contracts.environment import accelerator
 from contracts.experiment import Experiment, load_experiment
+from contracts.shipped import prices_folder
 from contracts.store import write_text_atomic
 
 _FILES = {"compose": "compose.yaml", "k8s": "kubernetes.yaml", "gateway": "litellm.yaml"}
@@ -42,7 +43,7 @@ def render(what: str, experiment_file: Path, only: str | None, results: Path, ou
 
     experiment = load_experiment(experiment_file)
     scheme = chosen_schemes(experiment, only, experiment_file, several=False)[0]
-    found = deployment(experiment, scheme, results, Path("configs/prices"), device or _device(experiment))
+    found = deployment(experiment, scheme, results, prices_folder(), device or _device(experiment))
     if what == "gateway":
         text = render_gateway(found, hybrid_of(experiment, found.name, results))
     else:

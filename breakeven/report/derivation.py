@@ -52,7 +52,7 @@ def _capacity(best: RunVerdict, origin: CapacityOrigin, spec: EconomicsSpec, tra
         f"({count(into)} input + {count(out)} output) tokens an accelerator-hour \u00d7 {origin.accelerators} "
         f"\u00d7 {spec.headroom:g} \u00d7 {HOURS_PER_MONTH:.0f} h"
     )
-    if best.extrapolated:
+    if (traffic.prompt_tokens, traffic.output_tokens) != (origin.prompt_tokens, origin.output_tokens):
         numbers += (
             f", at {traffic.prompt_tokens:.0f}:{traffic.output_tokens:.0f} instead of {origin.prompt_tokens:.0f}:"
             f"{origin.output_tokens:.0f} tokens by the same work (an input token counts 1/{spec.price_ratio:g})"

@@ -102,6 +102,7 @@ def summary(scheme="none", output_per_hour=900_000.0, **changes):
             point(0, None, 1.3 * tps, 2.0, met=None),
             point(1, tps / 256, tps, 0.3, met=True),
             point(2, 1.2 * tps / 256, 1.15 * tps, 1.6, met=False),
+            point(3, 0.25 * tps / 256, 0.25 * tps, 0.2, met=True),
         ),
         "mean_prompt_tokens": 512.0,
         "mean_output_tokens": 256.0,

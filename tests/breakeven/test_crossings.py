@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from breakeven.crossings import Staircase, solve
+from breakeven.crossings import LISTED, Staircase, solve
 from contracts.errors import InputError
 
 MONEY = st.floats(min_value=1.0, max_value=1e5)
@@ -102,3 +102,44 @@ def test_figures_that_cannot_be_are_refused_by_name(field, arguments):
     with pytest.raises(InputError) as caught:
         Staircase(*arguments)
     assert caught.value.where == field
+
+
+@pytest.mark.parametrize(
+    ("fixed", "price"),
+    [(1e300, 1.3), (1e15, 1.00000000001), (1e6, 1.0000000000000002), (0.0, 1.0000000000000002), (1e3, 1e305), (1e308, 1.3)],
+)
+def test_costs_at_the_end_of_what_doubles_can_tell_apart_give_an_answer(fixed, price):
+    """They used to be counted up to, one replica at a time."""
+    found = solve(Staircase(1000, 1000, fixed), price)
+    assert found.outcome in {"first", "stable", "beyond_capacity"}
+    assert found.first_tokens is None or 0 < found.first_tokens < math.inf
+    assert len(found.windows) <= LISTED
+    if fixed >= 1e300:
+        assert found.outcome == "beyond_capacity"
+
+
+@given(MONEY, TOKENS, st.floats(0, 1e12), st.floats(min_value=1 + 1e-13, max_value=1.01))
+def test_the_first_step_is_the_least_whose_window_is_not_empty(gamma, capacity, fixed, factor):
+    stairs, price = Staircase(gamma, capacity, fixed), factor * gamma / capacity
+    found = solve(stairs, price)
+    if found.first_replicas is None:
+        return
+    n = found.first_replicas
+    assert max((fixed + gamma * n) / price, (n - 1) * capacity) < n * capacity
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"fixed_usd": -0.5}, "fixed_usd"),
+        ({"fixed_usd": math.nan}, "fixed_usd"),
+        ({"redundancy": -1}, "redundancy"),
+        ({"replica_usd": 0.0}, "replica_usd"),
+        ({"replica_tokens": math.inf}, "replica_tokens"),
+    ],
+)
+def test_a_staircase_that_cannot_be_is_refused_by_the_name_of_its_value(changes, name):
+    with pytest.raises(InputError) as caught:
+        Staircase(**{"replica_usd": 1000.0, "replica_tokens": 1000.0, **changes})
+    assert caught.value.where == name
+    assert caught.value.remedy

@@ -23,6 +23,10 @@ def test_the_tables_hold_enough_rows_of_every_kind():
         r.accelerator for r in TABLES.instances
     }
     assert len([row for row in TABLES.instances if row.kind == "cpu"]) >= 2
+    minis = {r.host for r in TABLES.apis if not r.model.startswith("llama")}
+    assert {"openai", "anthropic", "google"} <= minis, "closed minis"
+    assert len({r.host for r in TABLES.apis if r.model.startswith("llama")}) >= 4, "hosts of open weights"
+    assert len({r.cloud for r in TABLES.instances if r.kind == "cuda"}) >= 4
     for row in [*TABLES.apis, *TABLES.instances]:
         assert row.model_dump()["source"]
         assert row.model_dump()["source_url"].startswith("https://")
@@ -96,3 +100,9 @@ def test_a_negative_or_missing_number_is_named_with_its_line(tmp_path, old, new,
         load_tables(tmp_path)
     assert "api.yaml:8" in caught.value.where
     assert "prices[0].input" in caught.value.what
+
+
+def test_a_price_that_was_chosen_from_a_range_says_so():
+    (row,) = [r for r in TABLES.instances if (r.instance, r.cloud) == ("A100-80_1x", "crusoe")]
+    assert row.on_demand == Decimal("1.65")
+    assert "range of 1.65 to 1.95" in row.source

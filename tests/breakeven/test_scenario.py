@@ -288,6 +288,15 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"uncertainty": {"volume": {"p10": 1.2, "p90": 1.5}}},
         ["economics.uncertainty.volume", "either side of 1"],
     ),
+    "a fleet beyond memory": (
+        {"max_replicas": 10**8, "scaling": "autoscale", "profile": {"hours": DAY}},
+        ["economics.max_replicas", "100,000,000 replicas", "at most 833,333"],
+    ),
+    "a lever twice": (
+        {"levers": [{"lever": "spot"}, {"lever": "spot", "low": 0.1, "high": 0.2}]},
+        ["economics", "spot on gpu twice"],
+    ),
+    "no idle record": ({"levers": [{"lever": "idle_gpus", "record": "/nowhere"}]}, ["levers", "/nowhere", "idle.json"]),
     "GPU for a CPU": ({"hardware": "c7i.large", "cloud": "aws"}, ["economics.hardware", "cpu instance"]),
 }
 
@@ -316,6 +325,18 @@ def outcome(arguments, capsys):
 
     code = exit_code_of(lambda: cli.main(arguments, standalone_mode=False))
     return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("usd", [1e15, 1e300])
+def test_costs_beyond_any_fleet_are_answered_at_once(usd):
+    apis = [{"model": "claude-haiku-4-5", "host": "anthropic"}]
+    assert decide(scenario(apis=apis, ops_usd_per_month=usd)).runs[0].comparisons[0].outcome == "beyond_capacity"
+
+
+def test_the_sentence_names_a_single_api():
+    haiku, mini = {"model": "claude-haiku-4-5", "host": "anthropic"}, {"model": "gpt-4o-mini", "host": "openai"}
+    assert "beats claude-haiku-4-5 (anthropic)" in decide(scenario(apis=[haiku])).sentence
+    assert "does not beat gpt-4o-mini (openai)" in decide(scenario(apis=[mini], ops_usd_per_month=5000)).sentence
 
 
 def test_another_record_is_named(tmp_path):
@@ -390,3 +411,37 @@ def test_bad_input_through_the_front_door_exits_with_2(tmp_path):
 @pytest.mark.parametrize("file", sorted(Path("configs/scenarios").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_shipped_scenarios_are_solved(file):
     assert decide(load(file), on=ON).runs[0].comparisons
+
+
+def sources(found):
+    return {a.name: a.source for a in found.assumptions if a.badge == "assumed"}
+
+
+def test_every_default_is_printed_and_a_line_of_several_says_which_of_them_are():
+    plain = sources(decide())
+    assert plain["headroom"] == plain["operations"] == plain["fleet"] == "default"
+    assert plain["purchase"] == "scenario; default: purchase"
+    assert plain["random draws"] == "scenario; default: seed"
+    assert sources(decide(scenario(ops_share=0.1)))["operations"] == "scenario; default: ops_usd_per_month"
+    owned = {"capex_usd": 1e5, "power_kw": 1.0, "pue": 1.2}
+    found = sources(decide(scenario(purchase="owned", owned=owned, hardware=None, cloud=None)))
+    assert found["owning it"].startswith("scenario; default: life_years, interest_rate_per_year")
+    spot = {"interruptions_per_hour": 0.1, "checkpoint_interval_h": 1, "restart_h": 0.1}
+    assert sources(decide(scenario(spot=spot)))["spot"] == "default"
+
+
+def test_each_field_with_a_default_stands_on_a_line():
+    """Left out: what has no effect unless asked, and what is shown as measured or quoted, or in the title."""
+    import inspect
+
+    from breakeven import given
+    from contracts.economics_spec import EconomicsSpec
+
+    elsewhere = {
+        "hardware", "region", "owned", "apis", "tokens_per_month", "requests_per_month", "prompt_tokens", "output_tokens",
+        "request_classes", "profile", "currency", "rates", "on_date",
+        "portfolio", "levers", "spot", "commitments", "training", "efficiency",
+    }  # fmt: skip
+    text = inspect.getsource(given)
+    missing = [name for name in EconomicsSpec.model_fields if name not in elsewhere and f'"{name}"' not in text]
+    assert missing == []

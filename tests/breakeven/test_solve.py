@@ -1,5 +1,6 @@
 """The verdict: figures that can be checked by hand, refusals, reuse, and a golden file."""
 
+import datetime as dt
 import json
 import math
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from breakeven.cli import cli
-from breakeven.stage import run
+from breakeven.prices import load_tables
+from breakeven.stage import preflight, run
 from contracts.errors import InputError, RunFailedError
 from contracts.verdict import Verdict
+from tests.breakeven.scenarios import decide, scenario
 from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all
 
 PRICES = Path("configs/prices")
@@ -202,3 +205,57 @@ def test_more_tokens_an_hour_are_never_dearer(tmp_path):
     slow, fast = solve(tmp_path).runs[2], solve(tmp_path).runs[1]
     assert hour(1).output_tokens_per_hour.value == 1
     assert fast.output_usd_per_mtok < slow.output_usd_per_mtok
+
+
+def aged(folder, table, key, checked_on):
+    """Write the price tables with one row that was last checked on another day."""
+    folder.mkdir()
+    for name in ("api.yaml", "instances.yaml"):
+        text = (PRICES / name).read_text()
+        if name == table:
+            start = text.index(key)
+            line = text.index("checked_on: ", start)
+            text = text[:line] + f"checked_on: {checked_on}" + text[line + len("checked_on: 2026-11-23") :]
+        (folder / name).write_text(text)
+    return load_tables(folder)
+
+
+FEATURE = {"name": "law", "requests_per_month": 1e6, "prompt_tokens": 900, "output_tokens": 60}
+HAIKU = {"model": "claude-haiku-4-5", "host": "anthropic"}
+MINI = [{"model": "gpt-4o-mini", "host": "openai"}]
+LAMBDA = {"options": [{"instance": "H100_8x", "cloud": "lambda", "reserved_usd_per_hour": 20.0}]}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "part"),
+    [
+        ("api.yaml", "model: claude-haiku-4-5", {"portfolio": [{**FEATURE, **HAIKU}]}),
+        ("instances.yaml", "instance: H100_8x", {"commitments": LAMBDA}),
+    ],
+)
+def test_a_price_that_only_a_wider_question_uses_has_its_say_in_recompute_by(tmp_path, table, key, part):
+    """And it is refused like any other when it is too old."""
+    old = dt.date(2026, 10, 1)
+    tables = aged(tmp_path / "prices", table, key, old)
+    assert decide(scenario(apis=MINI), tables).recompute_by == dt.date(2026, 11, 23) + dt.timedelta(days=120)
+    assert decide(scenario(apis=MINI, **part), tables).recompute_by == old + dt.timedelta(days=120)
+    found = decide(scenario(apis=MINI, recompute_after_days=30, **part), tables)
+    assert any("last checked on 2026-10-01" in warning for warning in found.warnings)
+    with pytest.raises(InputError, match="last checked on 2026-10-01") as caught:
+        decide(scenario(apis=MINI, max_price_age_days=50, **part), tables)
+    assert table in caught.value.where
+
+
+def test_a_price_that_comes_into_force_within_the_horizon_counts_too(tmp_path):
+    tables = aged(tmp_path / "prices", "api.yaml", "effective_from: 2027-01-01", dt.date(2026, 11, 1))
+    gemini = [{"model": "gemini-3.8-flash", "host": "google"}]
+    assert decide(scenario(apis=gemini), tables).recompute_by == dt.date(2027, 3, 1)
+    assert decide(scenario(apis=gemini, horizon_months=1), tables).recompute_by == dt.date(2027, 3, 23)
+
+
+def test_the_features_prices_are_looked_up_before_anything_is_measured():
+    preflight(asked(portfolio=[{**FEATURE, **HAIKU}]), PRICES)
+    with pytest.raises(InputError, match="no price of claude-haiku-9"):
+        preflight(asked(portfolio=[{**FEATURE, "model": "claude-haiku-9", "host": "anthropic"}]), PRICES)
+    with pytest.raises(InputError, match="no price of H100_9x"):
+        preflight(asked(commitments={"options": [{"instance": "H100_9x", "cloud": "lambda"}]}), PRICES)

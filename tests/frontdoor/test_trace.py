@@ -16,6 +16,7 @@ from contracts.telemetry import TELEMETRY_FILE
 from frontdoor.trace import cli, find
 from tests import records
 from tests.breakeven.summaries import EXPERIMENT, summary
+from tests.breakeven.test_idle import record as idle_record
 
 
 @pytest.fixture
@@ -66,6 +67,16 @@ def test_changed_weights_and_missing_rows_are_found(results, tmp_path):
     broken = list(find(results / "golden-none" / "summary.json").broken())
     assert len(broken) == 2
     assert "missing" in broken[0]
+
+
+def test_a_record_of_rest_that_changed_is_found(results):
+    """It stands in the verdict beside the summaries."""
+    file = results / "golden-none" / "idle.json"
+    idle_record().write(file.parent)
+    solve(EXPERIMENT, results, Path("configs/prices"), allow_invalid=False)
+    assert list(find(results / "golden").broken()) == []
+    file.write_text(file.read_text() + " ")
+    assert [text.split(":")[0] for text in find(results / "golden").broken()] == [str(file)]
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path):

@@ -126,7 +126,7 @@ const tokenhour = (() => {
     if (margin <= 0) return {...none, outcome: "never", replicas: null};
     const spare = fixedUsd + replicaUsd * redundancy;
     let firstStep = Math.floor(spare / margin) + 1;
-    while (onset(firstStep) >= firstStep * replicaTokens) firstStep += 1;
+    while (firstStep <= maxReplicas && onset(firstStep) >= firstStep * replicaTokens) firstStep += 1;
     const stableStep = Math.max(firstStep, Math.ceil((spare + replicaUsd) / margin));
     if (firstStep > maxReplicas) return {...none, outcome: "beyond_capacity", replicas: firstStep};
     const first = onset(firstStep), lasting = stableStep <= maxReplicas;
@@ -385,9 +385,10 @@ const tokenhour = (() => {
     if (mixed.length === apis.length) {
       head = `Do both: ${at} ${base(mixed)} of ${name} on ${machine} with overflow to the API beat either alone`;
     } else if (!winning.length) {
-      head = `Stay with the API: ${at} self-hosting ${name} on ${machine} beats none of the ${apis.length} APIs`;
+      const loses = apis.length > 1 ? `beats none of the ${apis.length} APIs` : `does not beat ${names(apis)}`;
+      head = `Stay with the API: ${at} self-hosting ${name} on ${machine} ${loses}`;
     } else if (winning.length === apis.length) {
-      head = `Self-host: ${at} ${name} on ${machine} beats all ${apis.length} APIs`;
+      head = `Self-host: ${at} ${name} on ${machine} beats ${apis.length > 1 ? `all ${apis.length} APIs` : names(apis)}`;
     } else {
       const losing = names(apis.filter((c) => !c.wins));
       head = `It depends on the API: ${at} ${name} on ${machine} beats ${names(winning)} and loses to ${losing}`;

@@ -1,0 +1,91 @@
+"""What `pip install .` puts on a laptop: the calculator with its price tables, away from the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.breakeven.scenarios import BASE
+
+pytestmark = pytest.mark.system
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "vllm", "locust", "gevent", "pynvml", "pandas", "pyarrow", "scipy", "psutil")
+
+
+def uv():
+    """Return the uv that `make setup` uses."""
+    return shutil.which("uv") or str(ROOT / ".uv/bin/uv")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Build the wheel from a copy of what it is made of and unpack it into a folder of its own."""
+    folder = tmp_path_factory.mktemp("light")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "tokenhour.py"):
+        shutil.copy(ROOT / name, source)
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    for name in dict.fromkeys(package.split(".")[0] for package in packages):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build = ["build", "--wheel", "--offline", "--no-build-isolation", "--python", sys.executable, "--out-dir", str(folder)]
+    subprocess.run([uv(), *build, str(source)], check=True, capture_output=True, text=True, timeout=120)
+    (wheel,) = folder.glob("*.whl")
+    target = ["--offline", "--no-deps", "--python", sys.executable, "--target", str(folder / "site"), str(wheel)]
+    subprocess.run([uv(), "pip", "install", *target], check=True, capture_output=True, text=True, timeout=120)
+    return folder / "site"
+
+
+def tokenhour(site, where, *arguments):
+    """Run the installed command in a folder that is no repository, with nothing but the light dependencies."""
+    code = (
+        f"import sys\nfor n in {HEAVY!r}: sys.modules[n] = None\n"
+        # The checkout is installed here in editable form: what the wheel lacks must not be found there.
+        f"sys.meta_path = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')]\n"
+        f"sys.path = [p for p in sys.path if p != {str(ROOT)!r}]\n"
+        f"import contracts; assert contracts.__file__.startswith({str(site)!r}), contracts.__file__\n"
+        f"sys.argv = ['tokenhour', *{arguments!r}]; import tokenhour; tokenhour.main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    run = [sys.executable, "-P", "-c", code]
+    return subprocess.run(run, cwd=where, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(site, tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
+    done = tokenhour(site, tmp_path, "breakeven", "solve", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    assert f"prices: the tables that came with tokenhour, {site / 'configs/prices'}" in done.stdout
+    assert (tmp_path / "results/round/verdict.json").is_file()
+    done = tokenhour(site, tmp_path, "breakeven", "portfolio", "configs/scenarios/team.yaml", "--json")
+    assert json.loads(done.stdout)["placements"], done.stderr
+
+
+def test_the_working_directorys_tables_go_first(site, tmp_path):
+    """With a machine at twice the price, and said so."""
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
+    own = tmp_path / "configs/prices"
+    own.mkdir(parents=True)
+    for name in ("api.yaml", "instances.yaml"):
+        (own / name).write_text((site / "configs/prices" / name).read_text().replace("on_demand: 2.29", "on_demand: 4.58"))
+    done = tokenhour(site, tmp_path, "breakeven", "solve", "mine.yaml")
+    assert "prices: configs/prices\n" in done.stdout, done.stderr
+    assert json.loads((tmp_path / "results/round/verdict.json").read_text())["runs"][0]["replica_usd_per_hour"] == 4.58
+
+
+def test_the_wheel_holds_the_tables_of_the_tree_and_the_report_is_rendered(site, tmp_path):
+    for name in ("api.yaml", "instances.yaml"):
+        assert (site / "configs/prices" / name).read_bytes() == (ROOT / "configs/prices" / name).read_bytes()
+    done = tokenhour(site, tmp_path, "breakeven", "prices", "check", "--max-age-days", "100000")
+    assert "API rows" in done.stdout, done.stderr
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
+    assert tokenhour(site, tmp_path, "breakeven", "solve", "mine.yaml").returncode == 0
+    done = tokenhour(site, tmp_path, "report", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/round/report.html").stat().st_size > 100_000
