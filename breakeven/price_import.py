@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,12 +26,18 @@ def imported(source: str, file: Path | None, on: dt.date, model: str = "", host:
     found = [row for row in rows if model in row.model and host in {"", row.host}]
     if not found:
         names = {row.model for row in rows} | {row.host for row in rows}
-        raise InputError("no row matches", where=source, remedy=nearest(model or host, names))
+        remedy = nearest(model or host, names) if names else "it holds no text model with a price for input and output"
+        raise InputError("no row matches", where=str(file or source), remedy=remedy)
     return found
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes Decimals as plain numbers and leaves out what YAML would add around them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write every row whole: one with a reference to another could not be copied into a table."""
+        del data
+        return True
 
 
 _Dumper.add_representer(Decimal, lambda d, v: d.represent_scalar("tag:yaml.org,2002:float", format(v, "f")))

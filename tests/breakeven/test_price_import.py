@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -124,6 +125,7 @@ def test_the_package_and_its_json_are_read_alike(genai):
 def test_what_is_imported_is_a_table_that_can_be_read_again(litellm):
     text = as_yaml(litellm)
     assert ApiPriceTable.model_validate(yaml.safe_load(text)).prices == tuple(litellm)
+    assert not re.search(r": [&*]", text), "each row can be copied alone"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,10 @@ def test_what_matches_nothing_lists_the_nearest(tmp_path):
     with pytest.raises(InputError) as caught:
         imported("litellm", LITELLM, ON, model="gpt-4o-minny")
     assert "gpt-4o-mini" in caught.value.remedy
+    (tmp_path / "empty.json").write_text('{"m": {"mode": "image"}}')
+    with pytest.raises(InputError, match="no row matches") as caught:
+        imported("litellm", tmp_path / "empty.json", ON)
+    assert "no text model" in caught.value.remedy
     with pytest.raises(InputError, match="needs its file"):
         imported("litellm", None, ON)
     with pytest.raises(InputError, match="cannot be read"):

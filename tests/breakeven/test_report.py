@@ -8,12 +8,15 @@ import pytest
 from click.testing import CliRunner
 
 from breakeven.cli import cli as solve_cli
+from breakeven.report.plots.cost import against_volume
+from breakeven.report.plots.draw import render as plot
 from breakeven.report.render import render
 from breakeven.report_cli import cli as report_cli
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import QualityGate
 from contracts.run import Summary
+from tests.breakeven.scenarios import decide
 from tests.breakeven.summaries import EXPERIMENT, LAG, write_all
 
 PLOTS = (
@@ -140,3 +143,8 @@ def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path
     render(tmp_path / "golden")
     assert '<td class="bad">FAIL</td>' in (tmp_path / "golden/report.html").read_text()
     assert "| FAIL |" in (tmp_path / "golden/report.md").read_text()
+
+
+def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning():
+    found = decide(tokens_per_month=0)
+    assert plot("cost", "", lambda: against_volume(found, found.runs[0])).png

@@ -23,6 +23,8 @@ def against_volume(verdict: Verdict, best: RunVerdict) -> Any:
         2, 1, figsize=(9.6, 4.6 + 0.3 * rows), height_ratios=(4.6, 0.3 * rows + 0.2), sharex=True, layout="constrained"
     )
     volumes = volume_range(verdict, best)
+    # No volume has no place on a log axis: it stands at the left edge.
+    today = verdict.tokens_per_month or volumes[0]
     for index, run in enumerate(r for r in verdict.runs if r.capacity_tokens_per_month):
         usd = own_cost(verdict, run, volumes)
         label = f"own: {run.scheme}" + (" (INVALID)" if run.validity == "INVALID" else "")
@@ -33,17 +35,17 @@ def against_volume(verdict: Verdict, best: RunVerdict) -> Any:
         name = f"{comparison.price.model} ({comparison.price.host})"
         top.plot(volumes, line, color=GREY, linestyle=DASHES[index % 7], linewidth=1.2, label=name)
     for axis in (top, bottom):
-        axis.axvline(verdict.tokens_per_month, color=RED, linewidth=1)
+        axis.axvline(today, color=RED, linewidth=1)
         axis.axvspan(
             best.capacity_tokens_per_month, volumes[-1], facecolor="none", edgecolor="#cccccc", hatch="///", linewidth=0
         )
     top.annotate(
         f"today {human_count(verdict.tokens_per_month)}",
-        (verdict.tokens_per_month, 0.98),
+        (today, 0.98),
         xycoords=("data", "axes fraction"),
-        xytext=(-4, 0),
+        xytext=(-4 if verdict.tokens_per_month else 4, 0),
         textcoords="offset points",
-        ha="right",
+        ha="right" if verdict.tokens_per_month else "left",
         va="top",
         color=RED,
     )
