@@ -173,7 +173,8 @@ def attempt(session: Session, trial: Trial) -> tuple[list[RequestRow], Report]:
     """Load a reference server with a trial; return the rows of its window and the server's truth."""
     spec = session.target.spec
     workload = spec.workload.model_copy(update={"output": LengthSpec(mean_tokens=trial.output_tokens)})
-    with reference.running(trial.ttft_s, trial.itl_s, "--jitter-us", str(round(trial.jitter_s * 1e6))) as server:
+    jitter = "--jitter-us", str(round(trial.jitter_s * 1e6))
+    with reference.running(trial.ttft_s, trial.itl_s, *jitter, core=reference.own_core()) as server:
         session.target = replace(
             session.target, base_url=server.base_url, spec=spec.model_copy(update={"workload": workload})
         )
@@ -210,7 +211,10 @@ def open_session(folder: Path, workers: int) -> Iterator[Session]:
     )
     text = np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
     zero_ns = time.monotonic_ns()
-    with children(target, folder, zero_ns, Workers(workers)) as crew:
+    with contextlib.ExitStack() as stack:
+        # The server has a core of its own, and all of the generator the others: what is measured is the generator.
+        with reference.kept_off(reference.own_core()):
+            crew = stack.enter_context(children(target, folder, zero_ns, Workers(workers)))
         yield Session(target, Source(text), folder, zero_ns, uuid.uuid4().hex, crew)
 
 

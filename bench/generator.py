@@ -26,7 +26,7 @@ from typing import Any
 
 import gevent  # noqa: TID253 (this file is the generator)
 import numpy as np
-from gevent import get_hub  # noqa: TID253
+from gevent import get_hub, monkey  # noqa: TID253
 from gevent.event import AsyncResult, Event  # noqa: TID253
 from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
@@ -220,11 +220,11 @@ class Worker:
         """Make ready for a probe, before its start."""
         where = endpoint(plan["base_url"])
         if self.plane is not None and self.url != plan["base_url"]:
-            self.plane.close()
+            self.plane.shut()
             self.plane = None
         if self.plane is None:
             self.url = plan["base_url"]
-            self.plane = Plane(get_hub().loop, where.host, where.port, tls=where.tls)
+            self.plane = Plane(get_hub().loop, epoll(), where.host, where.port, tls=where.tls)
         self.text = np.load(plan["corpus"]) if self.text is None else self.text
         spool = Path(plan["spool"])
         self.plane.spool = Spool(spool)
@@ -284,6 +284,14 @@ def run_alone() -> None:
         gevent.spawn(_run_probe, runner, worker, plan)
     if web:
         web.stop()
+
+
+def epoll() -> Any:
+    """Return a new select.epoll, which gevent hides; None where the system has none."""
+    try:
+        return monkey.get_original("select", "epoll")()
+    except AttributeError:
+        return None
 
 
 def _prefer() -> None:

@@ -117,17 +117,52 @@ class Reference:
                 self.process.wait()
 
 
+def own_core() -> int | None:
+    """Return the core that a reference server gets for itself; None where there is only one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[0] if len(cores) > 1 else None
+
+
+@contextlib.contextmanager
+def kept_off(core: int | None) -> Iterator[None]:
+    """Keep what is started inside the block off a core, for as long as it lives."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, before - {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _alone(process: subprocess.Popen[str], core: int) -> None:
+    """Give the server a core, and where permitted let nothing else come before it there: it is the truth."""
+    os.sched_setaffinity(process.pid, {core})
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
+
+
 @contextlib.contextmanager
 def running(
-    ttft_s: float, itl_s: float, *options: str, host: str = "127.0.0.1", prefix: tuple[str, ...] = ()
+    ttft_s: float,
+    itl_s: float,
+    *options: str,
+    host: str = "127.0.0.1",
+    prefix: tuple[str, ...] = (),
+    core: int | None = None,
 ) -> Iterator[Reference]:
-    """Run a reference server until the block ends. `prefix`: a command to run it by, such as `ip netns exec NAME`."""
+    """Run a reference server until the block ends.
+
+    `prefix`: a command to run it by, such as `ip netns exec NAME`. `core`: the one that it runs on, from `own_core`.
+    """
     program = binary()
     with tempfile.TemporaryDirectory(prefix="tokenhour-") as folder:
         truth = Path(folder) / "truth.txt"
         argv = [str(program), "--ttft-us", str(round(ttft_s * 1e6)), "--itl-us", str(round(itl_s * 1e6))]
         argv += ["--truth", str(truth), "--host", host, *options]
         process = subprocess.Popen([*prefix, *argv], stdout=subprocess.PIPE, text=True)
+        if core is not None:
+            _alone(process, core)
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line.strip().isdigit():

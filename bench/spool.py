@@ -16,7 +16,8 @@ DUE, SENT, DATA, END, RESENT = range(5)
 """Planned arrival (payload: JSON about the request), request sent, bytes received, request over (payload: why, or
 nothing), sent again since the server had closed the idle connection."""
 _HEAD = struct.Struct("<BIIq")
-_FLUSH_BYTES = 1 << 17
+frame_head = _HEAD.pack
+"""Kind, request, length of the payload, ns; the payload follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +31,23 @@ class Frame:
 
 
 class Spool:
-    """Frames on their way to a file. OSError (a full disk) goes to the caller."""
+    """Frames on their way to a file."""
 
     def __init__(self, path: Path) -> None:
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._parts: list[bytes] = []
-        self._bytes = 0
+        self.parts: list[bytes] = []
+        """Heads and payloads by turns, since the last `flush`."""
 
     def add(self, kind: int, request: int, at_ns: int, payload: bytes = b"") -> None:
-        """Append a frame."""
-        size = len(payload)
-        self._parts += (_HEAD.pack(kind, request, size, at_ns), payload)
-        self._bytes += size
-        if self._bytes > _FLUSH_BYTES:
-            self.flush()
+        """Append a frame; it is written with the next `flush`."""
+        self.parts += (frame_head(kind, request, len(payload), at_ns), payload)
 
     def flush(self) -> None:
-        """Hand everything to the kernel."""
-        if not self._parts:
+        """Hand everything to the kernel. Raises OSError (a full disk)."""
+        if not self.parts:
             return
-        data = memoryview(b"".join(self._parts))
-        self._parts.clear()
-        self._bytes = 0
+        data = memoryview(b"".join(self.parts))
+        self.parts.clear()
         while data:
             data = data[os.write(self._handle, data) :]
 

@@ -1,7 +1,9 @@
 """What breaks under a run: a server that dies, a full disk, a stepped clock, a trickle, TLS. All for real."""
 
 import os
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -131,13 +133,11 @@ class Watcher:
         self.callback = None
 
 
-def exchange(tmp_path, between=lambda: None):
+def exchange(tmp_path, between=lambda: None, poller=None):
     """Send one request over a real socket, with `between` called while the answer is under way; return the frames."""
-    import socket
-
     listener = socket.create_server(("127.0.0.1", 0))
     loop = FakeLoop()
-    plane = dataplane.Plane(loop, "127.0.0.1", listener.getsockname()[1])
+    plane = dataplane.Plane(loop, poller, "127.0.0.1", listener.getsockname()[1])
     plane.spool = Spool(tmp_path / "spool")
     ended: list[str] = []
     connection = plane.send(1, b'{"id": "x"}', b"GET / HTTP/1.1\r\n\r\n", time.monotonic_ns(), ended.append)
@@ -147,8 +147,9 @@ def exchange(tmp_path, between=lambda: None):
     peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     time.sleep(0.05)  # the client is late: that must not show in the time of the block
     read_at = time.monotonic_ns()
-    loop.watchers[connection.sock.fileno(), dataplane.READ].callback()
-    plane.close()
+    watched = connection.sock if poller is None else poller
+    loop.watchers[watched.fileno(), dataplane.READ].callback()
+    plane.shut()
     peer.close()
     listener.close()
     plane.spool.close()
@@ -158,11 +159,12 @@ def exchange(tmp_path, between=lambda: None):
     return frames, read_at, ended
 
 
-def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path):
+@pytest.mark.parametrize("poller", [None, select.epoll])
+def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path, poller):
     early_ns = []
     for attempt in range(5):
         (tmp_path / str(attempt)).mkdir()
-        frames, read_at, ended = exchange(tmp_path / str(attempt))
+        frames, read_at, ended = exchange(tmp_path / str(attempt), poller=poller and poller())
         assert [f.kind for f in frames] == [DUE, SENT, DATA, END]
         assert ended == [""]
         early_ns.append(read_at - frames[2].at_ns)
@@ -178,7 +180,7 @@ def test_a_stepped_wall_clock_moves_no_time_of_the_records(tmp_path, monkeypatch
     def step():
         monkeypatch.setattr("bench.dataplane.time.time_ns", lambda: real() + int(step_s * 1e9))
 
-    frames, read_at, _ = exchange(tmp_path, step)
+    frames, read_at, _ = exchange(tmp_path, step, select.epoll())
     assert 0 <= frames[2].at_ns - read_at < 1_000_000_000
 
 
