@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +32,14 @@ from contracts.store import sha256_file, sha256_of, write_bytes_atomic
 TTFT_LIMIT_S = 0.010
 SCHEDULE_SHARE = 0.95
 LIGHT_STREAMS = 16
-LEVELS = (256, 1024, 1280, 1792)
-_ITL_S, _TTFT_S, _JITTER_S = 0.010, 0.050, 0.100
+LEVELS = (1320, 1500, 1750)
+"""Streams, upwards while they are followed; about 77 chunks/s each."""
+LOWER_LEVELS = (990, 500, 130, 30)
+"""Downwards, where the first is not followed."""
+_LAST_START_S = 19.0  # no level is begun later, so that the whole takes less than half a minute
+_ITL_S, _TTFT_S = 0.010, 0.050
+_JITTER_S = 0.500
+"""Of the first token, so that the streams are out of step: in step, all would ask again in the same tenth of a second."""
 _REQUEST_STREAMS = 128
 _CODE = ("dataplane", "generator", "prompts", "recorder", "spool", "stream", "wire", "workload")
 Report = dict[str, Truth]
@@ -51,7 +57,7 @@ class Trial:
     jitter_s: float = 0.0
 
 
-LIGHT = Trial(LIGHT_STREAMS, _TTFT_S, _ITL_S, 32, 3.0, _JITTER_S)
+LIGHT = Trial(LIGHT_STREAMS, _TTFT_S, _ITL_S, 32, 3.0, 0.1)
 FAST = Trial(_REQUEST_STREAMS, 0.001, 0.001, 1, 1.5)
 
 
@@ -64,7 +70,7 @@ def calibrate(workers: int = 1) -> Certificate:
         open_session(Path(folder), workers) as session,
     ):
         light = accuracy(LIGHT.streams, *attempt(session, LIGHT))
-        levels = climb(session)
+        levels = climb(session, lambda: time.monotonic() - began < _LAST_START_S)
         attempt(session, FAST)
         requests = session.points[-1].completed_rps
     followed = [found for found in levels if found.followed]
@@ -89,20 +95,20 @@ def calibrate(workers: int = 1) -> Certificate:
     )
 
 
-def climb(session: Session) -> list[Level]:
-    """Raise the load until it is not followed. The first level is tried again when it fails: a neighbour disturbed it."""
-    levels: list[Level] = []
-    for streams in LEVELS:
-        trial = Trial(streams, _TTFT_S, _ITL_S, 100, 1.5, _JITTER_S)
-        for _ in range(1 if levels else 2):
-            rows, truth = attempt(session, trial)
-            found = level(trial, rows, truth, window_of(session), session.points[-1].chunks_per_s)
-            if found.followed:
-                break
-        levels.append(found)
-        if not found.followed:
+def climb(session: Session, goes_on: Callable[[], bool]) -> list[Level]:
+    """Raise the load until it is not followed or time is up; where not even the first level is, lower it until one is."""
+    levels = [_try(session, LEVELS[0])]
+    for streams in LEVELS[1:] if levels[0].followed else LOWER_LEVELS:
+        if not goes_on() or (len(levels) > 1 and levels[-1].followed != levels[0].followed):
             break
-    return levels
+        levels.append(_try(session, streams))
+    return sorted(levels, key=lambda found: found.streams)
+
+
+def _try(session: Session, streams: int) -> Level:
+    trial = Trial(streams, _TTFT_S, _ITL_S, 100, 1.2, _JITTER_S)
+    rows, truth = attempt(session, trial)
+    return level(trial, rows, truth, window_of(session), session.points[-1].chunks_per_s)
 
 
 def _limit(levels: list[Level]) -> Literal["generator", "reference server", "the levels tried"]:
@@ -192,7 +198,7 @@ def open_session(folder: Path, workers: int) -> Iterator[Session]:
         {
             "workload": {"name": "calibration", "prompt": {"mean_tokens": 64}, "output": {"mean_tokens": 16}},
             "slo": {"percentile": 50, "e2e_s": 1000},
-            "search": {"warmup_s": 0.4},
+            "search": {"warmup_s": 0.8},
             "timeout_s": 30,
             "inactivity_timeout_s": 10,
         }

@@ -25,6 +25,8 @@ from typing import Any, Protocol
 from bench.spool import DATA, DUE, END, RESENT, SENT, Spool, frame_head
 
 READ, WRITE = 1, 2
+_CLOSING = 0x2000 | 0x10 | 0x8  # EPOLLRDHUP, EPOLLHUP, EPOLLERR; gevent hides the names
+_ON_CHANGE = 1 << 31  # EPOLLET: told once when something comes, so that nobody is asked twice about what was read
 _BUFFER_BYTES = 1 << 18
 _SO_TIMESTAMPNS = 35  # Linux; the same number comes back as the type of the control message
 _CONTROL_BYTES = 64
@@ -143,11 +145,11 @@ class Plane:
     def _read_all(self) -> None:
         self._read(self.poller.poll(0, _AT_ONCE))  # type: ignore[union-attr]
 
-    def _read(self, ready: list[tuple[int, int]]) -> None:  # noqa: C901 (a call more for every chunk would show)
+    def _read(self, ready: list[tuple[int, int]]) -> None:  # noqa: C901, PLR0912 (a call more for every chunk would show)
         """Read once from each socket that has something and take the time."""
         by_fd, buffers, view, spool = self.by_fd, self.buffers, self.view, self.spool
         kept: list[bytes] = spool.parts if spool is not None and self.broken is None else []
-        for fd, _ in ready:
+        for fd, events in ready:
             connection = by_fd.get(fd)
             if connection is None:  # closed by one of those before it
                 continue
@@ -172,6 +174,8 @@ class Plane:
             if at < connection.stamp_ns:  # noqa: PLR1730 (max() takes three times as long)
                 at = connection.stamp_ns
             connection.last_ns, connection.stamp_ns = now, at
+            if count and (events & _CLOSING or count == _BUFFER_BYTES):
+                ready.append((fd, events))  # there is more, of which no change will tell
             if not connection.flows or count < 5:
                 connection.take(view[:count], at, now)
                 continue
@@ -191,7 +195,7 @@ class Plane:
             connection.reader = self.loop.io(fd, READ)
             connection.reader.start(lambda: self._read([(fd, READ)]))
         else:
-            self.poller.register(fd, READ)
+            self.poller.register(fd, READ | _CLOSING | _ON_CHANGE)
 
     def forget(self, connection: Connection) -> None:
         """Stop watching a connection whose socket is about to be closed; the poller forgets it with the socket."""

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bench import reference
-from bench.calibrate import LEVELS, Trial, accuracy, attempt, level, open_session, window_of
+from bench.calibrate import Trial, accuracy, attempt, climb, open_session
 from bench.metrics import emitted, rate_interval
 from bench.session import Wish, run_probe, session_rows
 from contracts.bench_spec import BenchSpec
@@ -47,17 +47,7 @@ def test_light_load_is_timed_to_half_a_millisecond(benchmark, session):
 
 
 def test_one_core_follows_100_000_chunks_a_second(benchmark, session):
-    def climb():
-        found = []
-        for streams in LEVELS:
-            trial = Trial(streams, 0.05, 0.01, 100, 3.0, 0.1)
-            rows, truth = attempt(session, trial)
-            found.append(level(trial, rows, truth, window_of(session), session.points[-1].chunks_per_s))
-            if not found[-1].followed:
-                break
-        return found
-
-    levels = once(benchmark, climb)
+    levels = once(benchmark, lambda: climb(session, lambda: True))
     ceiling = max((found.chunks_per_s for found in levels if found.followed), default=0.0)
     benchmark.extra_info |= {"ceiling_chunks_per_s": ceiling, "levels": [found.model_dump() for found in levels]}
     assert ceiling >= 100_000
