@@ -98,7 +98,7 @@ def answer(file: Path, results: Path, prices: Path, *, allow_invalid: bool) -> V
     summaries = read_summaries(asked, results)
     refuse_invalid(summaries, allow=allow_invalid)
     on = price_date(asked.economics, today_utc())
-    asks = question(asked, summaries, results, load_tables(prices), on)
+    asks = question(asked, summaries, results, load_tables(prices), on, allow_invalid=allow_invalid)
     return verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)
 
 

@@ -35,12 +35,12 @@ class Plant:
     idle: IdleMeasured | None = None
 
 
-def measured(summary: Summary, source: str) -> Plant:
-    """Take a summary's figures at the SLO."""
+def measured(summary: Summary, source: str, *, allow_invalid: bool = True) -> Plant:
+    """Take a summary's figures at the SLO; none of an INVALID run that is not allowed."""
     device = summary.accelerator
     common = (summary.run, summary.scheme, summary.validity, device.kind, device.count)
     mix = (summary.mean_prompt_tokens, summary.mean_output_tokens)
-    if summary.at_slo is None:
+    if summary.at_slo is None or (summary.validity == "INVALID" and not allow_invalid):
         return Plant(*common, *mix, None, summary.quality_gate)
     point = _point_at_slo(summary)
     origin = CapacityOrigin(

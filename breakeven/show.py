@@ -40,7 +40,8 @@ def print_verdict(found: Verdict) -> None:
         for comparison in run.comparisons:
             table.add_row(*row(run, comparison))
         if not run.comparisons:
-            table.add_row(run.run, "no tested rate met the SLO", *[""] * 6)
+            invalid = run.validity == "INVALID"
+            table.add_row(run.run, "INVALID: no figure" if invalid else "no tested rate met the SLO", *[""] * 6)
         table.add_section()
     out.print(table)
     for section in sections(found):

@@ -67,9 +67,9 @@ def read_summaries(asked: Asked, results: Path) -> list[Summary]:
 
 
 def refuse_invalid(summaries: Sequence[Summary], *, allow: bool) -> None:
-    """Raise RunFailedError when a run is INVALID and that was not allowed."""
+    """Raise RunFailedError when every run is INVALID and that was not allowed. One of several is left out and named."""
     invalid = [s for s in summaries if s.validity == "INVALID"]
-    if invalid and not allow:
+    if invalid and len(invalid) == len(summaries) and not allow:
         said = "; ".join(f"{s.run} ({', '.join(r.rule for r in s.reasons)})" for s in invalid)
         raise RunFailedError(
             f"an INVALID measurement gives no dollar figure: {said}",
@@ -103,14 +103,16 @@ def preflight(experiment: Experiment, prices: Path) -> None:
     asks.rows()
 
 
-def question(asked: Asked, summaries: Sequence[Summary], results: Path, tables: Tables, on: dt.date) -> Question:
-    """Gather what the solver needs."""
+def question(
+    asked: Asked, summaries: Sequence[Summary], results: Path, tables: Tables, on: dt.date, *, allow_invalid: bool = False
+) -> Question:
+    """Gather what the solver needs. An INVALID run has no capacity in it, and so no figure, unless that is allowed."""
     folders = run_folders(asked, results)
     if isinstance(asked, Experiment):
         summaries = [judged(asked.quantize.gate, s) for s in summaries]
     said = [f"results/{s.run}" for s in summaries] if isinstance(asked, Experiment) else list(asked.summaries)
     plants = [
-        origin.measured(s, f"{name.removesuffix('/summary.json')}/summary.json")
+        origin.measured(s, f"{name.removesuffix('/summary.json')}/summary.json", allow_invalid=allow_invalid)
         for s, name in zip(summaries, said, strict=True)
     ]
     if isinstance(asked, Scenario) and asked.assumed:
@@ -185,7 +187,7 @@ def run(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> tu
     refuse_invalid(summaries, allow=allow_invalid)
     tables = load_tables(prices)
     on = price_date(asked.economics, today_utc())
-    asks = question(asked, summaries, results, tables, on)
+    asks = question(asked, summaries, results, tables, on, allow_invalid=allow_invalid)
     folder = RunDir(results / asked.name)
     if Verdict.exists(folder.path):
         standing = Verdict.read(folder.path)

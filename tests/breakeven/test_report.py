@@ -78,6 +78,16 @@ def test_an_invalid_run_is_printed_in_red(tmp_path):
     assert "must not be used for a decision" in html
 
 
+def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path):
+    *_, last = write_all(tmp_path)
+    (tmp_path / last.run / Summary.file_name).unlink()
+    last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
+    run(EXPERIMENT, tmp_path, Path("configs/prices"), allow_invalid=False)
+    html = render(tmp_path / EXPERIMENT.name).read_text()
+    assert "It gets no dollar figure; what follows is about the others." in html
+    assert "must not be used for a decision" not in html
+
+
 def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path):
     folder, _ = solved(tmp_path, synthetic=("dummy weights",))
     with pytest.raises(RunFailedError, match="dummy weights"):

@@ -12,6 +12,7 @@ from breakeven.cli import cli
 from breakeven.prices import load_tables
 from breakeven.stage import preflight, run
 from contracts.errors import InputError, RunFailedError
+from contracts.run import Summary
 from contracts.verdict import Verdict
 from tests.breakeven.scenarios import decide, scenario
 from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all
@@ -88,6 +89,18 @@ def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path):
     found = solve(tmp_path, allow_invalid=True)
     assert found.allowed_invalid
     assert any("INVALID" in warning for warning in found.warnings)
+
+
+def test_one_invalid_run_of_several_is_left_out_and_named(tmp_path):
+    *_, last = write_all(tmp_path)
+    (tmp_path / last.run / Summary.file_name).unlink()
+    last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
+    found = solve(tmp_path)
+    valid, invalid = found.runs[:-1], found.runs[-1]
+    assert all(r.comparisons for r in valid)
+    assert (invalid.validity, invalid.comparisons, invalid.output_usd_per_mtok) == ("INVALID", (), None)
+    assert any(f"{last.run} is INVALID: client lag" in warning for warning in found.warnings)
+    assert last.run not in found.sentence
 
 
 def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path):
