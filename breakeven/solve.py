@@ -31,6 +31,7 @@ def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> V
     main = businesses[best.run] if best else None
     traffic = today.traffic(spec, question.demand, main.plant if main else question.plants[0])
     said = words.recommendation(runs)
+    answers = wider.answers(question, main, runs, best) if main and best else {}
     return Verdict(
         experiment=question.name,
         on_date=question.on,
@@ -38,7 +39,7 @@ def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> V
         tokens_per_month=traffic.tokens_per_month,
         price_ratio=spec.price_ratio,
         runs=runs,
-        assumptions=tuple(words.assumptions(question, runs, traffic)),
+        assumptions=tuple(words.assumptions(question, runs, traffic, answers)),
         warnings=tuple(words.warnings(question, runs, checked)),
         allowed_invalid=allowed_invalid,
         recompute_by=min(checked) + dt.timedelta(days=spec.recompute_after_days),
@@ -49,7 +50,7 @@ def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> V
         economics=spec,
         traffic=traffic,
         currency=question.currency(),
-        **(wider.answers(question, main, runs, best) if main and best else {}),
+        **answers,
         training=wider.training(spec),
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from breakeven import given, idle
 from breakeven.question import Question
+from breakeven.wider_inputs import quoted_api, wider_inputs
 from contracts.units import human_count
 from contracts.verdict import Assumption, Comparison, RunVerdict, TrafficToday
 
@@ -84,8 +85,16 @@ def names(comparisons: Sequence[Comparison]) -> str:
     return ", ".join(said[:-1]) + f" and {said[-1]}" if len(said) > 1 else said[0]
 
 
-def assumptions(question: Question, runs: Sequence[RunVerdict], traffic: TrafficToday) -> Iterator[Assumption]:
-    """List every input with its badge."""
+def assumptions(
+    question: Question, runs: Sequence[RunVerdict], traffic: TrafficToday, answers: Mapping[str, Any]
+) -> Iterator[Assumption]:
+    """List every input with its badge, those of the wider questions last."""
+    listed = list(_of_runs(question, runs, traffic))
+    yield from listed
+    yield from wider_inputs(question, answers, {one.name for one in listed})
+
+
+def _of_runs(question: Question, runs: Sequence[RunVerdict], traffic: TrafficToday) -> Iterator[Assumption]:
     for run in runs:
         yield _capacity(run)
     mix = f"{traffic.prompt_tokens:.0f} input and {traffic.output_tokens:.0f} output tokens a request"
@@ -139,13 +148,7 @@ def _quoted(question: Question, run: RunVerdict) -> Iterator[Assumption]:
     else:
         yield Assumption(name=run.machine, value=hour, badge="assumed", source="economics.owned")
     for c in run.comparisons:
-        rate = f"{c.price.input} in, {c.price.output} out per M tokens ({c.price.currency})"
-        yield Assumption(
-            name=f"{c.price.model} at {c.price.host}",
-            value=f"{rate}; ${c.blended_usd_per_mtok:.3g} blended",
-            badge="quoted",
-            source=f"{c.price.source}, checked {c.price.checked_on}, {c.price.source_url}",
-        )
+        yield quoted_api(c.price, f"; ${c.blended_usd_per_mtok:.3g} blended")
     for code, rate_spec in spec.rates.items():
         yield Assumption(name=f"one {code}", value=f"${rate_spec.usd:g}", badge="quoted", source=rate_spec.source)
 

@@ -22,4 +22,6 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
     "legend.frameon": False,
 }
+TITLE: dict[str, Any] = {"x": 0.008, "ha": "left", "fontsize": 12, "fontweight": "bold"}
+"""Of a whole figure: `figure.suptitle(text, **TITLE)`."""
 DPI = 150

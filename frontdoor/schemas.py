@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -30,6 +29,8 @@ from contracts.scenario import Scenario
 from contracts.server import Server
 from contracts.traffic import TrafficProfile
 from contracts.verdict import Verdict
+from frontdoor import row_pages
+from frontdoor.schema_words import cell, type_words
 
 ROOT = Path(__file__).parent.parent
 EDITED: tuple[type[BaseModel], ...] = (Experiment, Load, Scenario, ApiPriceTable, InstancePriceTable, ScanPolicy)
@@ -61,6 +62,8 @@ def generated() -> Iterator[tuple[Path, str]]:
         yield ROOT / "configs/schemas" / f"{_kind(model)}.schema.json", json.dumps(schema, indent=2) + "\n"
     for model in RECORDS:
         yield ROOT / "docs/records" / f"{_kind(model)}.md", page(model)
+    for name, text in row_pages.pages():
+        yield ROOT / "docs/records" / f"{name}.md", text
 
 
 def page(model: type[BaseModel]) -> str:
@@ -77,29 +80,10 @@ def page(model: type[BaseModel]) -> str:
         for field, spec in part["properties"].items():
             default = "required" if field in required else f"`{json.dumps(spec.get('default'))}`"
             default = default if len(default) <= 60 else "see the part"
-            meaning = " ".join(str(spec.get("description", "")).split()).replace("|", "\\|")
-            text.append(f"| `{field}` | {_type(spec)} | {default} | {meaning} |")
+            meaning = cell(str(spec.get("description", "")))
+            text.append(f"| `{field}` | {type_words(spec)} | {default} | {meaning} |")
         text.append("")
     return "\n".join(text).rstrip() + "\n"
-
-
-def _type(spec: dict[str, Any]) -> str:
-    match spec:
-        case {"$ref": str(ref)}:
-            text = ref.rsplit("/", 1)[-1]
-        case {"anyOf": list(choices)}:
-            text = " or ".join(dict.fromkeys(_type(choice) for choice in choices))
-        case {"enum": list(values)}:
-            text = ", ".join(f"`{value}`" for value in values)
-        case {"const": value}:
-            text = f"`{value}`"
-        case {"type": "array", "items": dict(item)}:
-            text = f"list of {_type(item)}"
-        case {"type": "object", "additionalProperties": dict(item)}:
-            text = f"map to {_type(item)}"
-        case _:
-            text = str(spec.get("format", spec.get("type", "any")))
-    return text
 
 
 def _kind(model: type[BaseModel]) -> str:

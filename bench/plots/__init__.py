@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.plots import curves, timeline
 from bench.tables import read_table
-from contracts.figure import DPI, STYLE
+from contracts.figure import DPI, STYLE, TITLE
 from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.run import Summary
@@ -22,9 +22,10 @@ FOLDER = "plots"
 
 @dataclass(frozen=True, slots=True)
 class RunPlot:
-    """A plot to be drawn: its file name, which sorts it, its caption, and how."""
+    """A plot to be drawn: its file name, which sorts it, what stands above it, its caption, and how."""
 
     name: str
+    title: str
     caption: str
     draw: Callable[[], Any]
 
@@ -36,7 +37,7 @@ def draw_run(folder: Path) -> list[Path]:
     telemetry = read_table(folder / TELEMETRY_FILE, TelemetryRow)
     made = []
     for plot in plots(summary, probes, requests, telemetry):
-        for suffix, data in _render(plot.draw).items():
+        for suffix, data in _render(plot).items():
             write_bytes_atomic(folder / FOLDER / f"{plot.name}.{suffix}", data)
         write_text_atomic(folder / FOLDER / f"{plot.name}.txt", plot.caption + "\n")
         made.append(folder / FOLDER / f"{plot.name}.png")
@@ -48,18 +49,21 @@ def plots(summary: Summary, probes: Probes, requests: list[RequestRow], telemetr
     at = f"p{summary.slo.percentile:g}"
     yield RunPlot(
         "1-throughput-latency",
+        f"Latency against throughput: {summary.run}",
         f"Latency ({at}, from the scheduled arrival) against output throughput, a point a probe, with the objective. "
         "Hollow: the objective was missed, or the loop was closed.",
         lambda: curves.throughput_latency(summary),
     )
     yield RunPlot(
         "2-latency-cdf",
+        f"Distributions of the latencies: {summary.run}",
         "Latencies of the requests scheduled inside each probe's window: the share that was at most so slow. Where a "
         f"line crosses {at} left of the red one, the objective was met; a failed request never arrives.",
         lambda: curves.cumulative(summary, probes, requests),
     )
     yield RunPlot(
         "3-timeline",
+        f"The whole run on one clock: {summary.run}",
         "The whole run on one clock: output tokens a second, requests at work and waiting, KV cache, utilization and power. "
         "Grey: the steady windows that count.",
         lambda: timeline.timeline(probes, requests, telemetry),
@@ -67,19 +71,21 @@ def plots(summary: Summary, probes: Probes, requests: list[RequestRow], telemetr
     if any(p.arrivals != "closed" for p in probes.probes):
         yield RunPlot(
             "4-arrivals",
+            f"Arrivals against plan: {summary.run}",
             "Arrivals against plan: requests scheduled and sent since the probe's start, and how late each was sent.",
             lambda: timeline.arrivals(probes, requests),
         )
 
 
-def _render(draw: Callable[[], Any]) -> dict[str, bytes]:
+def _render(plot: RunPlot) -> dict[str, bytes]:
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure = draw()
+        figure = plot.draw()
+        figure.suptitle(plot.title, **TITLE)
         png, svg = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
         figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None})

@@ -46,9 +46,12 @@ def throughput_latency(summary: Summary) -> Any:
             axis.annotate(label(p), (p.output_tps, at), xytext=(5, 4), textcoords="offset points", fontsize=8)
         if bound:
             axis.axhline(bound, color=RED, linewidth=1.2)
-            axis.annotate(f"{bound:g} s", (0.01, bound), xycoords=("axes fraction", "data"), va="bottom", color=RED)
+            axis.annotate(
+                f"objective {bound:g} s", (0.01, bound), xycoords=("axes fraction", "data"), va="bottom", color=RED
+            )
+        # The margins first: they make room for the labels, and the limits then keep it.
+        axis.margins(x=0.18, y=0.15)
         axis.set(xlabel="output tokens/s", ylabel=f"p{summary.slo.percentile:g} {name}, s", xlim=(0, None), ylim=(0, None))
-        axis.margins(x=0.12, y=0.15)
     return figure
 
 
@@ -77,11 +80,17 @@ def cumulative(summary: Summary, probes: Probes, requests: Sequence[RequestRow])
         if bound:
             axis.axvline(bound, color=RED, linewidth=1.2)
         axis.set(xlabel=f"{name}, s", ylabel="share of the requests", xscale="log", ylim=(0, 1.02))
-        axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-        axis.xaxis.set_minor_formatter("")
+        axis.xaxis.set_major_formatter(few)
+        axis.xaxis.set_minor_formatter(few)
+        axis.tick_params(axis="x", which="minor", labelsize=8)
     if probes.probes:
         axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5, title="offered")
     return figure
+
+
+def few(value: float, _: object = None) -> str:
+    """Label 1, 2 and 5 of each decade of a log axis."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
 def inside(probe: Probe, requests: Sequence[RequestRow]) -> list[RequestRow]:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from breakeven.report import derivation_wider
 from breakeven.report.first_page import api_name
 from breakeven.report.money import count, percent, usd, usd3
+from breakeven.report.step import Step
 from contracts.economics_spec import EconomicsSpec
 from contracts.units import HOURS_PER_MONTH
 from contracts.verdict import CapacityOrigin, Comparison, CostLines, RunVerdict, TrafficToday, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line. `name` is its anchor; `uses` names the inputs of the appendix that go into it."""
-
-    name: str
-    title: str
-    formula: str
-    numbers: str
-    value: str
-    uses: tuple[str, ...] = ()
-
-
-def slug(text: str) -> str:
-    """Turn an input's name into an anchor."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def steps(verdict: Verdict, best: RunVerdict, c: Comparison) -> list[Step]:
@@ -43,6 +26,8 @@ def steps(verdict: Verdict, best: RunVerdict, c: Comparison) -> list[Step]:
         *_crossing(best, c, spec),
         *_tokens(best, c),
         *_further(c),
+        *derivation_wider.of_comparison(best, c),
+        *derivation_wider.of_scenario(verdict),
     ]
 
 
@@ -74,6 +59,16 @@ def _machine(best: RunVerdict, spec: EconomicsSpec, bill: CostLines) -> Iterator
         usd(replica),
         (best.machine, "operations"),
     )
+    if best.output_usd_per_mtok is not None:
+        yield Step(
+            "planned",
+            "Tokens at planned load",
+            "price of a second / (input tokens a second / r + output tokens a second)",
+            f"{usd3(best.replica_usd_per_hour)} an hour, C a month, r {spec.price_ratio:g}",
+            f"{usd3(best.output_usd_per_mtok)} per M output, {usd3(best.input_usd_per_mtok)} input",
+            (best.machine, "headroom", "output over input price"),
+            ("capacity",),
+        )
     rest = (spec.ops_usd_per_month, bill.engineering, bill.storage, bill.egress, bill.setup)
     yield Step(
         "fixed",
@@ -134,10 +129,11 @@ def _month(verdict: Verdict, best: RunVerdict, c: Comparison, traffic: TrafficTo
         " + ".join(map(usd, lines)),
         usd(bill.total),
         ("fixed cost", "spare replicas"),
+        ("replica", "replicas", "fixed"),
     )
     saving = c.api_usd_per_month - c.self_host_usd_per_month
     numbers = f"{usd(c.api_usd_per_month)} \u2212 {usd(c.self_host_usd_per_month)}"
-    yield Step("saving", "Difference", "by API \u2212 of one's own", numbers, usd(saving))
+    yield Step("saving", "Difference", "by API \u2212 of one's own", numbers, usd(saving), after=("api", "own"))
 
 
 def _crossing(best: RunVerdict, c: Comparison, spec: EconomicsSpec) -> Iterator[Step]:
@@ -151,19 +147,19 @@ def _crossing(best: RunVerdict, c: Comparison, spec: EconomicsSpec) -> Iterator[
         never if c.outcome == "never" else f"p C {usd(worth)}, G {usd(replica)}, {c.replicas_at_breakeven or 0} replicas"
     )
     first = "never" if c.outcome == "never" else count(c.first_tokens_per_month)
-    yield Step("first", "First break-even", formula, numbers, first, (f"capacity of {best.run}",))
+    yield Step("first", "First break-even", formula, numbers, first, after=("capacity", "replica", "fixed", "price"))
     stable = "never" if c.outcome == "never" else count(c.stable_tokens_per_month)
     windows = ", ".join(f"above {count(w.above)}" + (f" to {count(w.to)}" if w.to else "") for w in c.windows[:4])
     more = f", \u2026 ({len(c.windows)} in all)" if len(c.windows) > 4 else ""
-    yield Step(
-        "stable", "For good", "from where every step of the staircase wins", f"{windows or 'no window'}{more}", stable
-    )
+    every = "from where every step of the staircase wins"
+    yield Step("stable", "For good", every, f"{windows or 'no window'}{more}", stable, after=("first",))
     yield Step(
         "utilization",
         "Utilization at break-even",
         "first break-even / (C \u00d7 replicas that serve it)",
         f"{count(c.first_tokens_per_month)} / ({count(capacity)} \u00d7 {c.replicas_at_breakeven or 0})",
         percent(c.utilization_at_breakeven),
+        after=("first", "capacity"),
     )
 
 
@@ -174,6 +170,7 @@ def _tokens(best: RunVerdict, c: Comparison) -> Iterator[Step]:
         "busy time alone, over the tokens",
         "what a token would cost if machines were never idle",
         f"{usd3(best.usage_usd_per_mtok)} per M",
+        after=("capacity", "replica"),
     )
     yield Step(
         "allocation",
@@ -182,6 +179,7 @@ def _tokens(best: RunVerdict, c: Comparison) -> Iterator[Step]:
         f"output {usd3(best.allocation_output_usd_per_mtok)}, input {usd3(best.allocation_input_usd_per_mtok)}",
         f"{usd3(best.allocation_usd_per_mtok)} per M",
         ("output over input price",),
+        ("own",),
     )
     yield Step(
         "competitive",
@@ -189,6 +187,7 @@ def _tokens(best: RunVerdict, c: Comparison) -> Iterator[Step]:
         "usage cost / API price",
         f"{usd3(best.usage_usd_per_mtok)} / {usd3(c.blended_usd_per_mtok)}",
         percent(c.competitive_utilization),
+        after=("usage", "price"),
     )
 
 
@@ -200,6 +199,8 @@ def _further(c: Comparison) -> Iterator[Step]:
         "min over k of F + G (k + r) + p \u03a3 max(0, D \u2212 k C), against the API alone",
         f"{h.base_replicas} replicas of one's own, {percent(h.overflow_share)} of the tokens by API",
         usd(h.usd_per_month),
+        ("traffic", "tokens a month"),
+        ("capacity", "replica", "fixed", "price"),
     )
     if c.monte_carlo:
         yield Step(
@@ -209,6 +210,7 @@ def _further(c: Comparison) -> Iterator[Step]:
             f"{c.monte_carlo.draws:,} draws, seed {c.monte_carlo.seed}, two-piece log-normal around each input",
             percent(c.monte_carlo.win_probability),
             ("uncertainty, P10 to P90",),
+            ("saving",),
         )
     if c.projection:
         month = c.projection.payback_month
@@ -218,5 +220,6 @@ def _further(c: Comparison) -> Iterator[Step]:
             "first month whose cumulative discounted saving covers set-up and capital",
             f"{len(c.projection.months)} months, present value {usd(c.projection.npv_usd)}",
             f"month {month}" if month else "none",
-            ("set-up", "growth", "price drifts", "discount rate"),
+            ("set-up", "growth", "price drifts", "discount rate", "horizon"),
+            ("saving",),
         )

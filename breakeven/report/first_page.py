@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from breakeven.report.money import count, percent, signed_usd, usd
+from breakeven.report.money import count, percent, signed_usd, usd, usd3
+from breakeven.section import INPUT_NAMES, sure
 from breakeven.words import mixes
 from contracts.verdict import Comparison, Flip, RunVerdict, TornadoRow, Verdict
 
@@ -16,13 +18,9 @@ RECOMMENDED = {
     "depends": ("Depends", "on which API you mean"),
     "none": ("No verdict", "no rate met the objective"),
 }
-INPUT_NAMES = {
-    "api_price": "API price",
-    "gpu_price": "price of the machine",
-    "capacity": "capacity of a replica",
-    "volume": "volume",
-    "ops": "operations and engineering",
-}
+
+WARNED_OF = {"age of prices": "a price was last checked", "horizon": "months"}
+"""Inputs by the words of the warnings that speak of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,31 @@ def facts(verdict: Verdict, best: RunVerdict, c: Comparison) -> Iterator[Fact]:
     yield _payback(verdict, c)
     if c.monte_carlo:
         chance = c.monte_carlo.win_probability
-        about = f"that self-hosting is cheaper today, in {c.monte_carlo.draws:,} draws of all uncertain inputs"
-        yield Fact("how sure", percent(chance), about, "certainty")
+        side, likely = ("self-hosting", chance) if chance >= 0.5 else ("the API", 1 - chance)
+        about = f"that {side} is cheaper today, in {c.monte_carlo.draws:,} draws of all uncertain inputs"
+        yield Fact("how sure", sure(likely), about, "certainty")
+
+
+def headline(verdict: Verdict, best: RunVerdict | None) -> str:
+    """Say the verdict without a name of any API, so that it is read in one breath; the sentence has the names."""
+    if best is None:
+        return verdict.sentence
+    apis, at = best.comparisons, f"At {count(verdict.tokens_per_month)} tokens a month"
+    wins, never = sum(c.wins_today for c in apis), sum(c.outcome == "never" for c in apis)
+    all_of = {1: "the API", 2: "both APIs"}.get(len(apis), f"all {len(apis)} APIs")
+    match verdict.recommendation:
+        case "hybrid":
+            said = f"{at} a base of one's own with overflow to the API is cheaper than either alone"
+        case "self-host":
+            said = f"{at} one's own is cheaper than {all_of}"
+        case "stay":
+            said = f"{at} {all_of} {'is' if len(apis) == 1 else 'are'} cheaper than one's own"
+        case _:
+            mixed = "" if wins else ", but a mixture is cheaper still than some of them"
+            said = f"{at} one's own is cheaper than {wins} of the {len(apis)} APIs{mixed}"
+    if not never or never == len(apis):
+        return f"{said}; it never pays off at any volume." if never else f"{said}."
+    return f"{said}; against {never} of them it never pays off."
 
 
 def _first(c: Comparison) -> Fact:
@@ -137,15 +158,25 @@ def turns(c: Comparison, limit: int = 3) -> list[Turn]:
 
 def _turn(flip: Flip, row: TornadoRow | None) -> Turn:
     change = f"\u00d7{flip.multiple:.3g}" if flip.multiple >= 2 or flip.multiple < 0.5 else f"{flip.multiple - 1:+.0%}"
-    value = f"{flip.value:,.3g}" if abs(flip.value) < 1e4 else count(flip.value)
-    unit = {"USD per M tokens": "$/M", "USD a month and replica": "$ a month a replica", "USD a month": "$ a month"}
-    must = f"{change}, to {value} {unit.get(flip.unit, flip.unit)}"
+    must = f"{change}, to {_amount(flip)}"
     if row is None:
         return Turn(INPUT_NAMES[flip.name], must, "", inside=False)
     inside = row.low_input <= flip.multiple <= row.high_input
-    spread = f"\u00d7{row.low_input:.3g} to \u00d7{row.high_input:.3g}"
-    likely = f"within its P10 to P90 ({spread})" if inside else f"outside its P10 to P90 ({spread})"
+    spread = f"\u00d7{row.low_input:.3g} to \u00d7{row.high_input:.3g}, its P10 to P90"
+    likely = f"may well happen: within {spread}" if inside else f"unlikely: outside {spread}"
     return Turn(INPUT_NAMES[flip.name], must, likely, inside=inside)
+
+
+def _amount(flip: Flip) -> str:
+    match flip.unit:
+        case "USD per M tokens":
+            return f"{usd3(flip.value)} per M tokens"
+        case "USD a month and replica":
+            return f"{usd(flip.value)} a month for each replica"
+        case "USD a month":
+            return f"{usd(flip.value)} a month"
+        case _:
+            return f"{count(flip.value)} {flip.unit}"
 
 
 def advice(c: Comparison) -> str:
@@ -164,9 +195,9 @@ def rows(best: RunVerdict) -> list[tuple[str, ...]]:
         stable = "never" if c.outcome == "never" else count(c.stable_tokens_per_month)
         path = c.projection
         payback = "\u2013" if path is None else f"month {path.payback_month}" if path.payback_month else "none"
-        sure = percent(c.monte_carlo.win_probability) if c.monte_carlo else "\u2013"
+        wins = sure(c.monte_carlo.win_probability) if c.monte_carlo else "\u2013"
         use = percent(c.utilization_at_breakeven)
-        found.append((api_name(c), signed_usd(saving), first, stable, use, payback, sure, advice(c)))
+        found.append((api_name(c), signed_usd(saving), first, stable, use, payback, wins, advice(c)))
     return found
 
 
@@ -179,3 +210,17 @@ def plainly(best: RunVerdict, comparisons: Sequence[Comparison]) -> str:
         f"Does not pay off at any volume against {', '.join(never)}: a full replica of {best.run} costs more than its "
         "tokens cost there."
     )
+
+
+def sentence_inputs(best: RunVerdict | None) -> tuple[str, ...]:
+    """Name the inputs that the verdict's sentence speaks of."""
+    return ("tokens a month", f"capacity of {best.run}", best.machine) if best else ()
+
+
+def warning_inputs(warning: str, verdict: Verdict) -> tuple[str, ...]:
+    """Name the inputs that a warning speaks of."""
+    runs = [
+        f"capacity of {run.run}" for run in verdict.runs if re.search(rf"(?<![\w-]){re.escape(run.run)}(?![\w-])", warning)
+    ]
+    spans = [name for name, words in WARNED_OF.items() if words in warning]
+    return (*runs, *spans)

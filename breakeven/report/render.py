@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from breakeven.report import explorer, first_page
-from breakeven.report.derivation import slug, steps
+from breakeven.report.derivation import steps
 from breakeven.report.exports import write_all
 from breakeven.report.money import FILTERS
 from breakeven.report.plots import Plot, all_plots
+from breakeven.report.step import slug
 from breakeven.sections import sections
 from breakeven.show import OUTCOME_WORDS
 from breakeven.stage import SUMMARY_PREFIX, refuse_invalid
@@ -80,12 +81,16 @@ def build_context(
     hard = first_page.toughest(best) if best else None
     lines = steps(verdict, best, hard) if best and hard else []
     data = explorer.build(verdict, best)
+    if data and best:
+        data["anchors"] = [f"in-{slug(f'{c.price.model} at {c.price.host}')}" for c in best.comparisons]
     return {
         "verdict": verdict,
         "summaries": summaries,
         "pairs": list(zip(verdict.runs, summaries, strict=False)),
         "best": best,
         "recommended": first_page.RECOMMENDED.get(verdict.recommendation or "", ("Verdict", "")),
+        "headline": first_page.headline(verdict, best),
+        "models": sorted({run.origin.model_name for run in verdict.runs if run.origin}),
         "plainly": first_page.plainly(best, best.comparisons) if best else "",
         "toughest": first_page.api_name(hard) if hard else "",
         "facts": list(first_page.facts(verdict, best, hard)) if best and hard else [],
@@ -96,7 +101,12 @@ def build_context(
         },
         "steps": lines,
         "step_names": {line.name: line.title for line in lines},
+        "step_numbers": {line.name: number for number, line in enumerate(lines, 1)},
         "input_slugs": {a.name: slug(a.name) for a in verdict.assumptions},
+        "input_numbers": {a.name: number for number, a in enumerate(verdict.assumptions, 1)},
+        "verdict_inputs": first_page.sentence_inputs(best),
+        "warnings": [(warning, first_page.warning_inputs(warning, verdict)) for warning in verdict.warnings],
+        "plot_steps": PLOT_STEPS,
         "plots": [(plot, data_uri(plot.svg)) for plot in plots],
         "run_plots": of_runs,
         "sections": sections(verdict),
@@ -113,6 +123,19 @@ def build_context(
     }
 
 
+PLOT_STEPS: dict[str, tuple[str, ...]] = {
+    "cost": ("own", "first", "stable"),
+    "load": ("planned", "price"),
+    "bill": ("own", "api"),
+    "tornado": ("saving", "flips"),
+    "distribution": ("first", "certainty"),
+    "heatmap": ("competitive",),
+    "day": ("replicas", "hybrid"),
+    "ahead": ("payback",),
+    "latency": (),
+    "precision": (),
+}
+"""The lines of the derivation that a plot's figures follow from; none: what was measured."""
 SLIDERS = (
     ("tokens", "volume"),
     ("prompt", "input of a request"),

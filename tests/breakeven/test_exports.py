@@ -158,21 +158,99 @@ def test_csv_and_json_hold_every_comparison_with_absent_figures_empty(exported):
     assert data["sentence"] == verdict.sentence
 
 
+FOCUS_1_2_NAMES = """
+    AvailabilityZone BilledCost BillingAccountId BillingAccountName BillingAccountType BillingCurrency
+    BillingPeriodEnd BillingPeriodStart CapacityReservationId CapacityReservationStatus ChargeCategory ChargeClass
+    ChargeDescription ChargeFrequency ChargePeriodEnd ChargePeriodStart CommitmentDiscountCategory
+    CommitmentDiscountId CommitmentDiscountName CommitmentDiscountQuantity CommitmentDiscountStatus
+    CommitmentDiscountType CommitmentDiscountUnit ConsumedQuantity ConsumedUnit ContractedCost ContractedUnitPrice
+    EffectiveCost InvoiceId InvoiceIssuerName ListCost ListUnitPrice PricingCategory PricingCurrency
+    PricingCurrencyContractedUnitPrice PricingCurrencyEffectiveCost PricingCurrencyListUnitPrice PricingQuantity
+    PricingUnit ProviderName PublisherName RegionId RegionName ResourceId ResourceName ResourceType ServiceCategory
+    ServiceName ServiceSubcategory SkuId SkuMeter SkuPriceDetails SkuPriceId SubAccountId SubAccountName
+    SubAccountType Tags
+"""
+FOCUS_1_2 = frozenset(FOCUS_1_2_NAMES.split())
+MANDATORY_NAMES = """
+    BilledCost BillingAccountId BillingAccountName BillingCurrency BillingPeriodEnd BillingPeriodStart ChargeCategory
+    ChargeClass ChargeDescription ChargePeriodEnd ChargePeriodStart ContractedCost EffectiveCost InvoiceIssuerName
+    ListCost PricingQuantity PricingUnit ProviderName PublisherName ServiceCategory ServiceName
+"""
+MANDATORY = frozenset(MANDATORY_NAMES.split())
+SERVICES = {
+    ("AI and Machine Learning", "Generative AI"),
+    ("Compute", "Virtual Machines"),
+    ("Management and Governance", "Other (Management and Governance)"),
+    ("Networking", "Network Connectivity"),
+    ("Other", "Other (Other)"),
+    ("Storage", "Other (Storage)"),
+}
+"""The pairs of the specification's list (specification/columns/servicesubcategory.md) that a bill of ours can have."""
+
+
+def focus_lines(folder):
+    return list(csv.DictReader(io.StringIO((folder / FOCUS_FILE).read_text())))
+
+
+def assert_is_focus(line):
+    """What FOCUS 1.2 asks of every charge that is neither a tax nor a correction."""
+    number = {
+        k: float(line[k]) for k in ("PricingQuantity", "ContractedUnitPrice", "ListUnitPrice", "ContractedCost", "ListCost")
+    }
+    assert number["ContractedCost"] == pytest.approx(number["PricingQuantity"] * number["ContractedUnitPrice"])
+    assert number["ListCost"] == pytest.approx(number["PricingQuantity"] * number["ListUnitPrice"])
+    assert all(line[name] for name in MANDATORY - {"ChargeClass"}), "a correction alone has a class"
+    assert line["ChargeClass"] == ""
+    assert all(line[name] for name in ("SkuId", "SkuPriceId", "PricingCategory", "ServiceSubcategory", "ChargeFrequency"))
+    assert (line["ServiceCategory"], line["ServiceSubcategory"]) in SERVICES
+    assert line["PricingUnit"] in {"Hours", "Months", "1000000 Tokens"}
+    assert line["PricingCategory"] in {"Standard", "Dynamic", "Committed", "Other"}
+    usage = line["ChargeCategory"] == "Usage"
+    assert usage or line["ChargeCategory"] == "Purchase"
+    assert line["ChargeFrequency"] == ("Usage-Based" if usage else "Recurring"), "a purchase is never usage-based"
+    assert bool(line["ConsumedQuantity"]) == bool(line["ConsumedUnit"]) == usage
+    committed = [value for name, value in line.items() if name.startswith("CommitmentDiscount")]
+    assert all(committed) == any(committed) == (line["PricingCategory"] == "Committed")
+    assert line["BillingPeriodStart"] < line["BillingPeriodEnd"]
+
+
+def test_the_focus_bill_has_the_specifications_columns_ours_last():
+    theirs = [name for name in COLUMNS if not name.startswith("x_")]
+    assert set(theirs) <= FOCUS_1_2
+    assert set(theirs) >= MANDATORY
+    assert [*COLUMNS] == [*theirs, *(name for name in COLUMNS if name.startswith("x_"))]
+    assert len(set(COLUMNS)) == len(COLUMNS)
+
+
 def test_the_focus_bill_adds_up_to_each_alternative(exported):
     folder, verdict, best = exported
-    lines = list(csv.DictReader(io.StringIO((folder / FOCUS_FILE).read_text())))
+    lines = focus_lines(folder)
     assert tuple(lines[0]) == COLUMNS
     totals: dict[str, float] = {}
     for line in lines:
+        assert_is_focus(line)
+        assert line["BilledCost"] == line["EffectiveCost"]
         totals[line["x_Alternative"]] = totals.get(line["x_Alternative"], 0.0) + float(line["EffectiveCost"])
-        assert line["ChargeCategory"] == "Usage"
-        assert line["BillingPeriodStart"] < line["BillingPeriodEnd"]
-        assert line["ProviderName"]
-        assert line["ServiceCategory"]
-        if line["PricingQuantity"]:
-            cost = float(line["PricingQuantity"]) * float(line["ContractedUnitPrice"])
-            assert cost == pytest.approx(float(line["BilledCost"]))
     for r in verdict.runs:
         assert totals[r.run] == pytest.approx(r.cost_today.total)
     for c in best.comparisons:
         assert totals[f"{c.price.model} at {c.price.host}"] == pytest.approx(c.api_usd_per_month)
+
+
+def test_a_reserved_machine_shows_its_list_price_beside_what_it_costs(tmp_path):
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    for name in ("api.yaml", "instances.yaml"):
+        reserved = "on_demand: 0.08925\n    reserved_1y: 0.0567"
+        (prices / name).write_text((PRICES / name).read_text().replace("on_demand: 0.08925", reserved))
+    write_summaries(tmp_path)
+    asks = asked(**ECONOMICS["loaded"], purchase="reserved_1y")
+    verdict, _ = run(asks, tmp_path, prices, allow_invalid=False)
+    write_all(tmp_path, verdict, best_run(verdict.runs))
+    lines = [line for line in focus_lines(tmp_path) if line["ServiceCategory"] == "Compute"]
+    assert lines
+    for line in lines:
+        assert_is_focus(line)
+        assert line["PricingCategory"] == "Committed"
+        assert float(line["EffectiveCost"]) == pytest.approx(float(line["PricingQuantity"]) * 0.0567)
+        assert float(line["ListUnitPrice"]) == pytest.approx(0.08925)

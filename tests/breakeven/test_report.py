@@ -8,14 +8,18 @@ import pytest
 from click.testing import CliRunner
 
 from breakeven.cli import cli as solve_cli
+from breakeven.report.first_page import Turn, headline, turns
 from breakeven.report.plots.cost import against_volume
+from breakeven.report.plots.draw import TITLES
 from breakeven.report.plots.draw import render as plot
 from breakeven.report.render import render
 from breakeven.report_cli import cli as report_cli
+from breakeven.section import sure
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import QualityGate
 from contracts.run import Summary
+from contracts.verdict import Flip
 from tests.breakeven.scenarios import decide
 from tests.breakeven.summaries import EXPERIMENT, LAG, write_all
 
@@ -49,6 +53,7 @@ def test_the_html_stands_alone(folder):
 
 def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder):
     names = {file.name for file in (folder / "plots").iterdir()}
+    assert all(TITLES[plot] in (folder / "plots" / f"{plot}.svg").read_text() for plot in PLOTS)
     assert names == {f"{plot}.{kind}" for plot in PLOTS for kind in ("png", "svg")}
     for svg in (folder / "plots").glob("*.svg"):
         assert ET.parse(svg).getroot().tag.endswith("svg")
@@ -158,3 +163,50 @@ def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path
 def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning():
     found = decide(tokens_per_month=0)
     assert plot("cost", "", lambda: against_volume(found, found.runs[0])).png
+
+
+@pytest.mark.parametrize(
+    ("recommendation", "wins", "never", "expected"),
+    [
+        ("self-host", 2, 0, "At 5B tokens a month one's own is cheaper than both APIs."),
+        ("stay", 0, 1, "At 5B tokens a month both APIs are cheaper than one's own; against 1 of them it never pays off."),
+        ("stay", 0, 2, "At 5B tokens a month both APIs are cheaper than one's own; it never pays off at any volume."),
+        (
+            "depends",
+            1,
+            1,
+            "At 5B tokens a month one's own is cheaper than 1 of the 2 APIs; against 1 of them it never pays off.",
+        ),
+        ("hybrid", 0, 0, "At 5B tokens a month a base of one's own with overflow to the API is cheaper than either alone."),
+    ],
+)
+def test_the_headline_says_the_verdict_without_names(recommendation, wins, never, expected):
+    found = decide()
+    best = found.runs[0]
+    sides = [
+        c.model_copy(update={"wins_today": i < wins, "outcome": "never" if i >= len(best.comparisons) - never else "stable"})
+        for i, c in enumerate(best.comparisons)
+    ]
+    best = best.model_copy(update={"comparisons": tuple(sides)})
+    said = headline(found.model_copy(update={"recommendation": recommendation}), best)
+    assert said.startswith(expected)
+    assert len(said) < 140
+
+
+def test_draws_never_make_certain():
+    assert [sure(p) for p in (0.0, 0.42, 0.994, 1.0)] == ["under 0.1%", "42.0%", "99.4%", "over 99.9%"]
+
+
+def test_what_turns_it_says_how_far_and_whether_that_is_likely():
+    c = decide().runs[0].comparisons[0]
+    price = next(row for row in c.tornado if row.name == "api_price")
+    near = Flip(name="api_price", multiple=0.8, value=0.24, unit="USD per M tokens")
+    far = Flip(name="gpu_price", multiple=4.0, value=6600.0, unit="USD a month and replica")
+    found = turns(c.model_copy(update={"flips": (far, near)}))
+    assert found[0] == Turn("API price", "-20%, to $0.240 per M tokens", found[0].likely, inside=True)
+    assert (
+        found[0].likely
+        == f"may well happen: within \u00d7{price.low_input:.3g} to \u00d7{price.high_input:.3g}, its P10 to P90"
+    )
+    assert found[1].must == "\u00d74, to $6,600 a month for each replica"
+    assert found[1].likely.startswith("unlikely: outside")

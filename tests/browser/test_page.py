@@ -106,6 +106,24 @@ def test_every_figure_of_the_first_page_leads_to_its_line_and_every_line_to_its_
     assert page.evaluate("location.hash").startswith("#d-")
 
 
+def test_every_figure_of_the_explorer_leads_to_a_line_or_to_its_row_of_prices(report, open_page):
+    page = open_page(report)
+    rows = page.locator("#x-rows tr")
+    assert rows.count() == rows.locator("th a[href^='#in-']").count() >= 2
+    heads = page.locator("table:has(#x-rows) thead th")
+    assert heads.locator("a[href^='#d-']").count() == heads.count() - 1
+    page.locator("#x-rows th a").first.click()
+    assert page.evaluate("document.querySelector(location.hash).textContent").count("checked") == 1
+
+
+def test_a_name_in_a_table_is_not_cut_into_letters(report, open_page):
+    page = open_page(report, width=360, height=740)
+    narrow = page.locator("tbody th").evaluate_all("all => all.filter(e => e.offsetParent && e.clientWidth < 70).length")
+    assert narrow == 0
+    origins = page.locator(".origin").evaluate_all("all => all.filter(e => e.getClientRects().length > 1).length")
+    assert origins == 0, "the mark of an origin stays on one line"
+
+
 def test_it_prints_on_a4_and_letter(report, open_page):
     page = open_page(report)
     for paper in ("A4", "Letter"):
@@ -114,6 +132,7 @@ def test_it_prints_on_a4_and_letter(report, open_page):
         assert 4 <= pages <= 16
     page.emulate_media(media="print")
     assert page.locator("#explore").is_hidden()
+    assert page.locator(".facts .origin").first.is_visible(), "on paper the origins are footnotes"
     assert page.locator(".verdict").first.is_visible()
 
 

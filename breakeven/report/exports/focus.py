@@ -2,6 +2,9 @@
 
 Each run's bill and each API's is an alternative, not a charge that anybody has billed: `x_Alternative` tells them apart, and
 a sum over more than one of them means nothing. `x_Origin` is the badge of the price, `x_Source` where it comes from.
+
+A machine's hours and an API's tokens are Usage; people, storage, egress and set-up recur whatever is used, so they are a
+Purchase of one month. A reserved machine is priced at its list price by the hour and costs its reserved one (Committed).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from breakeven.prices import hourly_usd
 from breakeven.words import best_run
 from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
 from contracts.verdict import Comparison, RunVerdict, Verdict
@@ -20,7 +24,9 @@ from contracts.verdict import Comparison, RunVerdict, Verdict
 COLUMNS = (
     "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",
     "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart",
-    "ConsumedQuantity", "ConsumedUnit", "ContractedCost", "ContractedUnitPrice", "EffectiveCost", "InvoiceIssuerName",
+    "CommitmentDiscountCategory", "CommitmentDiscountId", "CommitmentDiscountName", "CommitmentDiscountQuantity",
+    "CommitmentDiscountStatus", "CommitmentDiscountType", "CommitmentDiscountUnit", "ConsumedQuantity", "ConsumedUnit",
+    "ContractedCost", "ContractedUnitPrice", "EffectiveCost", "InvoiceIssuerName",
     "ListCost", "ListUnitPrice", "PricingCategory", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName",
     "RegionId", "RegionName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory", "ServiceName",
     "ServiceSubcategory", "SkuId", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags",
@@ -32,7 +38,7 @@ OTHER_LINES = (
     ("ops", "operations", "Management and Governance", "Other (Management and Governance)"),
     ("engineering", "engineering", "Other", "Other (Other)"),
     ("storage", "storage", "Storage", "Other (Storage)"),
-    ("egress", "egress", "Networking", "Data Transfer"),
+    ("egress", "egress", "Networking", "Network Connectivity"),
     ("setup", "set-up, spread", "Other", "Other (Other)"),
 )
 
@@ -76,13 +82,18 @@ def _run(verdict: Verdict, run: RunVerdict) -> Iterator[dict[str, Any]]:
     for field, name in MACHINE_LINES:
         usd = getattr(bill, field)
         if usd:
-            yield _common(verdict, run.run, usd) | _machine(run, usd, name)
+            yield _common(verdict, run.run, usd) | _machine(verdict, run, usd, name)
     for field, name, category, subcategory in OTHER_LINES:
         usd = getattr(bill, field)
         if usd:
             yield _common(verdict, run.run, usd) | {
+                "ChargeCategory": "Purchase",
                 "ChargeDescription": f"{run.run}: {name}",
                 "ChargeFrequency": "Recurring",
+                "ContractedUnitPrice": repr(usd),
+                "ListUnitPrice": repr(usd),
+                "PricingQuantity": "1",
+                "PricingUnit": "Months",
                 "ProviderName": "self-hosted",
                 "PublisherName": "self-hosted",
                 "InvoiceIssuerName": "self-hosted",
@@ -90,23 +101,51 @@ def _run(verdict: Verdict, run: RunVerdict) -> Iterator[dict[str, Any]]:
                 "ServiceCategory": category,
                 "ServiceName": name,
                 "ServiceSubcategory": subcategory,
+                "SkuId": f"self-hosted/{field}",
+                "SkuPriceId": f"self-hosted/{field}",
                 "x_CostLine": field,
                 "x_Origin": "assumed",
                 "x_Source": "scenario",
             }
 
 
-def _machine(run: RunVerdict, usd: float, name: str) -> dict[str, Any]:
+def _list_usd(verdict: Verdict, run: RunVerdict, option: str) -> float:
+    """Return a replica's hour without a commitment: by the hour where it is reserved and the row has that price."""
+    row, rates = run.instance, verdict.economics.rates if verdict.economics else {}
+    if row is None or row.on_demand is None or PRICING.get(option) != "Committed" or run.origin is None:
+        return run.replica_usd_per_hour
+    return hourly_usd(row, "on_demand", rates) * run.origin.accelerators / row.accelerators
+
+
+def _committed(run: RunVerdict, option: str, hours: float) -> dict[str, Any]:
+    if PRICING.get(option) != "Committed" or run.instance is None:
+        return {}
+    return {
+        "CommitmentDiscountCategory": "Usage",
+        "CommitmentDiscountId": f"{run.instance.cloud}/{run.instance.instance}/{option}",
+        "CommitmentDiscountName": f"{run.instance.instance}, {option}",
+        "CommitmentDiscountQuantity": repr(hours),
+        "CommitmentDiscountStatus": "Used",
+        "CommitmentDiscountType": "Reserved",
+        "CommitmentDiscountUnit": "Hours",
+    }
+
+
+def _machine(verdict: Verdict, run: RunVerdict, usd: float, name: str) -> dict[str, Any]:
     row, hours = run.instance, usd / run.replica_usd_per_hour if run.replica_usd_per_hour else 0.0
     cloud = row.cloud if row else "self-hosted"
     option = run.machine.rsplit(", ", 1)[-1]
+    listed = _list_usd(verdict, run, option)
     return {
+        **_committed(run, option, hours),
+        "ContractedCost": repr(listed * hours),
+        "ListCost": repr(listed * hours),
         "ChargeDescription": f"{run.run}: replica hours, {name} ({HOURS_PER_MONTH:.0f} h a month)",
         "ChargeFrequency": "Usage-Based",
         "ConsumedQuantity": repr(hours),
         "ConsumedUnit": "Hours",
-        "ContractedUnitPrice": repr(run.replica_usd_per_hour),
-        "ListUnitPrice": repr(run.replica_usd_per_hour),
+        "ContractedUnitPrice": repr(listed),
+        "ListUnitPrice": repr(listed),
         "PricingCategory": PRICING.get(option, "Other"),
         "PricingQuantity": repr(hours),
         "PricingUnit": "Hours",
@@ -120,9 +159,9 @@ def _machine(run: RunVerdict, usd: float, name: str) -> dict[str, Any]:
         "ResourceType": row.accelerator if row else "owned machine",
         "ServiceCategory": "Compute",
         "ServiceName": row.instance if row else run.machine,
-        "ServiceSubcategory": "Virtual Machines" if row else "Other (Compute)",
-        "SkuId": row.instance if row else "",
-        "SkuPriceId": f"{row.instance}/{option}" if row else "",
+        "ServiceSubcategory": "Virtual Machines",
+        "SkuId": row.instance if row else run.machine,
+        "SkuPriceId": f"{row.instance}/{option}" if row else run.machine,
         "x_CostLine": f"gpu_{name}" if name != "spare" else "redundancy",
         "x_Origin": "quoted" if row else "assumed",
         "x_Source": f"{row.source}, checked {row.checked_on}, {row.source_url}" if row else "scenario",

@@ -35,7 +35,7 @@ def _of_verdict(verdict: Verdict, best: RunVerdict, summaries: Sequence[Summary]
     yield render(
         "load",
         "Cost of a million tokens against the load of one replica. Points are measured probes (hollow: the objective was "
-        "missed); the vertical line is the highest rate that met it, beyond which the line is no offer.",
+        "missed, or the loop was closed); each line ends at the highest rate that met it. Runs on one machine share a line.",
         lambda: load.usd_against_load(verdict, summaries),
     )
     yield render(

@@ -25,7 +25,7 @@ def stacked(verdict: Verdict) -> Any:
     """Draw the bars; a part that no run has is left out of the legend."""
     from matplotlib import pyplot as plt
 
-    runs = [(r.scheme, r.cost_today) for r in verdict.runs if r.cost_today]
+    runs = [(r.run, r.cost_today) for r in verdict.runs if r.cost_today]
     best = best_run(verdict.runs)
     apis = [(f"{c.price.model} ({c.price.host})", c.api_usd_per_month) for c in best.comparisons] if best else []
     figure, axis = plt.subplots(figsize=(9.6, 1.6 + 0.42 * (len(runs) + len(apis))), layout="constrained")
@@ -36,7 +36,7 @@ def stacked(verdict: Verdict) -> Any:
         axis.barh(row, total, color="#9a9a9a", height=0.6, label="by API" if row == len(runs) else None)
     totals = [bill.total for _, bill in runs] + [amount for _, amount in apis]
     for row, total in enumerate(totals):
-        axis.annotate(f" {usd(total)}", (total, row), va="center", fontsize=9)
+        axis.annotate(usd(total), (total, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
     names = [f"own: {name}" for name, _ in runs] + [name for name, _ in apis]
     axis.set(
         yticks=range(len(names)),

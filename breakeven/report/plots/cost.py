@@ -27,7 +27,7 @@ def against_volume(verdict: Verdict, best: RunVerdict) -> Any:
     today = verdict.tokens_per_month or volumes[0]
     for index, run in enumerate(r for r in verdict.runs if r.capacity_tokens_per_month):
         usd = own_cost(verdict, run, volumes)
-        label = f"own: {run.scheme}" + (" (INVALID)" if run.validity == "INVALID" else "")
+        label = f"own: {run.run}" + (" (INVALID)" if run.validity == "INVALID" else "")
         width = 2.4 if run is best else 1.2
         top.plot(volumes, usd, color=COLOURS[index % 7], linewidth=width, label=label)
     for index, comparison in enumerate(best.comparisons):
@@ -76,7 +76,7 @@ def _windows(axis: Any, best: RunVerdict, volumes: Any) -> None:
     )
     axis.tick_params(axis="y", labelsize=9)
     axis.grid(visible=False, axis="y")
-    axis.set_title(f"where {best.scheme} on {best.machine.split(',')[0]} is cheaper", fontsize=10, loc="left")
+    axis.set_title(f"where {best.run} on {best.machine.split(',')[0]} is cheaper", fontsize=10, loc="left")
     axis.xaxis.set_major_formatter(tokens)
 
 

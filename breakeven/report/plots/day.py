@@ -49,7 +49,8 @@ def demand(verdict: Verdict, best: RunVerdict, c: Comparison) -> Any:
     axis.stairs(need, edges, fill=True, color=COLOURS[4], alpha=0.75, label="demand")
     axis.stairs(have, edges, color=COLOURS[0], linewidth=2, baseline=None, label="replicas running")
     base = c.hybrid.base_replicas
-    axis.axhline(base, color=COLOURS[1], linestyle="--", linewidth=1.6, label="base of the mixture")
+    if base:
+        axis.axhline(base, color=COLOURS[1], linestyle="--", linewidth=1.6, label="base of the mixture")
     over = np.maximum(need, base)
     if (need > base).any():
         axis.fill_between(
@@ -61,7 +62,7 @@ def demand(verdict: Verdict, best: RunVerdict, c: Comparison) -> Any:
             edgecolor=COLOURS[1],
             hatch="xxx",
             linewidth=0,
-            label="overflow to the API",
+            label="overflow to the API" if base else "all by API, if mixed",
         )
     step = 3 if hours <= 48 else 24
     axis.set(
@@ -69,7 +70,7 @@ def demand(verdict: Verdict, best: RunVerdict, c: Comparison) -> Any:
         xticks=range(0, hours + 1, step),
         ylim=(0, max(have.max(), need.max(), base) * 1.15 or 1),
         xlabel="hour" if hours <= 48 else "hour of the week (Monday 00:00 first)",
-        ylabel="replicas",
+        ylabel="replicas, and demand in replicas' worth",
     )
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     return figure

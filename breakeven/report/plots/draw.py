@@ -7,8 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.figure import DPI, STYLE
+from contracts.figure import DPI, STYLE, TITLE
 from contracts.units import human_count
+
+TITLES = {
+    "cost": "Monthly cost against volume",
+    "load": "Cost of a million tokens against load",
+    "bill": "A month's bill at today's volume",
+    "tornado": "What moves the saving most",
+    "distribution": "Where the first break-even lies",
+    "heatmap": "Own cost over API price",
+    "day": "A day: demand and replicas",
+    "ahead": "The months ahead: cumulative saving",
+    "latency": "Latency against throughput",
+    "precision": "The runs side by side",
+    "pareto": "Quality loss against cost",
+}
+"""What stands above each plot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,7 @@ def render(name: str, caption: str, draw: Callable[[], Any]) -> Plot:
 
     with plt.rc_context(STYLE):
         figure = draw()
+        figure.suptitle(TITLES[name], **TITLE)
         png, svg = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
         figure.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None})

@@ -27,7 +27,14 @@ def usd_against_load(verdict: Verdict, summaries: Sequence[Summary]) -> Any:
     for index, (run, limit) in enumerate(zip(runs, rates, strict=True)):
         colour = COLOURS[index % 7]
         x = np.geomspace(low, limit, 200)
-        axis.plot(x, _usd(run, x * _tokens_a_request(run)), color=colour, linewidth=1.8, label=f"own: {run.scheme}")
+        # Runs on the same machine lie on one line but for its end: the first is the widest, so that all are seen.
+        axis.plot(
+            x,
+            _usd(run, x * _tokens_a_request(run)),
+            color=colour,
+            linewidth=max(1.4, 4.4 - 1.3 * index),
+            label=f"own: {run.run}",
+        )
         axis.axvline(limit, color=colour, linewidth=1, linestyle=":")
         if run.run in by_run:
             _points(axis, run, by_run[run.run], index)

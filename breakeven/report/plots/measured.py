@@ -43,7 +43,7 @@ def _curve(axis: Any, summary: Summary, field: str, index: int) -> None:
     saturated = [xy for p in summary.load_curve if p.arrivals == "closed" and (xy := at(p))]
     colour, marker = COLOURS[index % 7], MARKERS[index % 7]
     if open_loop:
-        axis.plot(*zip(*open_loop, strict=True), color=colour, marker=marker, label=summary.scheme)
+        axis.plot(*zip(*open_loop, strict=True), color=colour, marker=marker, label=summary.run)
     if saturated:
         axis.plot(*zip(*saturated, strict=True), color=colour, marker=marker, linestyle="none", markerfacecolor="white")
 
@@ -75,9 +75,7 @@ def side_by_side(verdict: Verdict, summaries: Sequence[Summary]) -> Any:
     for axis, (title, values, spreads, style) in zip(axes[0], panels, strict=True):
         _bars(axis, values, spreads, style)
         axis.set_title(title, fontsize=10)
-    axes[0][0].set(
-        yticks=range(len(summaries)), yticklabels=[s.scheme for s in summaries], ylim=(len(summaries) - 0.5, -0.5)
-    )
+    axes[0][0].set(yticks=range(len(summaries)), yticklabels=[s.run for s in summaries], ylim=(len(summaries) - 0.5, -0.5))
     return figure
 
 

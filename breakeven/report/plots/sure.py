@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from breakeven.rebuild import position
-from breakeven.report.first_page import INPUT_NAMES, api_name
+from breakeven.report.first_page import api_name
 from breakeven.report.plots.draw import dollars, few_dollars, label_few, tokens
+from breakeven.section import INPUT_NAMES
 from contracts.figure import COLOURS, GREY, RED
 from contracts.units import TOKENS_PER_MTOK, human_count
 from contracts.verdict import Comparison, MonteCarlo, RunVerdict, Verdict
@@ -85,6 +86,8 @@ def _rest(mc: MonteCarlo) -> str:
 
 
 def _histogram(axis: Any, mc: MonteCarlo) -> None:
+    from matplotlib import patheffects
+
     if not mc.histogram_counts:
         axis.annotate("no break-even in any draw", (0.01, 0.5), xycoords="axes fraction", va="center", color=RED)
         return
@@ -94,7 +97,10 @@ def _histogram(axis: Any, mc: MonteCarlo) -> None:
         if value is not None:
             axis.axvline(value, color="#333333", linewidth=1.1, linestyle=style)
     if q.p50 is not None:
-        axis.annotate(f" {human_count(q.p50)}", (q.p50, 0.95), xycoords=("data", "axes fraction"), fontsize=9, va="top")
+        text = axis.annotate(
+            f" {human_count(q.p50)}", (q.p50, 0.97), xycoords=("data", "axes fraction"), fontsize=9, va="top"
+        )
+        text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
 
 
 def heatmap(verdict: Verdict, best: RunVerdict) -> Any:
@@ -117,17 +123,24 @@ def heatmap(verdict: Verdict, best: RunVerdict) -> Any:
     edge = axis.contour(
         x, y, ratio, levels=[0.1, 0.5, 1.0, 2.0, 10.0], colors="#333333", linewidths=(0.6, 0.6, 2.2, 0.6, 0.6)
     )
-    axis.clabel(edge, fmt=lambda v: "equal" if v == 1 else f"{v:g}\u00d7", fontsize=9)
+    axis.clabel(edge, levels=[0.5, 1.0, 2.0], fmt=lambda v: "equal" if v == 1 else f"{v:g}\u00d7", fontsize=9)
     today = best.utilization_today
     height = min(1.0, max(0.012, today)) if today else 0.012
     priced = sorted((c for c in best.comparisons if c.blended_usd_per_mtok > 0), key=lambda c: c.blended_usd_per_mtok)
     for index, c in enumerate(priced):
         place = (c.blended_usd_per_mtok, height)
         axis.plot(*place, marker="o", color="white", markeredgecolor="#111111", markersize=7, clip_on=False)
-        # Labels alternate in height, away from the edge, so that neighbours do not cover each other.
-        lift = (14 + 15 * (index % 3)) * (-1 if height > 0.1 else 1)
+        # Labels alternate in height, away from the edge, so that neighbours do not cover each other; a line says whose.
+        lift = (16 + 17 * (index % 3)) * (-1 if height > 0.1 else 1)
         text = axis.annotate(
-            api_name(c), place, xytext=(0, lift), textcoords="offset points", fontsize=8.5, va="center", ha="center"
+            api_name(c),
+            place,
+            xytext=(6, lift),
+            textcoords="offset points",
+            fontsize=8.5,
+            va="center",
+            ha="right" if index > len(priced) / 2 else "left",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
         )
         text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
     axis.set(

@@ -159,7 +159,12 @@
         const cell = document.createElement(k ? "td" : "th");
         if (!k) cell.scope = "row";
         else if (k < 3) cell.className = "n";
-        cell.textContent = text;
+        if (!k && model.anchors) {
+          const link = document.createElement("a");
+          link.href = `#${model.anchors[i]}`;
+          link.textContent = text;
+          cell.append(link);
+        } else cell.textContent = text;
         return cell;
       }));
       if (i === chosen) row.className = "chosen";

@@ -1,0 +1,125 @@
+"""Walks a rendered report and names every figure that has no origin beside it."""
+
+import re
+from html.parser import HTMLParser
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+FIGURES = {"td", "dd", "li", "caption", "figcaption", "p", "h1", "h2", "h3"}
+"""Elements that say figures; `th` are names."""
+SILENT = {"script", "style", "noscript", "code"}
+RECORD = re.compile(r"\.(json|parquet)|tokenhour trace")
+
+
+class Node:
+    """An element with its children; text is among them as strings."""
+
+    def __init__(self, tag, attributes, parent):
+        self.tag, self.attributes, self.parent, self.children = tag, dict(attributes), parent, []
+
+    def all(self, *tags):
+        for child in self.children:
+            if isinstance(child, Node):
+                if child.tag in tags:
+                    yield child
+                yield from child.all(*tags)
+
+    def text(self, *, without=()):
+        """Everything that it says, but for elements of some kinds."""
+        parts = [c if isinstance(c, str) else c.text(without=without) for c in self.children if not _in(c, without)]
+        return "".join(parts)
+
+    def up(self, tag):
+        return self if self.tag == tag else self.parent.up(tag) if self.parent else None
+
+
+def _in(child, tags):
+    return isinstance(child, Node) and child.tag in tags
+
+
+class _Builder(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.root = self.at = Node("", {}, None)
+
+    def handle_starttag(self, tag, attrs):
+        node = Node(tag, attrs, self.at)
+        self.at.children.append(node)
+        if tag not in VOID:
+            self.at = node
+
+    def handle_endtag(self, tag):
+        assert self.at.tag == tag, f"</{tag}> closes <{self.at.tag}>"
+        self.at = self.at.parent
+
+    def handle_data(self, data):
+        self.at.children.append(data)
+
+
+def parse(html):
+    """Parse a page whose every element is closed."""
+    builder = _Builder()
+    builder.feed(html)
+    assert builder.at is builder.root
+    return builder.root
+
+
+def dangling(root):
+    """Name the links within the page that lead nowhere."""
+    ids = {node.attributes["id"] for node in _every(root) if "id" in node.attributes}
+    links = [a.attributes["href"] for a in root.all("a")]
+    return [link for link in links if link.startswith("#") and link[1:] not in ids]
+
+
+def _every(node):
+    for child in node.children:
+        if isinstance(child, Node):
+            yield child
+            yield from _every(child)
+
+
+def orphans(root):
+    """Return (figures looked at, those without an origin): no link and no record in the cell, its row or its column."""
+    seen, found = 0, []
+    for node in root.all(*FIGURES):
+        said = node.text(without={*SILENT, *(FIGURES - {node.tag}), "table"})
+        if not re.search(r"\d", said) or _is_number_of_its_line(node):
+            continue
+        seen += 1
+        if not any(map(_leads, _beside(node))):
+            found.append(" ".join(said.split()))
+    return seen, found
+
+
+def _is_number_of_its_line(node):
+    row = node.up("tr") if node.tag == "td" else None
+    return row is not None and "id" in row.attributes and node.text().strip("[]").isdigit()
+
+
+def _leads(node):
+    if node.tag in {"td", "th"} and RECORD.search(node.text()):
+        return True
+    links = [a for a in node.all("a") if a.attributes["href"] != "#inputs"]
+    return bool(links) or any(RECORD.search(code.text()) for code in node.all("code"))
+
+
+def _beside(node):
+    """Yield what may hold an origin: the element, its row and its column's head, or the term of a description."""
+    yield node
+    if node.tag == "dd":
+        yield from (one for one in node.parent.children if _in(one, {"dt"}))
+    if node.tag != "td":
+        return
+    row, table = node.up("tr"), node.up("table")
+    yield row
+    if _is_input(row):
+        # An input is an origin: its badge and source must stand in the row.
+        assert all(cell.text().strip() for cell in row.all("td")), row.text()
+        yield parse("<p><code>trace.json</code></p>")
+    heads = next(table.all("thead"), None)
+    cells = [c for c in row.children if _in(c, {"td", "th"})]
+    if heads is not None:
+        yield [*heads.all("th")][cells.index(node)]
+
+
+def _is_input(row):
+    return row.attributes.get("id", "").startswith("in-")
