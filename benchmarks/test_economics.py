@@ -108,7 +108,7 @@ def slope(benchmark, sizes, work, rounds=15):
     benchmark.pedantic(turn, rounds=rounds, warmup_rounds=1)
     found = float(np.polyfit(np.log(sizes), np.log([best[size] for size in sizes]), 1)[0])
     told = ", ".join(f"{size}: {1e3 * s:.3g} ms" for size, s in best.items())
-    benchmark.group = f"{benchmark.name}: slope {found:.3f} ({told})"
+    benchmark.stats.group = f"slope {found:.3f} ({told})"
     benchmark.extra_info["slope"] = found
     return found
 
