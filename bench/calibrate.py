@@ -41,7 +41,7 @@ _ITL_S, _TTFT_S = 0.010, 0.050
 _JITTER_S = 0.500
 """Of the first token, so that the streams are out of step: in step, all would ask again in the same tenth of a second."""
 _REQUEST_STREAMS = 128
-_CODE = ("dataplane", "generator", "prompts", "recorder", "spool", "stream", "wire", "workload")
+_CODE = ("asks", "dataplane", "generator", "prompts", "recorder", "spool", "stream", "wire")
 Report = dict[str, Truth]
 
 
@@ -248,7 +248,7 @@ def certified(results: Path, workers: int = 1) -> tuple[Certificate | None, str]
     try:
         found = calibrate(workers)
     except InputError as error:
-        return None, f"the generator was not calibrated: {error.what}"
+        return None, f"{error.what.partition(':')[0]}: generator uncertified; {error.remedy}"
     if not found.ceiling_chunks_per_s:
         return found, "the generator followed no load at all: something else uses this machine; the certificate is not kept"
     write_bytes_atomic(kept, found.to_json())

@@ -12,6 +12,7 @@ import click
 
 from bench.cli_tools import calibrate, import_log, telemetry, worker
 from bench.validity import DISTURBANCES
+from bench.workers import WEB_UI_PORT
 from contracts.endpoint import Load
 from contracts.errors import InputError, RunFailedError, nearest
 from contracts.experiment import load_experiment
@@ -24,16 +25,32 @@ from contracts.yamlfile import validate_yaml
 
 _TARGET_OPTIONS = (
     click.argument("experiment_file", metavar="[EXP]", required=False, type=click.Path(path_type=Path)),
-    click.option("--scheme", "only", help="EXP: which scheme is being served; default: that of the running server."),
+    click.option("--scheme", "only", help="Which scheme is being served; default: that of the running server."),
+    click.option("--url", help="Measure this server; API key in OPENAI_API_KEY."),
+    click.option("--model", help="The model to ask for."),
+    click.option("--workload", "load_file", type=click.Path(path_type=Path), help="A load file (docs/load.md)."),
     click.option(
         "--out", "--results", "out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
         help="EXP: folder of the run folders. --url: the run folder itself.",
     ),
-    click.option("--url", help="Measure this OpenAI-compatible server instead; API key in OPENAI_API_KEY."),
-    click.option("--model", help="--url: the model to ask for."),
-    click.option("--workload", "load_file", type=click.Path(path_type=Path), help="--url: a load file (docs/load.md)."),
     click.option("--workers", default="1", show_default=True, help="Load processes; N@HOST:PORT waits for N machines."),
 )  # fmt: skip
+_GROUPS = {
+    "The server of an experiment (EXP)": ("only",),
+    "Any OpenAI-compatible server": ("url", "model", "load_file"),
+    "Either": ("out", "workers", "web_ui", "_click_default_help"),
+}
+
+
+class Grouped(click.Command):
+    """A command whose help lists its options by what they are for."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section a group."""
+        by_name = {found.name: found.get_help_record(ctx) for found in self.get_params(ctx)}
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([record for name in names if (record := by_name.get(name))])
 
 
 def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +73,7 @@ def cli() -> None:
     """
 
 
-@cli.command("run")
+@cli.command("run", cls=Grouped)
 @_target_options
 @click.option("--web-ui", type=int, metavar="PORT", help="Show Locust's web page on this port of 127.0.0.1.")
 def run(web_ui: int | None, **where: Any) -> None:
@@ -68,11 +85,11 @@ def run(web_ui: int | None, **where: Any) -> None:
       tokenhour bench run --url https://api.example.com --model NAME --workload load.yaml --out results/mine
     """
     if web_ui is not None:
-        os.environ["TOKENHOUR_WEB_UI_PORT"] = str(web_ui)
+        os.environ[WEB_UI_PORT] = str(web_ui)
     _measure(None, **where)
 
 
-@cli.command("search")
+@cli.command("search", cls=Grouped)
 @_target_options
 def search(**where: Any) -> None:
     """Search the SLO capacity: the highest rate that meets the objective and is stable.
@@ -84,7 +101,7 @@ def search(**where: Any) -> None:
     _measure("search", **where)
 
 
-@cli.command("sweep")
+@cli.command("sweep", cls=Grouped)
 @_target_options
 def sweep(**where: Any) -> None:
     """Measure a load curve: ten rates up to saturation, or those that the load names.
@@ -218,7 +235,8 @@ def _served_scheme(schemes: tuple[str, ...]) -> str:
 
 
 def _print(summary: Summary, folder: Path) -> None:
-    print(f"{summary.run}: {summary.validity}; {_figures('peak', summary.peak)}")
+    trust = " (generator uncertified)" if summary.uncertified else ""
+    print(f"{summary.run}: {summary.validity}{trust}; {_figures('peak', summary.peak)}")
     if summary.at_slo:
         failing = f", fails at {summary.lowest_failing_rps:.2f}" if summary.lowest_failing_rps else ""
         print(f"  {_figures('at the SLO', summary.at_slo)} ({summary.highest_passing_rps:.2f} requests/s{failing})")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.workload import Ask, Ints, ids_of
+from bench.asks import Ask, Ints, ids_of
 
 _TRIES = 12
 _BYTES_PER_TOKEN = 4  # of English, for a server whose tokenizer nobody has named

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from bench import workload
+from bench.asks import Ints
 from bench.calibrate import certified
 from bench.conclude import RAW, conclude
 from bench.search import Bracket, next_rate, window_s
 from bench.session import Session, Wish, children, run_probe, sigterm_interrupts
-from bench.summarize import passed
+from bench.summarize import with_point
 from bench.tables import LineTail
 from bench.target import Target, of_server
 from bench.workers import Workers
@@ -60,9 +61,11 @@ def measure(
     if target.spec.arrivals.process == "trace" and (source.trace is None or source.trace.times_s is None):
         raise InputError("arrivals.process: trace wants workload.requests with timestamps", where="bench.arrivals")
     run_dir.supersede(*RAW, Certificate.file_name)
+    uncertified: str | None = "generator uncertified: no calibration was asked for"
     if results is not None:
         found, said = certified(results, workers.count)
         print(f"   {said}", file=sys.stderr)
+        uncertified = said if found is None else None
         if found is not None:
             found.write(run_dir.path)
     raw = run_dir.path / "raw"
@@ -89,12 +92,13 @@ def measure(
         probes=tuple(done),
         wanted=wanted,
         interrupted=interrupted,
+        uncertified=uncertified,
     )
     probes.write(run_dir.path)
     return conclude(run_dir)
 
 
-def _text(target: Target) -> workload.Ints:
+def _text(target: Target) -> Ints:
     """Return the corpus as the served model's tokens; byte values where nobody knows its tokenizer."""
     import numpy as np
 
@@ -123,7 +127,7 @@ def _search(session: Session) -> None:
     found = Bracket(saturated_rps=_saturate(session))
     while (step := next_rate(found, spec)) is not None:
         wish = Wish("confirm" if step.confirms else "search", window_s(step.rate_rps, spec, slo), rate_rps=step.rate_rps)
-        found = found.add(step.rate_rps, passed=passed(run_probe(session, wish)), confirms=step.confirms)
+        found = with_point(found, run_probe(session, wish), slo)
 
 
 def _sweep(session: Session) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from bench import arrivals, workload
+from bench.asks import Ask, as_columns
 from bench.live import Live, Plan
 from bench.summarize import Telemetry, load_point, passed
 from bench.tables import LineTail
@@ -34,7 +35,8 @@ from contracts.request import RequestRow
 from contracts.run import LoadPoint
 from contracts.store import disk_errors, write_bytes_atomic
 
-_LEAD_S = 0.3  # between the plan and the probe's zero: building the plan's first requests
+_LEAD_S = 0.15  # between the plan and the probe's zero: building the plan's first requests
+_LEAD_PER_ASK_S = 20e-6  # the plan is written, read and prepared
 _CREW_LEAD_S = 2.0  # several workers: the plan travels, and clocks are compared
 _GRACE_S = 5.0  # beyond the last timeout, before a generator that says nothing is given up
 _CLOSED_RPS_PER_USER = 10.0
@@ -92,7 +94,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     horizon = edge_s + wish.length_s + edge_s
     planned = _plan_asks(session, number, wish, horizon)
     before = read_counters(session.target)
-    lead_s = _LEAD_S if session.crew.workers == 1 else _CREW_LEAD_S
+    lead_s = (_LEAD_S if session.crew.workers == 1 else _CREW_LEAD_S) + len(planned) * _LEAD_PER_ASK_S
     started_ns = time.monotonic_ns() + int(lead_s * 1e9)
     start_s = (started_ns - session.zero_ns) / 1e9
     window = (start_s + edge_s, wish.length_s)
@@ -117,6 +119,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
             planned_requests=inside if wish.rate_rps is not None else None,
             planned_window_s=wish.length_s,
             workers=session.crew.workers,
+            expected_prefix_hit_rate=workload.expected_hit_rate(spec.workload, planned, warm=number > 0),
         )
         point = load_point(probe, session_rows(session, number), Telemetry(), spec)
         status.update(describe(point))
@@ -158,7 +161,7 @@ def _title(number: int, wish: Wish) -> str:
     return f"probe {number} ({wish.phase}): {load}"
 
 
-def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> list[list[workload.Ask]]:
+def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> list[list[Ask]]:
     spec, seed = session.target.spec, number if wish.seed is None else wish.seed
     if wish.rate_rps is None:
         # A closed loop takes as many as it can; the generator begins again with other salts when these are used up.
@@ -175,12 +178,12 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     return workload.asks(spec.workload, session.source, seed, times, serial_from=number)
 
 
-def _scheduled_inside(planned: list[list[workload.Ask]], edge_s: float, length_s: float) -> int:
+def _scheduled_inside(planned: list[list[Ask]], edge_s: float, length_s: float) -> int:
     return sum(1 for talk in planned if talk[0].at_s is not None and edge_s <= talk[0].at_s < edge_s + length_s)
 
 
 def _write_plan(
-    session: Session, number: int, wish: Wish, started_ns: int, horizon_s: float, planned: list[list[workload.Ask]]
+    session: Session, number: int, wish: Wish, started_ns: int, horizon_s: float, planned: list[list[Ask]]
 ) -> Path:
     target, spec = session.target, session.target.spec
     corpus = session.folder / "corpus.npy"
@@ -209,7 +212,7 @@ def _write_plan(
         "spool": str(session.folder / f"spool-{number}-0.bin"),
         "rows": f"{session.rows_file(number)}-0.jsonl",
         "rows_stem": str(session.rows_file(number)),
-        **workload.as_columns(planned),
+        **as_columns(planned),
     }
     with disk_errors(path):
         if not corpus.exists():
@@ -315,6 +318,8 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         yield Crew(generator, hands, workers.count)
     finally:
         for child in (generator, telemetry, *hands):
+            _let_go(child)
+        for child in (generator, telemetry, *hands):
             _end(child)
 
 
@@ -345,10 +350,14 @@ def _wait_ready(generator: subprocess.Popen[bytes]) -> None:
         raise RunFailedError(what, where="bench.generator", remedy="see its output above, or `make doctor`")
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _let_go(child: subprocess.Popen[bytes]) -> None:
+    """Tell a child that its work is over."""
     with contextlib.suppress(BrokenPipeError):
         if child.stdin is not None:
             child.stdin.close()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(2.0)
     except subprocess.TimeoutExpired:

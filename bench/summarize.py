@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench import metrics
+from bench.search import Bracket
 from bench.subject import Subject
 from bench.validity import Facts
 from bench.validity import reasons as invalid_reasons
 from bench.verdicts import may_miss, worst_misses
-from contracts.bench_spec import BenchSpec
+from contracts.bench_spec import BenchSpec, SloSpec
 from contracts.certificate import Certificate
 from contracts.probe import EngineCounters, Probe, Probes
 from contracts.record import Interval
@@ -24,6 +25,7 @@ from contracts.units import SECONDS_PER_HOUR
 # NVML's reasons that mean "slower than it could be": software and hardware slow-down, thermal, power brake. Not: idle, a
 # clock that its owner set, the power cap that a loaded GPU always touches.
 THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
+UNUSED_PREFIXES = 0.10  # of the prompt tokens: a difference to speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,14 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         host_cpu_share=telemetry.mean("host", "cpu_share", start, end),
         generator_cpu_share=telemetry.rate("generator", "cpu_s_total", start, end),
         energy_j=telemetry.energy_j(start, end),
+        expected_prefix_hit_rate=probe.expected_prefix_hit_rate,
+        missed_share=None if closed else _missed(inside, bench.slo),
     )
+
+
+def _missed(inside: Sequence[RequestRow], slo: SloSpec) -> float | None:
+    known = sum(row.outcome != "cancelled" for row in inside)
+    return worst_misses(inside, slo) / known if known else None
 
 
 def _judge(
@@ -220,21 +229,46 @@ def passed(point: LoadPoint) -> bool:
     return point.slo_met is True and point.stable is True
 
 
+def with_point(found: Bracket, point: LoadPoint, slo: SloSpec) -> Bracket:
+    """Return the search's bracket after one more probe."""
+    known = None if point.slo_met is None else point.missed_share
+    may = 1 - slo.percentile / 100
+    return found.add(point.offered_rps or 0.0, passed=passed(point), missed=known, may=may)
+
+
+def bracket_of(points: Sequence[LoadPoint], slo: SloSpec) -> Bracket:
+    """Judge the probes of a search together, as the search itself did."""
+    found = Bracket(0.0)
+    for point in points:
+        found = with_point(found, point, slo) if point.slo_met is not None else found
+    return found
+
+
+def _ends(kind: str, points: Sequence[LoadPoint], slo: SloSpec) -> tuple[LoadPoint | None, float | None]:
+    """Return the best point and the lowest failing rate above it."""
+    if kind == "search":
+        found = bracket_of(points, slo)
+        held = [p for p in points if p.offered_rps == found.highest_passing_rps and passed(p)]
+        return next(iter(held), None), found.lowest_failing_rps
+    best = best_point(points)
+    failing = [p.offered_rps for p in points if not passed(p) and p.slo_met is not None and p.offered_rps]
+    return best, min((rate for rate in failing if best is None or rate > (best.offered_rps or 0.0)), default=None)
+
+
 def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     """Derive the summary of a run."""
     bench, telemetry = subject.bench, Telemetry.of(raw.telemetry)
     by_probe = _by_probe(raw)
     points = [load_point(p, by_probe[p.probe], telemetry, bench) for p in raw.probes.probes]
     open_loop = [p for p in points if p.arrivals != "closed"]
-    best = best_point(open_loop)
-    failing = [p.offered_rps for p in open_loop if not passed(p) and p.slo_met is not None and p.offered_rps]
-    above = [rate for rate in failing if best is None or rate > (best.offered_rps or 0.0)]
+    best, lowest_failing = _ends(raw.probes.wanted, open_loop, bench.slo)
     peak = peak_point(points)
     facts = Facts(
         kind=raw.probes.wanted,
         wrong_lengths=_wrong_lengths(raw.requests) if subject.exact_output else 0.0,
         wrong_prompts=_wrong_prompts(raw.requests) if subject.exact_prompts else 0.0,
         drift=_drift(by_probe[peak.probe], peak) if peak else None,
+        xids=tuple(dict.fromkeys(f"{row.value:.0f} of GPU {row.index}" for row in raw.telemetry if row.metric == "xid")),
         lost_gpus=tuple(sorted({row.index for row in raw.telemetry if row.metric == "lost"})),
         throttled={p.probe: telemetry.throttled(p.window_start_s, p.window_start_s + p.window_s) for p in points},
         ceiling_chunks_per_s=raw.certificate.ceiling_chunks_per_s if raw.certificate else None,
@@ -254,11 +288,11 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         slo=bench.slo,
         validity="INVALID" if why else "VALID",
         reasons=tuple(why),
-        warnings=(*subject.notes, *_warnings(points, best)),
+        warnings=(*_uncertified(raw), *subject.notes, *_warnings(points, best)),
         peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
         at_slo=_per_hour(_repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,
         highest_passing_rps=best.offered_rps if best else None,
-        lowest_failing_rps=min(above) if above else None,
+        lowest_failing_rps=lowest_failing,
         load_curve=tuple(points),
         mean_prompt_tokens=_mean([r.prompt_tokens or 0 for r in good]),
         mean_output_tokens=_mean([r.completion_tokens or 0 for r in good]),
@@ -272,6 +306,7 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         clock_anchor_utc=raw.probes.clock_anchor_utc,
         synthetic=subject.synthetic,
         certificate=_claim(raw.certificate, points),
+        uncertified=None if raw.certificate else raw.probes.uncertified,
         inputs=inputs,
     )
 
@@ -363,8 +398,23 @@ def _mean(values: Sequence[int]) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
+def _uncertified(raw: Raw) -> list[str]:
+    return [raw.probes.uncertified] if raw.probes.uncertified and not raw.certificate else []
+
+
+def _unused_prefixes(points: Sequence[LoadPoint]) -> list[str]:
+    """Say where the prefix cache found much less than the workload repeats."""
+    known = [p for p in points if p.expected_prefix_hit_rate and p.prefix_hit_rate is not None]
+    gaps = [(p.expected_prefix_hit_rate or 0.0, p.prefix_hit_rate or 0.0) for p in known]
+    expected, found = max(gaps, key=lambda pair: pair[0] - pair[1], default=(0.0, 0.0))
+    if expected - found <= UNUSED_PREFIXES:
+        return []
+    said = f"the workload repeats {expected:.0%} of its prompt tokens and the prefix cache found {found:.0%}"
+    return [f"{said}: it is off, too small, or its blocks are long"]
+
+
 def _warnings(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
-    said = []
+    said = _unused_prefixes(points)
     rates = [p for p in points if p.arrivals != "closed"]
     if best is None and rates:
         said.append("no tested rate met the SLO: there is no capacity at the SLO, only a peak")

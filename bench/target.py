@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -168,6 +169,8 @@ def _check_model(base: str, model: str, remedy: str, key_env: str = KEY_ENV) -> 
         ) from error
     except OSError as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            remedy = "name the file of its certificate authority in SSL_CERT_FILE"
         raise InputError(f"the server does not answer ({reason})", where=base, remedy=remedy) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError("what answers there is no OpenAI-compatible server", where=base, remedy=remedy) from error

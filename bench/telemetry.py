@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters
 from contracts.process import die_with_parent
 
@@ -118,77 +117,13 @@ def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -
     return read
 
 
-def gpu_reader(wanted: Sequence[str] = ()) -> Reader:
-    """Read GPUs through NVML, all or those `wanted` (numbers or UUIDs); what one does not support is absent, never zero.
-
-    A GPU that is lost leaves a last row, `lost` = 1, and is not asked again. Raises RunFailedError where NVML does not
-    start.
-    """
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        names = tuple(wanted) or tuple(map(str, range(pynvml.nvmlDeviceGetCount())))
-    except pynvml.NVMLError as error:
-        raise RunFailedError(f"NVML does not start: {error}", where="GPU telemetry", remedy="nvidia-smi") from error
-    handles: dict[str, Any] = {}
-    lost: set[str] = set()
-
-    def read() -> Iterator[Sample]:
-        for name in names:
-            if name in lost:
-                continue
-            try:
-                if name not in handles:
-                    handles[name] = _handle(pynvml, name)
-                yield from _gpu_samples(pynvml, handles[name], name)
-            except pynvml.NVMLError_GpuIsLost:
-                lost.add(name)
-                yield "gpu", name, "lost", 1.0
-            except pynvml.NVMLError:
-                continue
-
-    return read
-
-
-def _handle(pynvml: Any, name: str) -> Any:
-    """Find a GPU by its number on the bus or by its UUID."""
-    return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-
-
-def _gpu_samples(pynvml: Any, handle: Any, index: str) -> Iterator[Sample]:
-    gone = pynvml.NVMLError_GpuIsLost
-    for metric, get in _gpu_fields(pynvml).items():
-        try:
-            value = get(handle)
-        except gone:
-            raise
-        except pynvml.NVMLError:
-            continue
-        yield "gpu", index, metric, float(value)
-
-
-def _gpu_fields(nvml: Any) -> dict[str, Callable[[Any], float]]:
-    ecc = nvml.NVML_VOLATILE_ECC
-    return {
-        "utilization_share": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
-        "memory_used_bytes": lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used,
-        "power_w": lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000,
-        "energy_j": lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000,
-        "temperature_c": lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),
-        "sm_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM),
-        "throttle_reasons": nvml.nvmlDeviceGetCurrentClocksThrottleReasons,
-        "pcie_sent_kbps": lambda h: nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_TX_BYTES),
-        "pcie_received_kbps": lambda h: nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_RX_BYTES),
-        "ecc_corrected_total": lambda h: nvml.nvmlDeviceGetTotalEccErrors(h, nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, ecc),
-        "ecc_uncorrected_total": lambda h: nvml.nvmlDeviceGetTotalEccErrors(h, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, ecc),
-    }
-
-
 def record(orders: dict[str, Any], sink: TextIO) -> None:
     """Sample until standard input closes: fast readers at `hz`, slow ones (engine metrics, process trees) once a second."""
-    fast = [host_reader(), *([gpu_reader(orders.get("gpus", ()))] if orders["gpu"] else [])]
+    fast = [host_reader()]
+    if orders["gpu"]:
+        from bench.gpus import gpu_reader
+
+        fast.append(gpu_reader(orders.get("gpus", ())))
     slow = [
         engine_reader(orders["metrics_urls"]),
         *(tree_reader("process", pid, str(k) if k else "") for k, pid in enumerate(orders["engines"])),

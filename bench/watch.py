@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.gpus import gpu_reader
 from bench.tables import write_table
-from bench.telemetry import Reader, engine_reader, gpu_reader, host_reader, tree_reader
+from bench.telemetry import Reader, engine_reader, host_reader, tree_reader
 from contracts.environment import accelerator
 from contracts.errors import InputError
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow

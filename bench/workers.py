@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from contracts.errors import InputError
 
 DEFAULT_PORT = 5557
+WEB_UI_PORT = "TOKENHOUR_WEB_UI_PORT"
+"""The environment variable that asks for Locust's web page, and on which port of 127.0.0.1."""
 _FORM = re.compile(r"(?P<count>\d+)(?:@(?P<host>[^:]*)(?::(?P<port>\d+))?)?")
 
 

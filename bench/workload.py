@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.asks import Ask, Ints
 from bench.traces import Trace, load
-from contracts.bench_spec import SALT_TOKENS, LengthSpec, WorkloadSpec
+from contracts.bench_spec import LengthSpec, WorkloadSpec
 from contracts.errors import InputError
 
-Ints = NDArray[np.int64]
 TEXT_SOURCE = "Python's documentation topics (module pydoc_data), PSF licence version 2"
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request to come. Everything but the token ids themselves, which `ids_of` derives from it."""
-
-    serial: int
-    at_s: float | None
-    """Arrival, s after the probe's start; None in a closed loop, and for a conversation's later turns."""
-    prompt_tokens: int
-    output_tokens: int
-    start: int
-    """Where in the text the prompt begins."""
-    prefix: int = -1
-    """Which group's prefix it shares; -1: none."""
-    earlier: tuple[tuple[int, int, int], ...] = ()
-    """Earlier turns of its conversation: (start, new tokens, answer tokens)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +65,6 @@ def source(spec: WorkloadSpec, text: Ints) -> Source:
     if spec.requests is None:
         return Source(text)
     return Source(text, load(Path(spec.requests.file), spec.requests.format))
-
-
-def cut(text: Ints, length: int, start: int, salt: str) -> Ints:
-    """Cut `length` token ids from the text; the first ones are replaced by a salt that nothing else shares.
-
-    The salt is drawn from the text itself, so that every id is an ordinary one.
-    """
-    ids = np.take(text, np.arange(start, start + length), mode="wrap")
-    digest = hashlib.sha256(salt.encode()).digest()
-    picks = np.frombuffer(digest, dtype=np.uint32)[: min(SALT_TOKENS, length)]
-    ids[: len(picks)] = text[picks % len(text)]
-    return ids
-
-
-def ids_of(ask: Ask, text: Ints, salt: str, prefix_tokens: int = 0) -> list[int]:
-    """Return the prompt's token ids: exactly `prompt_tokens` of them."""
-    parts, talk = [], ask.serial - len(ask.earlier)
-    if ask.prefix >= 0:
-        parts.append(cut(text, prefix_tokens, ask.prefix * 7919, f"{salt}:prefix {ask.prefix}"))
-    for k, (start, new, answer) in enumerate(ask.earlier):
-        parts.append(cut(text, new, start, f"{salt}:{talk}:{k}"))
-        parts.append(cut(text, answer, start + new, f"{salt}:{talk}:{k}:answer"))
-    left = ask.prompt_tokens - sum(len(part) for part in parts)
-    parts.append(cut(text, left, ask.start, f"{salt}:{talk}:{len(ask.earlier)}"))
-    found: list[int] = np.concatenate(parts).tolist()
-    return found
 
 
 def asks(
@@ -165,8 +120,11 @@ def _conversation(
     return found
 
 
-def expected_hit_rate(spec: WorkloadSpec, planned: list[list[Ask]]) -> float:
-    """Return the share of prompt tokens that repeat what was asked before: the most that a prefix cache can find."""
+def expected_hit_rate(spec: WorkloadSpec, planned: list[list[Ask]], *, warm: bool = False) -> float:
+    """Return the share of prompt tokens that repeat what was asked before: the most that a prefix cache can find.
+
+    `warm`: an earlier probe of the run has asked for the shared prefixes already.
+    """
     seen: set[int] = set()
     repeated = total = 0
     prefix_tokens = spec.shared_prefix.tokens if spec.shared_prefix else 0
@@ -174,25 +132,9 @@ def expected_hit_rate(spec: WorkloadSpec, planned: list[list[Ask]]) -> float:
         before = 0
         for ask in conversation:
             total += ask.prompt_tokens
-            known = prefix_tokens if ask.prefix in seen else 0
+            known = prefix_tokens if ask.prefix >= 0 and (warm or ask.prefix in seen) else 0
             repeated += max(before, known)
             before = ask.prompt_tokens
             if ask.prefix >= 0:
                 seen.add(ask.prefix)
     return repeated / total if total else 0.0
-
-
-def as_columns(planned: list[list[Ask]]) -> dict[str, Any]:
-    """Turn conversations into JSON for a worker."""
-    fields = ("serial", "at_s", "prompt_tokens", "output_tokens", "start", "prefix", "earlier")
-    return {"asks": [[[getattr(ask, f) for f in fields] for ask in talk] for talk in planned]}
-
-
-def from_columns(columns: dict[str, Any]) -> list[list[Ask]]:
-    """Read what `as_columns` wrote."""
-    return [[_ask(row) for row in talk] for talk in columns["asks"]]
-
-
-def _ask(row: list[Any]) -> Ask:
-    serial, at_s, prompt_tokens, output_tokens, start, prefix, earlier = row
-    return Ask(serial, at_s, prompt_tokens, output_tokens, start, prefix, tuple((a, b, c) for a, b, c in earlier))

@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from bench import reference
-from bench.calibrate import Trial, accuracy, attempt, climb, open_session
+from bench.calibrate import Trial, accuracy, attempt, certified, climb, open_session
 from bench.metrics import emitted, rate_interval
 from bench.session import Wish, run_probe, session_rows
 from contracts.bench_spec import BenchSpec
 from tests.bench import simulated
 from tests.bench.test_search import SPEC
 
-SEEDS = 20
+SEEDS = (*range(1000, 1020), *range(2000, 2020))
 
 
 def once(benchmark, function):
@@ -71,9 +71,15 @@ def test_a_million_chunks_take_under_300_mb(benchmark, session):
     assert max(max(found.values()) for found in peaks) < 300
 
 
-@pytest.mark.parametrize("rate", [50.0, 100.0, 200.0, 400.0])
-def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate):
-    length = max(10.0, 3000 / rate)
+@pytest.mark.parametrize(("rate", "arrivals"), [(50.0, 3000), (100.0, 3000), (200.0, 3000), (400.0, 3000), (400.0, 40_000)])
+def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate, arrivals):
+    """n random arrivals have a sampling error of 1/sqrt(n) in their own mean: 1.8 % of 3,000, 0.5 % of 40,000.
+
+    So what was sent is held against its schedule within 1 %, and against the nominal rate within three sampling errors;
+    within 1 % of the nominal rate where there are enough arrivals to tell. `tests/bench/test_arrivals.py` holds schedules
+    of 200,000 arrivals against the nominal rate.
+    """
+    length = max(10.0, arrivals / rate)
 
     def run():
         with reference.running(0.05, 0.01) as server:
@@ -85,13 +91,16 @@ def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate):
     sent, due = (np.asarray([getattr(r, name) for r in rows]) for name in ("sent_s", "scheduled_s"))
     gaps = np.diff(np.sort(sent))
     found = {
+        "arrivals": len(rows),
         "mean_gap_against_schedule": float(gaps.mean() / np.diff(due).mean()),
-        "mean_gap_against_offered": float(gaps.mean() * rate),
+        "mean_gap_against_nominal": float(gaps.mean() * rate),
         "variation": float(gaps.std() / gaps.mean()),
         "lag_p99_ms": float(np.percentile(sent - due, 99) * 1e3),
     }
     benchmark.extra_info |= found
     assert found["mean_gap_against_schedule"] == pytest.approx(1, abs=0.01)
+    assert found["mean_gap_against_nominal"] == pytest.approx(1, abs=3 / np.sqrt(arrivals))
+    assert arrivals < 40_000 or found["mean_gap_against_nominal"] == pytest.approx(1, abs=0.01)
     assert found["variation"] == pytest.approx(1, abs=0.05)
     assert found["lag_p99_ms"] < 5
 
@@ -113,23 +122,63 @@ def test_ten_requests_take_under_two_seconds_with_start_up(benchmark):
     assert benchmark.stats.stats.min < 2.0
 
 
+def test_the_command_sends_its_first_request_within_two_seconds(benchmark, tmp_path):
+    """`bench run --url` from process start: arguments, load file, the endpoint asked what it can, Locust, the plan."""
+    (tmp_path / "load.yaml").write_text(
+        "workload: {prompt: {mean_tokens: 20}, output: {mean_tokens: 4}}\n"
+        "slo: {percentile: 50, ttft_s: 1.0}\n"
+        "arrivals: {process: closed, concurrency: [10]}\n"
+        "search: {warmup_s: 0, saturation_s: 0.2}\n"
+    )
+    certified(tmp_path)  # once a machine, beforehand
+    firsts = []
+
+    def run():
+        with reference.running(0.005, 0.002) as server:
+            words = [sys.executable, "-m", "bench", "run", "--url", server.base_url, "--model", "reference"]
+            words += ["--workload", str(tmp_path / "load.yaml"), "--out", str(tmp_path / f"run-{len(firsts)}")]
+            began = time.monotonic_ns()
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            assert done.returncode in {0, 1}, done.stderr
+            asked = [t.received_ns for name, t in server.truth().items() if name.startswith("0-")]
+            firsts.append((min(asked) - began) / 1e9)
+
+    benchmark.pedantic(run, rounds=3, iterations=1)
+    benchmark.extra_info["first_request_after_s"] = firsts
+    assert min(firsts) < 2.0
+
+
 def test_the_capacity_is_bracketed_within_5_percent_for_half_of_a_sweep_at_every_seed(benchmark):
+    """Windows of 4,800 s, 30,000 requests of an engine of 8 places: on seeds that nothing was chosen by.
+
+    What it takes is requests a window, not time: docs/load.md has the table.
+    """
     engine = simulated.Engine()
-    known = simulated.capacity_of(engine, SPEC)
+    search = SPEC.search.model_copy(update={"probe_s": 4800.0, "max_probe_s": 4800.0})
+    spec = SPEC.model_copy(update={"search": search})
+    known = simulated.capacity_of(engine, spec, simulated.CAPACITY)
 
     def searches():
         found = []
-        for seed in range(SEEDS):
-            bracket, _ = simulated.search(engine, SPEC, seed)
-            found.append((bracket, engine.spent_s / simulated.sweep_cost_s(engine, SPEC, seed)))
+        for seed in SEEDS:
+            bracket, _ = simulated.search(engine, spec, seed)
+            found.append((bracket, engine.spent_s))
         return found
 
     found = once(benchmark, searches)
-    low = [b.highest_passing_rps / known for b, _ in found]
-    benchmark.extra_info |= {"passing_over_capacity": low, "share_of_a_sweeps_cost": [cost for _, cost in found]}
-    assert all(b.lowest_failing_rps <= 1.05 * b.highest_passing_rps * (1 + 1e-9) for b, _ in found)
-    assert sum(abs(value - 1) <= 0.05 for value in low) == SEEDS
-    assert max(cost for _, cost in found) <= 0.5
+    sweep_s = simulated.sweep_cost_s(engine, spec, SEEDS[0])  # hardly random: ten fixed windows
+    low = np.asarray([b.highest_passing_rps for b, _ in found]) / known
+    high = np.asarray([b.lowest_failing_rps for b, _ in found]) / known
+    benchmark.extra_info |= {
+        "capacity": known,
+        "passing_over_capacity": low.tolist(),
+        "share_of_a_sweeps_cost": [cost / sweep_s for _, cost in found],
+        "contain_the_capacity": float(np.mean((low <= 1) & (high >= 1))),
+    }
+    assert known == pytest.approx(simulated.CAPACITY, rel=0.005)
+    assert np.all(high <= 1.05 * low * (1 + 1e-9))
+    assert np.all(np.abs(low - 1) <= 0.05)
+    assert max(cost for _, cost in found) <= 0.5 * sweep_s
 
 
 def test_intervals_cover_the_truth_in_90_to_99_of_100_runs(benchmark):

@@ -8,9 +8,7 @@ from pydantic import Field, model_validator
 
 from contracts.numbers import Count, Fraction, NotNegative, Positive
 from contracts.record import Part
-
-SALT_TOKENS = 8
-"""Of each prompt: drawn anew for every request of every run."""
+from contracts.request import SALT_TOKENS
 
 
 class LengthSpec(Part):

@@ -42,6 +42,8 @@ class Probe(Part):
     """Open loop: scheduled inside the window as it was planned. A probe that is stopped early is judged against it."""
     planned_window_s: float | None = None
     workers: int = 1
+    expected_prefix_hit_rate: float | None = None
+    """Share of the planned prompt tokens that repeat earlier ones: the most that a prefix cache can find."""
 
 
 class Probes(Record):
@@ -60,3 +62,5 @@ class Probes(Record):
     wanted: Literal["search", "sweep", "fixed"] = "search"
     interrupted: str | None
     """Why the run ended before its time, if it did."""
+    uncertified: str | None = None
+    """Why the generator has no certificate, such as `no compiler: generator uncertified`."""

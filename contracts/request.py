@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 REQUESTS_FILE = "requests.parquet"
+SALT_TOKENS = 8
+"""Of each prompt: drawn anew for every request of every run."""
 Outcome = Literal["success", "http_error", "in_band_error", "truncated", "malformed", "timeout", "connection", "cancelled"]
 
 

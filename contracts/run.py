@@ -83,6 +83,10 @@ class LoadPoint(Part):
     """Its outcome was certain before its end."""
     chunks_per_s: float = 0.0
     """Token-bearing chunks that came in the window: what the generator's certificate is about."""
+    expected_prefix_hit_rate: float | None = None
+    """Share of the planned prompt tokens that repeat earlier ones: the most that the prefix cache can find."""
+    missed_share: float | None = None
+    """Share of the window's requests that missed a bound: of that bound which most of them missed."""
 
 
 class Reason(Part):
@@ -152,6 +156,8 @@ class Summary(Record):
     """Wall time at zero of the run's clock."""
     certificate: CertificateClaim | None = None
     """None where the generator was not calibrated."""
+    uncertified: str | None = None
+    """Why there is no certificate: the verdict holds only as far as the generator can be trusted without one."""
     synthetic: tuple[str, ...]
     """What in this run is not real, such as dummy weights; empty for a real one."""
     inputs: dict[str, str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -32,13 +33,15 @@ class Server:
     generation_tokens: int = 0
     served: int = 0
     port: int = 0
+    tls: tuple[str, str] | None = None
+    """Files of certificate and key, to speak https."""
     extra_counted: int = 0
     """Tokens that the engine's counter shows beyond what was sent."""
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -155,7 +158,11 @@ def running(**settings: object) -> Iterator[Server]:
 
     async def start() -> asyncio.Server:
         server.gate = asyncio.Semaphore(server.slots)
-        listening = await asyncio.start_server(server.answer, "127.0.0.1", 0)
+        secure = None
+        if server.tls:
+            secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            secure.load_cert_chain(*server.tls)
+        listening = await asyncio.start_server(server.answer, "127.0.0.1", 0, ssl=secure)
         server.port = listening.sockets[0].getsockname()[1]
         ready.set()
         return listening

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench import arrivals
 from bench.search import Bracket, next_rate, window_s
-from bench.summarize import Telemetry, load_point, passed
+from bench.summarize import Telemetry, load_point, with_point
 from bench.verdicts import certain_to_miss, may_miss, misses
 from contracts.bench_spec import BenchSpec
 from contracts.probe import EngineCounters, Probe
@@ -16,6 +16,9 @@ from contracts.request import RequestRow
 from contracts.run import LoadPoint
 
 NOBODY = EngineCounters()
+CAPACITY = 6.23
+"""Of the default engine at p90 TTFT <= 0.6 s, requests/s: 24 runs of 150,000 requests each at 6.1 to 6.4; `make bench-self`
+computes it again."""
 TOKENS = 8
 
 
@@ -90,14 +93,29 @@ def _row(number, at, offsets):
     )  # fmt: skip
 
 
-def capacity_of(engine, spec, length_s=20_000.0):
-    """Find the true capacity: the rate at which the percentile over a very long time meets its bound, by bisection."""
-    low, high = 0.5 * engine.saturated_rps, engine.saturated_rps
-    for _ in range(9):
-        rate = (low + high) / 2
-        waits = engine.first_tokens(arrivals.poisson(rate, length_s, np.random.default_rng(999)), np.random.default_rng(998))
-        low, high = (rate, high) if np.mean(waits <= spec.slo.ttft_s) >= spec.slo.percentile / 100 else (low, rate)
-    return (low + high) / 2
+def capacity_of(engine, spec, around, length_s=25_000.0, runs=6):
+    """Compute the true capacity: where the share that misses, over very long times at rates `around` it, is the allowed one.
+
+    A straight line through logarithms, as near the capacity the share nearly is one; 600 s would be 3 % uncertain.
+    """
+    rates = around * np.asarray([0.98, 0.995, 1.01, 1.025])
+    missed = [
+        np.mean(
+            [
+                np.mean(
+                    engine.first_tokens(
+                        arrivals.poisson(rate, length_s, np.random.default_rng([777, k, run])),
+                        np.random.default_rng([778, k, run]),
+                    )
+                    > spec.slo.ttft_s
+                )
+                for run in range(runs)
+            ]
+        )
+        for k, rate in enumerate(rates)
+    ]
+    slope, at = np.polyfit(np.log(missed), np.log(rates), 1)
+    return float(np.exp(at + slope * np.log(1 - spec.slo.percentile / 100)))
 
 
 def search(engine, spec, seed):
@@ -109,7 +127,7 @@ def search(engine, spec, seed):
         length = window_s(step.rate_rps, spec.search, spec.slo)
         point, _ = engine.probe(spec, step.rate_rps, length, seed, len(points))
         points.append(point)
-        found = found.add(step.rate_rps, passed=passed(point), confirms=step.confirms)
+        found = with_point(found, point, spec.slo)
     return found, points
 
 

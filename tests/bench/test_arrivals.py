@@ -68,3 +68,18 @@ def test_arrivals_do_not_depend_on_how_lengths_are_drawn():
     first = arrivals.poisson(10, 10, arrivals.rng_of(7, 2))
     assert np.array_equal(first, arrivals.poisson(10, 10, arrivals.rng_of(7, 2)))
     assert not np.array_equal(first[:5], arrivals.poisson(10, 10, arrivals.rng_of(7, 3))[:5])
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+@pytest.mark.parametrize("rate", [50, 100, 200, 400])
+def test_the_long_run_mean_and_variation_of_poisson_schedules_are_right(rate, seed):
+    """200,000 arrivals: their own sampling error of the mean is 0.22 %, so that 1 % is more than four of them."""
+    rng = np.random.default_rng([rate, seed])
+    times = arrivals.schedule(ArrivalSpec(), float(rate), 200_000 / rate, rng)
+    gaps = np.diff(times)
+    assert len(times) >= 100_000
+    assert gaps.mean() * rate == pytest.approx(1, abs=0.01)
+    assert gaps.std() / gaps.mean() == pytest.approx(1, abs=0.02)
+    counts = np.bincount(times.astype(int))  # of each second: a Poisson count's variance is its mean
+    assert counts.var() / counts.mean() == pytest.approx(1, abs=6 * np.sqrt(2 / len(counts)))
+    assert np.corrcoef(gaps[1:], gaps[:-1])[0, 1] == pytest.approx(0, abs=0.01)

@@ -2,16 +2,22 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from bench.conclude import derive
+from bench.session import free_port
 from bench.tables import read_table
 from contracts.endpoint import Endpoint
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.run import Summary
+from contracts.rundir import RunDir
 from tests.bench.conftest import keep_certificate, make_model
 from tests.bench.server import running
 
@@ -30,10 +36,14 @@ inactivity_timeout_s: 1
 """
 
 
-def bench(folder, url, load=LOAD, model="toy", env=None, verb="run"):
+def words_of(folder, url, load=LOAD, model="toy", verb="run"):
     (folder / "load.yaml").write_text(load)
     words = [sys.executable, "-m", "bench", verb, "--url", url, "--model", model]
-    words += ["--workload", str(folder / "load.yaml"), "--out", str(folder / "out")]
+    return [*words, "--workload", str(folder / "load.yaml"), "--out", str(folder / "out")]
+
+
+def bench(folder, url, load=LOAD, model="toy", env=None, verb="run"):
+    words = words_of(folder, url, load, model, verb)
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False)
 
 
@@ -144,3 +154,96 @@ def test_summary_json_carries_verdict_bracket_and_intervals(plain):
     said = json.loads((folder / "summary.json").read_text())
     assert {"validity", "reasons", "certificate", "highest_passing_rps", "lowest_failing_rps"} <= set(said)
     assert {"value", "low", "high"} == set(said["peak"]["output_tokens_per_hour"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("log.csv", "time,prompt_tokens\n1,5\n", ["log.csv", "columns", "token counts are missing", "import-log"]),
+        ("log.csv", "prompt_tokens,completion_tokens\n10,5\n10,five\n", ["log.csv:3", "completion_tokens = 'five'", "line"]),
+        ("log.csv", "prompt_tokens,completion_tokens\n10,5\n10\n", ["log.csv:3", "2 columns", "line"]),
+        ("log.jsonl", '{"prompt_tokens": 1, "completion_tokens": 2}\n{"prompt', ["log.jsonl:2", "not JSON", "line"]),
+        ("absent.csv", None, ["absent.csv", "cannot be read", "check the path"]),
+    ],
+    ids=["missing column", "no number", "too short", "torn", "absent"],
+)
+def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(tmp_path, name, text, said):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    lengths = "  prompt: {mean_tokens: 20}\n  output: {mean_tokens: 6}\n"
+    with running() as toy:
+        done = bench(tmp_path, toy.base_url, LOAD.replace(lengths, f"  requests: {{file: {tmp_path / name}}}\n"))
+        assert toy.served == 0
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert all(word in done.stderr for word in (*said, "remedy")), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A certificate for 127.0.0.1 that only who is told about it trusts, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here")
+    folder = tmp_path_factory.mktemp("tls")
+    files = str(folder / "cert.pem"), str(folder / "key.pem")
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=toy"]
+    argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", files[0], "-keyout", files[1]]
+    subprocess.run(argv, check=True, capture_output=True)
+    return files
+
+
+def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path, authority):
+    keep_certificate(tmp_path)
+    with running(tls=authority) as toy:
+        done = bench(tmp_path, toy.base_url, env={**os.environ, "SSL_CERT_FILE": authority[0]})
+        assert toy.served > 0, done.stderr
+    rows = read_table(tmp_path / "out" / REQUESTS_FILE, RequestRow)
+    assert {r.outcome for r in rows} == {"success"}
+    assert all(r.first_token_s > r.sent_s for r in rows)
+    assert Endpoint.read(tmp_path / "out").base_url.startswith("https://")
+
+
+def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path, authority):
+    with running(tls=authority) as toy:
+        done = bench(tmp_path, toy.base_url)
+        assert toy.served == 0
+    assert done.returncode == 2
+    assert "certificate" in done.stderr.lower()
+    assert "SSL_CERT_FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_locusts_page_answers_while_a_run_goes_on(tmp_path):
+    keep_certificate(tmp_path)
+    port = free_port()
+    load = LOAD.replace("probe_s: 0.8, max_probe_s: 0.8", "probe_s: 3, max_probe_s: 3")
+    with running() as toy:
+        words = [*words_of(tmp_path, toy.base_url, load), "--web-ui", str(port)]
+        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        page, stats = "", {}
+        while process.poll() is None and not (page and stats.get("user_count")):
+            try:
+                page = page or urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).read().decode()
+                stats = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=2))
+            except OSError:
+                time.sleep(0.05)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in {0, 1}, said
+    assert "Locust" in page, said
+    assert stats["state"] in {"running", "spawning"}
+    assert stats["user_count"] == 1
+
+
+def test_without_a_compiler_the_run_stands_and_says_that_its_generator_is_uncertified(tmp_path):
+    """PATH holds Python and nothing else."""
+    (tmp_path / "bin").mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "CC"} | {"PATH": str(tmp_path / "bin")}
+    with running() as toy:
+        done = bench(tmp_path, toy.base_url, env=environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    said = Summary.read(tmp_path / "out")
+    assert said.certificate is None
+    assert said.uncertified.startswith("no C compiler: generator uncertified")
+    assert said.uncertified in said.warnings
+    assert "(generator uncertified)" in done.stdout
+    again = derive(RunDir(tmp_path / "out"))
+    assert again.uncertified == said.uncertified

@@ -40,7 +40,7 @@ def environment(library, state):
 
 
 READ = (
-    "import json, sys; from bench.telemetry import gpu_reader\n"
+    "import json, sys; from bench.gpus import gpu_reader\n"
     "read = gpu_reader(sys.argv[1:])\n"
     "for line in sys.stdin: print(json.dumps(list(read())), flush=True)\n"
 )
@@ -102,10 +102,32 @@ def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library):
     assert {index for _, index, _, _ in after} == {"0"}
 
 
+def test_energy_is_that_of_the_servers_gpus_alone(library):
+    later = {**HEALTHY, "energy.0": 9_000_000, "energy.1": 5_300_001}
+    rows = [
+        TelemetryRow(float(t), *sample)
+        for t, samples in enumerate(read_gpus(library, HEALTHY, later, wanted=["1"]))
+        for sample in samples
+    ]
+    assert Telemetry.of(rows).energy_j(0, 1) == pytest.approx(300)
+
+
+def test_an_xid_is_told_once_with_its_gpu_and_code(library):
+    broken = {**HEALTHY, "xid.1": 79}
+    before, during, after = read_gpus(library, HEALTHY, broken, broken)
+    assert [s for s in (*before, *after) if s[2] == "xid"] == []
+    assert [s for s in during if s[2] == "xid"] == [("gpu", "1", "xid", 79.0)]
+
+
+def test_the_xid_of_a_gpu_that_serves_somebody_else_is_not_ours(library):
+    (found,) = read_gpus(library, {**HEALTHY, "xid.0": 31}, wanted=["1"])
+    assert "xid" not in {metric for _, _, metric, _ in found}
+
+
 def test_a_driver_that_does_not_start_is_one_message(library):
     env = environment(library, {"init.0": -9})
     done = subprocess.run(
-        [sys.executable, "-c", READ], input="\n", capture_output=True, text=True, env=env, cwd=ROOT, check=False
+        [sys.executable, "-c", READ, "null"], input="\n", capture_output=True, text=True, env=env, cwd=ROOT, check=False
     )
     assert "NVML does not start" in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
 

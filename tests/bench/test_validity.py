@@ -36,6 +36,23 @@ def test_a_point_that_breaks_one_rule_is_named_by_it(change, just_within, rule):
     assert rules(good=GOOD.model_copy(update=just_within)) == []
 
 
+@pytest.mark.parametrize(
+    ("declared", "expected", "found", "broken"),
+    [(0.5, 0.4, 0.41, False), (0.5, 0.4, 0.45, True), (0.5, None, 0.45, False), (0.1, 0.4, 0.3, True)],
+    ids=["all that repeats", "more than repeats", "nobody counted", "more than declared"],
+)
+def test_prefix_hits_are_held_against_what_was_declared_and_what_the_plan_repeats(declared, expected, found, broken):
+    workload = BENCH.workload.model_copy(update={"declared_prefix_hit_rate": declared})
+    one = GOOD.model_copy(update={"prefix_hit_rate": found, "expected_prefix_hit_rate": expected})
+    said = reasons([PEAK, one], one, BENCH.model_copy(update={"workload": workload}), Facts())
+    assert [r.rule for r in said] == ["prefix-cache hits above what the workload declares"] * broken
+
+
+def test_an_xid_invalidates_with_its_code_and_gpu():
+    (said,) = reasons([PEAK, GOOD], GOOD, BENCH, Facts(xids=("79 of GPU 1",)))
+    assert (said.rule, said.measured) == ("a GPU reported an error (Xid)", "Xid 79 of GPU 1")
+
+
 def test_wrong_output_lengths_invalidate():
     assert rules(wrong_lengths=0.01) == ["output lengths differ from the request"]
     assert rules(wrong_lengths=0.004) == []

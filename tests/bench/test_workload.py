@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.workload import Source, as_columns, asks, cut, expected_hit_rate, from_columns, ids_of, lengths
+from bench.asks import as_columns, cut, from_columns, ids_of
+from bench.workload import Source, asks, expected_hit_rate, lengths
 from contracts.bench_spec import Conversations, LengthSpec, SharedPrefix, WorkloadSpec
 
 TEXT = np.arange(1000, 6000)

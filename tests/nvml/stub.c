@@ -89,6 +89,30 @@ GET(unsigned, nvmlDeviceGetPowerUsage, "power")
 GET(unsigned long long, nvmlDeviceGetTotalEnergyConsumption, "energy")
 GET(unsigned long long, nvmlDeviceGetCurrentClocksThrottleReasons, "throttle")
 GET(unsigned long long, nvmlDeviceGetCurrentClocksEventReasons, "throttle")
+/* An Xid of device k stands in the state as "xid.k code" and is told once a process and code. */
+static long long told[2];
+static int watched[2];
+R nvmlEventSetCreate(void **set) {
+  *set = &told;
+  return OK;
+}
+R nvmlDeviceRegisterEvents(D d, unsigned long long types, void *set) {
+  (void)types, (void)set;
+  watched[(long)d - 1] = 1;
+  return OK;
+}
+typedef struct { D device; unsigned long long type, data; unsigned gpu, compute; } Event;
+R nvmlEventSetWait_v2(void *set, Event *to, unsigned ms) {
+  (void)set, (void)ms;
+  for (long k = 0; k < 2; k++) {
+    long long v;
+    if (!watched[k] || !known("xid", k, &v) || v == told[k]) continue;
+    told[k] = v;
+    to->device = (D)(k + 1), to->type = 8, to->data = (unsigned long long)v;
+    return OK;
+  }
+  return 10; /* time-out */
+}
 R nvmlDeviceGetUtilizationRates(D d, unsigned *to) {
   long long v;
   R r = get("utilization", d, &v);

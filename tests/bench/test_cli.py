@@ -1,0 +1,19 @@
+"""The help of the measuring commands: every option once, in the group of what it is for."""
+
+import re
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli, run, search, sweep
+
+
+@pytest.mark.parametrize("command", [run, search, sweep], ids=lambda c: c.name)
+def test_every_option_stands_in_one_group_of_at_most_six(command):
+    said = CliRunner().invoke(cli, [command.name, "--help"]).output
+    options = [name for p in command.params if isinstance(p, click.Option) for name in p.opts[:1]] + ["-h"]
+    assert [said.count(f"\n  {name}") for name in options] == [1] * len(options)
+    groups = re.split(r"\n(?=\S.*:\n)", said.split("Examples:" if command is run else "Example:")[1])[1:]
+    assert len(groups) == 3
+    assert all(len(re.findall(r"\n  -", group)) <= 6 for group in groups)
