@@ -170,11 +170,13 @@ def _measure_experiment(file: Path, only: str | None, results: Path, kind: Any, 
 
 
 def _measure_url(url: str, model: str | None, load_file: Path | None, out: Path, kind: Any, crew: Any) -> None:
+    from bench import workload
     from bench.target import of_endpoint, probe_endpoint
 
     if model is None or load_file is None:
         raise InputError("--url wants --model and --workload", where="bench", remedy="see `tokenhour bench run --help`")
     load = validate_yaml(Load, load_file)
+    workload.check(load)
     found = probe_endpoint(url, model, load)
     folder = RunDir(out)
     folder.open_load(load)

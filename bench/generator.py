@@ -33,6 +33,7 @@ from gevent import get_hub, monkey  # noqa: TID253
 from gevent.event import AsyncResult, Event  # noqa: TID253
 from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
+from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
 
 from bench.asks import Ask, from_columns
@@ -320,7 +321,12 @@ def _run_probe(runner: Any, worker: Worker, plan: dict[str, Any]) -> None:
 def web_ui(environment: Environment) -> Any:
     """Start Locust's web page where a port was named for it."""
     port = os.environ.get(WEB_UI_PORT)
-    return environment.create_web_ui("127.0.0.1", int(port)) if port else None
+    if not port:
+        return None
+    for name, value in default_args_dict().items():  # the page shows Locust's own options
+        if not hasattr(environment.parsed_options, name):
+            setattr(environment.parsed_options, name, value)
+    return environment.create_web_ui("127.0.0.1", int(port))
 
 
 def say(message: dict[str, Any]) -> None:

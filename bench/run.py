@@ -20,7 +20,7 @@ from bench.tables import LineTail
 from bench.target import Target, of_server
 from bench.workers import Workers
 from contracts.certificate import Certificate
-from contracts.errors import InputError, RunFailedError
+from contracts.errors import RunFailedError
 from contracts.experiment import Experiment
 from contracts.probe import Probe, Probes
 from contracts.run import Summary
@@ -57,9 +57,8 @@ def measure(
     no certificate.
     """
     wanted = kind or kind_of(target)
+    workload.check(target.spec)
     source = workload.source(target.spec.workload, _text(target))
-    if target.spec.arrivals.process == "trace" and (source.trace is None or source.trace.times_s is None):
-        raise InputError("arrivals.process: trace wants workload.requests with timestamps", where="bench.arrivals")
     run_dir.supersede(*RAW, Certificate.file_name)
     uncertified: str | None = "generator uncertified: no calibration was asked for"
     if results is not None:

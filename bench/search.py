@@ -16,6 +16,7 @@ MARGIN = 1.15  # more arrivals than the percentile wants, since their number is 
 STRONG = 0.5  # an excess beyond it is no chance
 _CERTAIN = 1.5  # the excess of an outcome of which nothing more is known, and the largest that counts
 _NEAR = 0.15  # of the logarithm of the rate: so far around the capacity the excess is nearly a straight line
+TOLERANCE = 0.01  # of the rate: so near the estimated capacity a rate's own outcome stands
 _WITHIN = 0.8  # of a bracket's width: a passing end so near below the capacity needs only its other end
 
 
@@ -100,9 +101,9 @@ class Bracket:
 
     @property
     def highest_passing_rps(self) -> float | None:
-        """The highest rate that passed, and not by chance alone: not above the capacity."""
-        limit = self.capacity()
-        return max((r for r, e in self.pooled().items() if e <= 0 and (limit is None or r <= limit)), default=None)
+        """The highest rate that passed, and not by chance alone: not above the capacity that all probes tell."""
+        top = (self.capacity() or math.inf) * (1 + TOLERANCE)
+        return max((r for r, e in self.pooled().items() if e <= 0 and r <= top), default=None)
 
     @property
     def lowest_failing_rps(self) -> float | None:
@@ -118,8 +119,13 @@ class Bracket:
         limit, low, high = self.capacity(), self.highest_passing_rps or 0.0, self.lowest_failing_rps or math.inf
         if limit is None:
             return None
-        odd = [r for r, e in self.pooled().items() if abs(e) < STRONG and (e <= 0) != (r <= limit) and not self.repeats(r)]
-        return min((r for r in odd if low < r <= high), key=lambda r: abs(math.log(r / limit)), default=None)
+
+        def odd(rate: float, excess: float) -> bool:
+            off = rate > limit * (1 + TOLERANCE) if excess <= 0 else rate < limit / (1 + TOLERANCE)
+            return off and abs(excess) < STRONG and not self.repeats(rate)
+
+        found = [r for r, e in self.pooled().items() if low < r <= high and odd(r, e)]
+        return min(found, key=lambda r: abs(math.log(r / limit)), default=None)
 
     def narrow(self, precision: float) -> bool:
         """Tell whether the bracket is as narrow as asked for."""

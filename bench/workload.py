@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.asks import Ask, Ints
 from bench.traces import Trace, load
-from contracts.bench_spec import LengthSpec, WorkloadSpec
+from contracts.bench_spec import BenchSpec, LengthSpec, WorkloadSpec
 from contracts.errors import InputError
 
 TEXT_SOURCE = "Python's documentation topics (module pydoc_data), PSF licence version 2"
@@ -65,6 +65,17 @@ def source(spec: WorkloadSpec, text: Ints) -> Source:
     if spec.requests is None:
         return Source(text)
     return Source(text, load(Path(spec.requests.file), spec.requests.format))
+
+
+def check(spec: BenchSpec) -> None:
+    """Read the file of requests before any server is asked. Raises InputError naming file, line and field."""
+    trace = load(Path(spec.workload.requests.file), spec.workload.requests.format) if spec.workload.requests else None
+    if spec.arrivals.process == "trace" and (trace is None or trace.times_s is None):
+        raise InputError(
+            "the process `trace` wants workload.requests with timestamps",
+            where="arrivals.process",
+            remedy="add the times to the file, or choose another process",
+        )
 
 
 def asks(

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,7 +221,8 @@ def test_locusts_page_answers_while_a_run_goes_on(tmp_path):
     with running() as toy:
         words = [*words_of(tmp_path, toy.base_url, load), "--web-ui", str(port)]
         process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        page, stats = "", {}
+        page = ""
+        stats: dict[str, Any] = {}
         while process.poll() is None and not (page and stats.get("user_count")):
             try:
                 page = page or urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).read().decode()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.search import CEILING, STRONG, Bracket, excess_of, next_rate, window_s
+from bench.search import CEILING, STRONG, Bracket, Step, excess_of, next_rate, window_s
 from contracts.bench_spec import BenchSpec, SearchSpec, SloSpec
 from tests.bench import simulated
 
@@ -81,7 +81,8 @@ def test_a_simulated_engines_capacity_is_found_for_half_of_what_a_sweep_costs():
 def walked(outcomes, confirm=0):
     """Search where rates up to 1.0 pass by much, but for the outcomes (missed share of 10 %) that `outcomes` gives."""
     spec = SearchSpec(max_probes=20, precision=0.1, confirm=confirm)
-    found, steps = Bracket(1.2), []
+    found = Bracket(1.2)
+    steps: list[Step] = []
     while (step := next_rate(found, spec)) is not None:
         missed = outcomes(step, len(steps))
         steps.append(step)
