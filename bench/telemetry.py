@@ -149,8 +149,12 @@ def main() -> None:
     if parent:
         die_with_parent(int(parent))
     orders = json.loads(sys.argv[1])
-    with Path(orders["file"]).open("a", encoding="utf-8", buffering=1) as sink:
-        record(orders, sink)
+    try:
+        with Path(orders["file"]).open("a", encoding="utf-8", buffering=1) as sink:
+            record(orders, sink)
+    except OSError as error:  # such as a full disk, of which the run itself says what to do
+        print(f"telemetry ends: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
