@@ -101,9 +101,9 @@ class Bracket:
 
     @property
     def highest_passing_rps(self) -> float | None:
-        """The highest rate that passed, and not by chance alone: not above the capacity that all probes tell."""
+        """The highest rate that passed, and not by chance alone: below the capacity that all probes tell, or repeated."""
         top = (self.capacity() or math.inf) * (1 + TOLERANCE)
-        return max((r for r, e in self.pooled().items() if e <= 0 and r <= top), default=None)
+        return max((r for r, e in self.pooled().items() if e <= 0 and (r <= top or self.repeats(r))), default=None)
 
     @property
     def lowest_failing_rps(self) -> float | None:
