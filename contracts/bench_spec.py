@@ -121,7 +121,8 @@ class ArrivalSpec(Part):
 class SloSpec(Part):
     """The latency objective, judged from the *scheduled* arrival. At least one bound is given."""
 
-    percentile: Annotated[float, Field(ge=50, le=99.9)] = 90.0
+    percentile: Annotated[float, Field(ge=50, le=99.9)]
+    """Of the requests that must meet each bound, %: without it an objective says nothing."""
     ttft_s: Positive | None = None
     """Time to first token."""
     tpot_s: Positive | None = None

@@ -108,6 +108,7 @@ def test_the_summary_derives_again_without_an_experiment(plain):
             ["load.yaml", "distribution", "zipf"],
         ),
         (("percentile: 50, ", "percentile: , "), ["slo.percentile"]),
+        (("percentile: 50, ", ""), ["slo.percentile", "load.yaml"]),
         (("percentile: 50, ttft_s: 1.0", "percentile: 50"), ["slo", "no bound"]),
         (("rates_rps: [60]", "rates_rps: [-1]"), ["arrivals.rates_rps", "-1"]),
         (("timeout_s: 4", "tokenizer: nowhere.json"), ["nowhere.json", "no such file"]),
