@@ -24,7 +24,7 @@ from bench.workload import Source, bundled_text
 from contracts.bench_spec import BenchSpec, LengthSpec
 from contracts.certificate import Accuracy, Certificate, Level
 from contracts.environment import Accelerator, accelerator, cpu_model, machine_sha256, usable_cpus
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.request import RequestRow
 from contracts.rundir import now_utc
 from contracts.store import sha256_file, sha256_of, write_bytes_atomic
@@ -140,6 +140,12 @@ def errors(rows: list[RequestRow], truth: Report) -> tuple[np.ndarray[Any, Any],
 def accuracy(streams: int, rows: list[RequestRow], truth: Report) -> Accuracy:
     """Say how exact the generator's times are."""
     ttft, gaps = errors(rows, truth)
+    if not len(gaps):
+        raise RunFailedError(
+            "no answer of the reference server came back in time",
+            where="calibration",
+            remedy="something else uses this machine: end it, and run the same command again",
+        )
     return Accuracy(
         streams=streams,
         ttft_error_mean_s=float(ttft.mean()),
@@ -247,7 +253,7 @@ def certified(results: Path, workers: int = 1) -> tuple[Certificate | None, str]
         return found, f"generator certificate of {found.calibrated_utc} reused from {kept}"
     try:
         found = calibrate(workers)
-    except InputError as error:
+    except (InputError, RunFailedError) as error:
         return None, f"{error.what.partition(':')[0]}: generator uncertified; {error.remedy}"
     if not found.ceiling_chunks_per_s:
         return found, "the generator followed no load at all: something else uses this machine; the certificate is not kept"

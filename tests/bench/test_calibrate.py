@@ -8,7 +8,7 @@ import pytest
 from bench import reference
 from bench.calibrate import Trial, accuracy, busy_share, certified, errors, level
 from bench.reference import Truth
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from tests.bench.conftest import keep_certificate
 from tests.bench.rows import row
 
@@ -71,6 +71,16 @@ def test_a_kept_certificate_is_used_again_and_says_so(tmp_path):
     found, said = certified(tmp_path)
     assert found.ceiling_chunks_per_s == 1234
     assert "reused" in said
+
+
+def test_a_machine_that_stood_still_gives_no_certificate_and_a_clear_reason(tmp_path, monkeypatch):
+    """Nothing came back in time: that is no measurement, and no traceback."""
+    with pytest.raises(RunFailedError, match="no answer of the reference server came back in time"):
+        accuracy(16, [row(0.0, outcome="timeout")], {})
+    monkeypatch.setattr("bench.calibrate.calibrate", lambda _workers: accuracy(16, [], {}))
+    found, how = certified(tmp_path)
+    assert found is None
+    assert "came back in time" in how
 
 
 def test_without_a_compiler_there_is_no_certificate_and_a_clear_reason(tmp_path, monkeypatch):
