@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.errors import InputError
+from contracts.quantize_spec import QuantizeSpec
 
 _ON_CPUS = "w8a8 or bnb-int8 for 8 bits, gptq-int4, w4a16 or bnb-nf4 for 4"
 NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
@@ -31,3 +32,15 @@ def refuse_without_kernel(scheme: str, device: str, capability: tuple[int, int] 
             instead, here = other, f"a GPU of compute capability {capability[0]}.{capability[1]}"
     if instead:
         raise InputError(f"vLLM has no kernel for {scheme} on {here}", where="schemes", remedy=f"use {instead}")
+
+
+def refuse_bits_without_kernel(spec: QuantizeSpec, scheme: str, device: str) -> None:
+    """Raise InputError when an override gives layers bits that vLLM has no kernel for on `device`."""
+    weight_only = scheme in {"gptq-int4", "w4a16"}
+    rule = next((o for o in spec.overrides if o.bits == 8), None)
+    if device == "cpu" and weight_only and rule is not None:
+        raise InputError(
+            f"vLLM has no kernel for the 8-bit layers of {scheme} on {device}",
+            where=f"quantize.overrides: match: {rule.match}",
+            remedy="use skip: true or a smaller group_size there, or serve it on a GPU",
+        )

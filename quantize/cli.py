@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -157,25 +159,38 @@ def _obtain(experiment: Experiment, name: str, results: Path, checkpoints: Path)
 
     where = Workshop(checkpoints, results)
     log = RunDir.of(results, experiment, name)
-    new = not log.path.exists()
-    log.open(experiment)
-    found = current(experiment, name, where)
-    if found is None:
-        log.note("quantize", "started")
-        try:
-            found = make(experiment, name, where)
-        except BaseException as error:
-            log.note("quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300])
-            if new and isinstance(error, InputError):
-                shutil.rmtree(log.path)
-            raise
-        log.note("quantize", "done", found.path)
-        print(f"{name}: {describe(found, experiment)}")
-    else:
-        log.note("quantize", "reused", found.path)
-        print(f"{name}: reused {found.path} (its inputs and file hashes still match); {describe(found, experiment)}")
-    publish(found, experiment, results)
+    with _nothing_new_when_refused(log.path, results, checkpoints):
+        log.open(experiment)
+        found = current(experiment, name, where)
+        if found is None:
+            log.note("quantize", "started")
+            try:
+                found = make(experiment, name, where)
+            except BaseException as error:
+                log.note("quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300])
+                raise
+            log.note("quantize", "done", found.path)
+            print(f"{name}: {describe(found, experiment)}")
+        else:
+            log.note("quantize", "reused", found.path)
+            print(f"{name}: reused {found.path} (its inputs and file hashes still match); {describe(found, experiment)}")
+        publish(found, experiment, results)
     return found
+
+
+@contextlib.contextmanager
+def _nothing_new_when_refused(run: Path, *places: Path) -> Iterator[None]:
+    """Leave no folder of a run that bad input stopped before it had a result, nor empty places made for it."""
+    new = [folder for folder in (run, *places) if not folder.exists()]
+    try:
+        yield
+    except InputError:
+        if run in new:
+            shutil.rmtree(run, ignore_errors=True)
+        for folder in new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def describe(found: Checkpoint, experiment: Experiment) -> str:

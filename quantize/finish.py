@@ -32,7 +32,7 @@ def finish(experiment: Experiment, name: str, places: Places, packed: Packed, st
     status.update("quality, loading")
     original = load_dense(base, trusted=trusted)
     quantized = original if name == "none" else scheme(name).load(work, trusted=trusted)
-    quality = _quality(experiment, original, quantized, places, status)
+    quality = quality_of(experiment, original, quantized, places, status)
     weights = sorted(work.glob("*.safetensors"))
     weight_bytes = sum(file.stat().st_size for file in weights)
     parameters = sum(p.numel() for p in original.parameters())
@@ -63,7 +63,8 @@ def finish(experiment: Experiment, name: str, places: Places, packed: Packed, st
     return manifest
 
 
-def _quality(experiment: Experiment, original: Any, quantized: Any, places: Places, status: Status) -> Quality:
+def quality_of(experiment: Experiment, original: Any, quantized: Any, places: Places, status: Status) -> Quality:
+    """Compare both models on the held-out windows, the fixed prompts and the tasks that the experiment names."""
     work, _, base = places
     spec = experiment.quantize
     tokens = ModelTokens(base, trusted=experiment.model.trust_remote_code)

@@ -14,7 +14,10 @@ from contracts.store import sha256_file, sha256_of
 from quantize.schemes import MODULES, UNCALIBRATED
 from quantize.shapes import shape_inputs
 
-_VERSION = 4  # raise it when the same settings would give another checkpoint
+_VERSION = 5  # raise it when the same settings would give another checkpoint
+
+# What only these schemes read: another one's checkpoint stays current when it changes.
+_OWN_SETTINGS = {"w8a8_method": ("w8a8",), "scale_search": ("gptq-int4", "gptq-int8")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,9 @@ def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
     section = spec.model_dump(mode="json", exclude={"gate"} if calibrated(name, spec) else {"gate", "calibration"})
     if name == "none":
         section = {key: section[key] for key in ("evaluation", "tasks")}
+    for setting, owners in _OWN_SETTINGS.items():
+        if name not in owners:
+            section.pop(setting, None)
     texts = {spec.evaluation.source} | ({spec.calibration.source} if calibrated(name, spec) else set())
     files = {f"text:{text}": sha256_file(Path(text)) for text in texts if Path(text).is_file()}
     weights = _local_weights(experiment.model.source)

@@ -18,6 +18,8 @@ from contracts.rundir import RunDir
 from contracts.store import atomic_folder, disk_errors, sha256_file
 from quantize.finish import finish
 from quantize.inputs import Workshop, calibrated, expected_inputs, folder_of, log_of, packed_of
+from quantize.layers import group_notes, linear_layers, special
+from quantize.layers import resolve as resolve_layers
 from quantize.loading import refuse_code
 from quantize.preflight import Shape, memory_errors, preflight, preflight_device, shape_of
 from quantize.quiet import PeakMemory, quiet
@@ -85,7 +87,7 @@ def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
         refuse_code(source.folder, trusted=trusted)
         shape_of(source.folder)
         if (source.folder / "tokenizer.json").is_file():
-            evaluation_windows(experiment.quantize.evaluation, ModelTokens(source.folder, trusted=trusted))
+            _check_texts(experiment, source.folder)
     weights = sum(file.stat().st_size for file in source.files)
     preflight(where.checkpoints, weights * (4 if source.gguf else 1), weights * (12 if source.gguf else 3))
     plan = Plan(
@@ -103,18 +105,28 @@ def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, whe
     preflight(where.checkpoints, original.weight_bytes, original.weight_bytes * 5)
     preflight_device(shape, original.weight_bytes, spec)
     group = resolve_group_size(spec.group_size, shape.widths)
+    trusted = experiment.model.trust_remote_code
+    layers = resolve_layers(spec, linear_layers(base, trusted=trusted)) if special(spec) else {}
     text = _calibration(experiment, name, base)
     ids = text.ids if text else np.empty((0, spec.calibration.window_tokens), np.int64)
-    trusted = experiment.model.trust_remote_code
     plan = Plan(
         title=f"{name} of {original.model_name}",
         model_name=original.model_name,
-        pack=lambda part: scheme(name).make(Job(base, part, spec, ids, group, trusted)),
+        pack=lambda part: scheme(name).make(Job(base, part, spec, ids, group, trusted, layers)),
         source=lambda: original.source,
         calibration=text.record if text else None,
-        notes=_group_note(name, spec.group_size, group, shape),
+        notes=(*_group_note(name, spec.group_size, group, shape), *group_notes(layers, spec)),
     )
     return _make(experiment, name, folder_of(experiment, name, where), plan, base)
+
+
+def _check_texts(experiment: Experiment, folder: Path) -> None:
+    """Refuse a text that is too short before anything is made; `folder` holds the tokenizer."""
+    tokens = ModelTokens(folder, trusted=experiment.model.trust_remote_code)
+    spec = experiment.quantize
+    held_out = evaluation_windows(spec.evaluation, tokens).ids
+    if any(calibrated(name, spec) for name in experiment.schemes):
+        calibration_windows(spec.calibration, spec.calibration.seed, held_out, tokens)
 
 
 def _calibration(experiment: Experiment, name: str, base: Path) -> Windows | None:

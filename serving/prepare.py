@@ -13,7 +13,7 @@ from contracts.checkpoint import Checkpoint
 from contracts.environment import accelerator
 from contracts.errors import InputError
 from contracts.experiment import Experiment
-from contracts.kernels import refuse_without_kernel
+from contracts.kernels import refuse_bits_without_kernel, refuse_without_kernel
 from contracts.rundir import RunDir
 from serving import arguments, memory
 from serving.command import Launch, base_url, places, plan
@@ -98,6 +98,7 @@ def prepare(
     python, name = engine_python(root)
     device = device_of(experiment, name)
     refuse_without_kernel(scheme, device, compute_capability() if device == "cuda" else None)
+    refuse_bits_without_kernel(experiment.quantize, scheme, device)
     secrets, found, gpus = check_exposure(experiment), versions(root), visible_gpus()
     check_idle(experiment, device)
     check_parallelism(experiment, device, len(gpus), found)

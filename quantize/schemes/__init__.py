@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import InputError
 from contracts.quantize_spec import QuantizeSpec
+from quantize.layers import Layers
 
 _COMPRESSOR = ("llmcompressor", "compressed-tensors", "torch")
 _GPTQ = ("gptqmodel", "torch")
@@ -47,6 +47,8 @@ class Job:
     """Resolved: it divides the width of every layer."""
     trusted: bool = False
     """Python that comes with the weights may run."""
+    layers: Layers = field(default_factory=dict)
+    """What `ignore` and `overrides` come to, by the layers' names; the head is not among them when it is only ignored."""
 
 
 class Scheme(Protocol):
@@ -84,19 +86,3 @@ def resolve_group_size(wanted: int, widths: tuple[int, ...]) -> int:
     """
     powers = [1 << k for k in reversed(range(wanted.bit_length())) if 1 << k <= wanted]
     return next(size for size in (wanted, *powers) if all(width % size == 0 for width in widths))
-
-
-def skipped(spec: QuantizeSpec) -> list[str]:
-    """Return the layers to leave alone, as names and as `re:` patterns that match a whole name from its start."""
-    return [*spec.ignore, *(f"re:{anchored(o.match)}" for o in spec.overrides if o.skip)]
-
-
-def anchored(pattern: str) -> str:
-    """Turn a pattern that is searched into one for matchers that begin at the start of a name."""
-    return f".*(?:{pattern})"
-
-
-def skipped_names(spec: QuantizeSpec, names: list[str]) -> list[str]:
-    """Resolve `skipped` to the layer names that it stands for, for libraries that know no patterns."""
-    patterns = [item[3:] if item.startswith("re:") else rf"(?:.*\.)?{re.escape(item)}$" for item in skipped(spec)]
-    return [name for name in names if any(re.match(pattern, name) for pattern in patterns)]

@@ -5,27 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from quantize.layers import left_alone, with_wholes
 from quantize.loading import causal_model, tokenizer_of
-from quantize.schemes import Job, skipped_names
+from quantize.schemes import Job
 
 
-def run(job: Job, **settings: Any) -> list[str]:
-    """Pack every linear layer but the skipped ones into `job.target`; return the names that were skipped."""
+def run(job: Job, **settings: Any) -> None:
+    """Pack every linear layer but the skipped ones into `job.target`."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
-    with torch.device("meta"):
-        config = AutoConfig.from_pretrained(job.original, trust_remote_code=job.trusted)
-        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=job.trusted)
-    names = [name for name, module in skeleton.named_modules() if isinstance(module, torch.nn.Linear)]
-    skipped = skipped_names(job.spec, names)
-    packing = BitsAndBytesConfig(llm_int8_skip_modules=skipped, **settings)
+    # vLLM looks for the names of layers that it computes as one; transformers knows no such names and passes them over.
+    packing = BitsAndBytesConfig(llm_int8_skip_modules=left_alone(job.spec, with_wholes(job.layers)), **settings)
     model = causal_model(
         job.original, trusted=job.trusted, quantization_config=packing, dtype=torch.bfloat16, device_map="cpu"
     )
     model.save_pretrained(job.target)
     tokenizer_of(job.original, trusted=job.trusted).save_pretrained(job.target)
-    return skipped
 
 
 def load(folder: Path, *, trusted: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantize.layers import said
 from quantize.schemes import Job, Recipe
 from quantize.schemes.bnb import load, run
 
@@ -12,10 +13,10 @@ OUTLIER_THRESHOLD = 6.0
 
 def make(job: Job) -> Recipe:
     """Pack as LLM.int8() does (arXiv 2208.07339); no calibration text is read."""
-    skipped = run(job, load_in_8bit=True, llm_int8_threshold=OUTLIER_THRESHOLD)
+    run(job, load_in_8bit=True, llm_int8_threshold=OUTLIER_THRESHOLD)
     return {
         "method": "LLM.int8()",
         "weights": "int8 symmetric per row",
         "outlier_threshold": OUTLIER_THRESHOLD,
-        "ignore": skipped,
+        **said(job.spec),
     }

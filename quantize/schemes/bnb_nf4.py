@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantize.layers import said
 from quantize.schemes import Job, Recipe
 from quantize.schemes.bnb import load, run
 
@@ -12,5 +13,5 @@ def make(job: Job) -> Recipe:
     """Pack as NF4 (arXiv 2305.14314, without double quantization); no calibration text is read."""
     import torch
 
-    skipped = run(job, load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    return {"method": "NF4", "weights": "nf4, blocks of 64", "double_quantization": False, "ignore": skipped}
+    run(job, load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return {"method": "NF4", "weights": "nf4, blocks of 64", "double_quantization": False, **said(job.spec)}

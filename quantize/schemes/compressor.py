@@ -25,7 +25,8 @@ def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
             "max_seq_length": job.calibration.shape[1],
             "num_calibration_samples": len(windows),
             "shuffle_calibration_samples": False,
-            "pipeline": "sequential",
+            # Each modifier has a pass of its own: GPTQ must see the activations that smoothing has left.
+            "pipeline": "independent",
         }
     oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **text)
     model.save_pretrained(job.target, save_compressed=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quantize.schemes import Job, Recipe, skipped
+from quantize.layers import left_alone, said
+from quantize.schemes import Job, Recipe
 from quantize.schemes.compressor import load, run
 
 __all__ = ["load", "make"]
@@ -12,11 +13,14 @@ def make(job: Job) -> Recipe:
     """Round to E4M3 (arXiv 2209.05433); the scales need no calibration text."""
     from llmcompressor.modifiers.quantization import QuantizationModifier
 
-    ignore = skipped(job.spec)
-    run(job, [QuantizationModifier(scheme="FP8_DYNAMIC", targets="Linear", ignore=ignore)], calibrated=False)
+    run(
+        job,
+        [QuantizationModifier(scheme="FP8_DYNAMIC", targets="Linear", ignore=left_alone(job.spec, job.layers))],
+        calibrated=False,
+    )
     return {
         "method": "round to nearest",
         "weights": "fp8 e4m3 per channel",
         "activations": "fp8 e4m3 per token, dynamic",
-        "ignore": ignore,
+        **said(job.spec),
     }

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from contracts.environment import usable_cpus
-from contracts.quantize_spec import QuantizeSpec
+from quantize.layers import HEAD, Layers, said, with_wholes
 from quantize.loading import tokenizer_of
-from quantize.schemes import Job, Recipe, anchored, skipped
+from quantize.schemes import Job, Recipe
 
 DAMPENING = 0.05
 # The power of the error that a group's scale minimizes.
@@ -31,7 +31,7 @@ def run(job: Job, bits: int) -> Recipe:
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     original, target = job.original.resolve(), job.target.resolve()
-    spec, dampening, layers = job.spec, job.spec.dampening or DAMPENING, dynamic(job.spec)
+    spec, dampening = job.spec, job.spec.dampening or DAMPENING
     config = QuantizeConfig(
         bits=bits,
         group_size=job.group_size,
@@ -40,7 +40,7 @@ def run(job: Job, bits: int) -> Recipe:
         act_group_aware=spec.act_order,
         damp_percent=dampening,
         mse=SCALE_SEARCH_NORM if spec.scale_search else 0.0,
-        dynamic=layers or None,
+        dynamic=dynamic(job.layers) or None,
     )
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.calibration.tolist()]
     # The library writes a folder `logs` wherever the process stands.
@@ -57,22 +57,22 @@ def run(job: Job, bits: int) -> Recipe:
         "act_order": spec.act_order,
         "scale_search": spec.scale_search,
         "dampening": dampening,
-        "ignore": skipped(spec),
-        "overrides": sorted(f"{pattern} {settings}" for pattern, settings in layers.items()),
+        **said(spec),
     }
 
 
-def dynamic(spec: QuantizeSpec) -> dict[str, dict[str, int]]:
-    """Write ignored layers and overrides as GPTQModel's `dynamic`: "-:regex" leaves out, "+:regex" sets; first match."""
+def dynamic(layers: Layers) -> dict[str, dict[str, int]]:
+    """Write what is treated differently as GPTQModel's `dynamic`: "-:regex" leaves out, "+:regex" sets.
+
+    vLLM reads the same rules under the names of the layers that it computes as one, so those stand in them as well.
+    """
+    named = with_wholes({name: treatment for name, treatment in layers.items() if name != HEAD})
     found: dict[str, dict[str, int]] = {}
-    for item in spec.ignore:
-        # lm_head is never quantized in this format unless asked for.
-        if item != "lm_head":
-            found[f"-:{item[3:] if item.startswith('re:') else anchored(re.escape(item) + '$')}"] = {}
-    for override in spec.overrides:
-        settings = {"bits": override.bits, "group_size": override.group_size}
+    for treatment in dict.fromkeys(named.values()):
+        names = "|".join(re.escape(name) for name, other in named.items() if other == treatment)
+        settings = {"bits": treatment.bits, "group_size": treatment.group_size}
         given = {key: value for key, value in settings.items() if value is not None}
-        found[f"{'-' if override.skip else '+'}:{anchored(override.match)}"] = given
+        found[rf"{'-' if treatment.skip else '+'}:(?:.*\.)?(?:{names})$"] = given
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quantize.schemes import Job, Recipe, anchored, skipped
+from quantize.layers import left_alone, said
+from quantize.schemes import Job, Recipe
 from quantize.schemes.compressor import load, run
 
 __all__ = ["load", "make"]
@@ -24,16 +25,16 @@ def make(job: Job) -> Recipe:
             num_bits=bits, type="int", strategy="group", group_size=group_size, symmetric=symmetric, actorder=actorder
         )
 
-    own = [o for o in spec.overrides if not o.skip]
+    own = [t for t in dict.fromkeys(job.layers.values()) if not t.skip]
     groups = {
         f"override_{k}": QuantizationScheme(
-            targets=[f"re:{anchored(o.match)}"], weights=weights(o.bits or 4, o.group_size or job.group_size)
+            targets=[name for name, treatment in job.layers.items() if treatment == t],
+            weights=weights(t.bits or 4, t.group_size or job.group_size),
         )
-        for k, o in enumerate(own)
+        for k, t in enumerate(own)
     }
     groups["rest"] = QuantizationScheme(targets=["Linear"], weights=weights(4, job.group_size))
-    ignore = skipped(spec)
-    run(job, [GPTQModifier(config_groups=groups, ignore=ignore, dampening_frac=dampening)])
+    run(job, [GPTQModifier(config_groups=groups, ignore=left_alone(job.spec, job.layers), dampening_frac=dampening)])
     return {
         "method": "GPTQ",
         "weights": f"int4 {'symmetric' if symmetric else 'asymmetric'}, groups of {job.group_size}",
@@ -41,6 +42,5 @@ def make(job: Job) -> Recipe:
         "symmetric": symmetric,
         "act_order": spec.act_order,
         "dampening": dampening,
-        "ignore": ignore,
-        "overrides": [f"{o.match}: {o.bits or 4} bits, groups of {o.group_size or job.group_size}" for o in own],
+        **said(spec),
     }

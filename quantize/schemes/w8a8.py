@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantize.schemes import Job, Recipe, skipped
+from quantize.layers import left_alone, said
+from quantize.schemes import Job, Recipe
 from quantize.schemes.compressor import load, run
+from quantize.schemes.smoothing import STRENGTH, smoothing
 
 __all__ = ["load", "make"]
 
-SMOOTHING_STRENGTH = 0.8
 DAMPENING = 0.01
 
 
@@ -20,19 +21,18 @@ def make(job: Job) -> Recipe:
     """
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
-    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
-    method, ignore, dampening = job.spec.w8a8_method, skipped(job.spec), job.spec.dampening or DAMPENING
+    method, ignore, dampening = job.spec.w8a8_method, left_alone(job.spec, job.layers), job.spec.dampening or DAMPENING
     recipe: Recipe = {
         "method": method,
         "weights": "int8 symmetric per channel",
         "activations": "int8 symmetric per token, dynamic",
-        "ignore": ignore,
+        **said(job.spec),
     }
     modifiers: list[Any] = []
     if method.startswith("smoothquant"):
-        modifiers.append(SmoothQuantModifier(smoothing_strength=SMOOTHING_STRENGTH))
-        recipe["smoothing_strength"] = SMOOTHING_STRENGTH
+        modifiers.append(smoothing())
+        recipe["smoothing_strength"] = STRENGTH
     if method.endswith("gptq"):
         actorder = "static" if job.spec.act_order else None
         modifiers.append(

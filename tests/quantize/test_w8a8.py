@@ -1,0 +1,41 @@
+"""The four methods of w8a8 with the real library, on a tiny model."""
+
+import re
+
+import pytest
+
+from quantize.inputs import Workshop
+from quantize.make import make
+from tests.quantize.tiny import experiment, tiny_model
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.filterwarnings("default")
+def test_each_method_packs_int8_and_gptq_sees_what_smoothing_left(tmp_path, monkeypatch):
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
+    from safetensors import safe_open
+
+    happened: list[str] = []
+    for kind, step, mark in ((SmoothQuantModifier, "_apply_smoothing", "s"), (GPTQModifier, "calibrate_module", "g")):
+        monkeypatch.setattr(kind, step, _marked(happened, mark, getattr(kind, step)))
+    model, where = tiny_model(tmp_path / "m"), Workshop(tmp_path / "checkpoints", tmp_path)
+    for method, order in (("smoothquant-gptq", "s+g+"), ("smoothquant", "s+"), ("gptq", "g+"), ("round-to-nearest", "")):
+        happened.clear()
+        found = make(experiment(model, tmp_path / "text.txt", w8a8_method=method), "w8a8", where)
+        assert found.recipe["method"] == method
+        with safe_open(f"{found.path}/model.safetensors", framework="pt") as weights:
+            kinds = [weights.get_slice(name).get_dtype() for name in weights.keys()]  # noqa: SIM118 (no mapping)
+        assert kinds.count("I8") == 14, "seven layers in each of two blocks"
+        assert 0 < found.quality.mean_kl_divergence.value < 0.1
+        # A Hessian of activations that are smoothed afterwards would weigh the wrong errors.
+        assert re.fullmatch(order, "".join(happened))
+
+
+def _marked(happened, mark, step):
+    def run(*arguments, **named):
+        happened.append(mark)
+        return step(*arguments, **named)
+
+    return run
