@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+import yaml
 
 from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec
@@ -101,13 +104,39 @@ def _folder(folder: Path, *, name: str | None = None, revision: str | None = Non
         )
     for file in weights:
         _check_safetensors(file)
+    _check_shards(folder)
     for needed in ("config.json", "tokenizer_config.json"):
         if not (folder / needed).is_file():
             raise InputError(f"{needed} is missing", where=str(folder), remedy="copy it beside the weights")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise InputError("no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder), remedy="copy it there")
     other = tuple(sorted(folder.glob("*.json")))
+    license_id = license_id or _stated_licence(folder / "README.md")
     return Source(name or folder.resolve().name, folder, None, (*weights, *other), license_id, revision)
+
+
+def _check_shards(folder: Path) -> None:
+    """Compare a sharded model's index with the files that are there."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        wanted = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"not an index of safetensors: {error!r}", where=str(index), remedy="fetch it again") from error
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"{', '.join(missing)} of {len(wanted)} is missing", where=str(index), remedy="fetch it again")
+
+
+def _stated_licence(card: Path) -> str | None:
+    """Return the licence that a model card states in its head, as those of a hub do."""
+    try:
+        head = card.read_text(encoding="utf-8").split("---\n")
+        found = yaml.safe_load(head[1]).get("license") if len(head) > 2 and not head[0] else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _check_safetensors(file: Path) -> None:

@@ -64,6 +64,29 @@ def test_a_truncated_file_is_found_without_loading_it(tmp_path):
     assert str(weights) in said
 
 
+def test_a_missing_shard_is_named(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
+    assert "model-2.safetensors of 2 is missing" in refusal(folder)
+    index.write_text("[]")
+    assert "not an index of safetensors" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\ntags: [a]\n---\n# Title\n", "mit"),
+        ("# Title\n---\nlicense: mit\n---\n", None),
+        ("---\n{\n---\n", None),
+    ],
+)
+def test_a_folders_licence_is_what_its_card_states(tmp_path, card, licence):
+    folder = tiny_model(tmp_path / "m")
+    (folder / "README.md").write_text(card)
+    assert resolve(ModelSpec(source=str(folder))).license == licence
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_a_missing_companion_is_named(tmp_path, name):
     (tiny_model(tmp_path / "m") / name).unlink()
