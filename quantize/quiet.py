@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import resource
@@ -82,10 +83,17 @@ def last_step(log: Path) -> tuple[int, int] | None:
     return steps[-1] if steps else None
 
 
+def release_memory() -> None:
+    """Give back what earlier steps (tokenizing a text, a model that was evaluated) have freed, where the C library can."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class PeakMemory:
     """Peak resident memory since construction (Linux resets the mark; elsewhere since the process began)."""
 
     def __init__(self) -> None:
+        release_memory()
         # No permission to reset the mark: the peak since the process began is still an upper bound.
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
