@@ -3,8 +3,8 @@
 Each side runs in a process of its own, in turn, `ROUNDS` times. Two runs of the library alone differ by more than the limits
 on a machine with other things to do (40 s and 113 s, 931 MB and 1,024 MB were seen), so that the limits are put to what the
 harness adds within one run: its time outside the part that is line for line the library's, and the memory that it holds when
-that part begins. Both sides' whole seconds and peaks are printed beside it. The library is handed its token ids; finding them
-in a text is the harness's time.
+that part begins. Both sides' whole seconds and peaks are printed beside it. The library is handed its token ids; finding
+them in a text is the harness's time.
 """
 
 import json
