@@ -139,8 +139,8 @@ class QuantizeSpec(Part):
     act_order: bool = True
     """GPTQ: round the columns with the largest activations first, in an order that costs the engine nothing."""
     scale_search: bool = True
-    """gptq-int4, gptq-int8: choose each group's scale by the least squared error instead of by its extremes. Costs
-    time, no bytes; docs/quantize-tried.md has what it gains."""
+    """gptq-int4: choose each group's scale by the least error instead of by its extremes. Costs time, no bytes;
+    docs/quantize-tried.md has what it gains."""
     dampening: Annotated[float, Field(gt=0, lt=1)] | None = None
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
     w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"

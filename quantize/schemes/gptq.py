@@ -32,6 +32,8 @@ def run(job: Job, bits: int) -> Recipe:
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     original, target = job.original.resolve(), job.target.resolve()
     spec, dampening = job.spec, job.spec.dampening or DAMPENING
+    # 8 bits lose next to nothing without it.
+    searched = spec.scale_search and bits == 4
     config = QuantizeConfig(
         bits=bits,
         group_size=job.group_size,
@@ -39,7 +41,7 @@ def run(job: Job, bits: int) -> Recipe:
         desc_act=False,
         act_group_aware=spec.act_order,
         damp_percent=dampening,
-        mse=SCALE_SEARCH_NORM if spec.scale_search else 0.0,
+        mse=SCALE_SEARCH_NORM if searched else 0.0,
         dynamic=dynamic(job.layers) or None,
     )
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.calibration.tolist()]
@@ -55,7 +57,7 @@ def run(job: Job, bits: int) -> Recipe:
         "group_size": job.group_size,
         "symmetric": True,
         "act_order": spec.act_order,
-        "scale_search": spec.scale_search,
+        "scale_search": searched,
         "dampening": dampening,
         **said(spec),
     }

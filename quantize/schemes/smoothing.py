@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-STRENGTH = 0.8
+# Shares of the range that move into the weights: for what norms feed, and for what a gated MLP's last layer reads.
+STRENGTH, LAST_STRENGTH = 0.8, 0.5
 _GATE = "re:.*gate_proj"
 # down(act(gate(x)) * up(x)): a scale on up's outputs is one on down's inputs, where the largest outliers are.
 _LAST_OF_MLP = (["re:.*down_proj"], "re:.*up_proj")
 
 
-def smoothing(strength: float = STRENGTH) -> Any:
+def smoothing() -> Any:
     """Return llm-compressor's SmoothQuant with the gated MLP's last layer among its mappings.
 
     Ranges are those of what the balanced layers read. For a norm that is its output, as the library has it; what the last
@@ -30,6 +31,11 @@ def smoothing(strength: float = STRENGTH) -> Any:
             for mapping in self.resolved_mappings_:
                 self.register_hook(mapping.balance_layers[0], self._watch(mapping.smooth_name), "forward_pre")
 
+        def _calculate_smoothing_scales(self, balance_layers: list[Any], activation_scales: Any) -> Any:
+            smooth = next(m.smooth_layer for m in self.resolved_mappings_ if m.balance_layers is balance_layers)
+            self.smoothing_strength = STRENGTH if smooth.weight.ndim == 1 else LAST_STRENGTH
+            return super()._calculate_smoothing_scales(balance_layers, activation_scales)
+
         def _watch(self, name: str) -> Any:
             def see(_module: Any, inputs: tuple[Any, ...]) -> None:
                 rows = inputs[0].reshape(-1, inputs[0].shape[-1])
@@ -41,4 +47,4 @@ def smoothing(strength: float = STRENGTH) -> Any:
 
             return see
 
-    return Smoothing(smoothing_strength=strength)
+    return Smoothing(smoothing_strength=STRENGTH)

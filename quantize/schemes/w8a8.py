@@ -7,7 +7,7 @@ from typing import Any
 from quantize.layers import left_alone, said
 from quantize.schemes import Job, Recipe
 from quantize.schemes.compressor import load, run
-from quantize.schemes.smoothing import STRENGTH, smoothing
+from quantize.schemes.smoothing import LAST_STRENGTH, STRENGTH, smoothing
 
 __all__ = ["load", "make"]
 
@@ -32,7 +32,7 @@ def make(job: Job) -> Recipe:
     modifiers: list[Any] = []
     if method.startswith("smoothquant"):
         modifiers.append(smoothing())
-        recipe["smoothing_strength"] = STRENGTH
+        recipe |= {"smoothing_strength": STRENGTH, "smoothing_strength_of_the_mlps_last_layer": LAST_STRENGTH}
     if method.endswith("gptq"):
         actorder = "static" if job.spec.act_order else None
         modifiers.append(
