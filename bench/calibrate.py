@@ -34,7 +34,7 @@ SCHEDULE_SHARE = 0.95
 LIGHT_STREAMS = 16
 LEVELS = (1320, 1500, 1750)
 """Streams, upwards while they are followed; about 77 chunks/s each."""
-LOWER_LEVELS = (990, 500, 130, 30)
+LOWER_LEVELS = (660, 200)
 """Downwards, where the first is not followed."""
 _LAST_START_S = 19.0  # no level is begun later, so that the whole takes less than half a minute
 _ITL_S, _TTFT_S = 0.010, 0.050
@@ -69,10 +69,13 @@ def calibrate(workers: int = 1) -> Certificate:
         tempfile.TemporaryDirectory(prefix="tokenhour-calibrate-") as folder,
         open_session(Path(folder), workers) as session,
     ):
-        light = accuracy(LIGHT.streams, *attempt(session, LIGHT))
+        rows, truth = attempt(session, LIGHT)
+        light = accuracy(LIGHT.streams, rows, truth)
+        lowest = level(LIGHT, rows, truth, window_of(session), session.points[-1].chunks_per_s)
         levels = climb(session, lambda: time.monotonic() - began < _LAST_START_S)
         attempt(session, FAST)
         requests = session.points[-1].completed_rps
+    levels = [lowest, *levels]
     followed = [found for found in levels if found.followed]
     return Certificate(
         ceiling_chunks_per_s=max((found.chunks_per_s for found in followed), default=0.0),
@@ -255,7 +258,8 @@ def certified(results: Path, workers: int = 1) -> tuple[Certificate | None, str]
         found = calibrate(workers)
     except (InputError, RunFailedError) as error:
         return None, f"{error.what.partition(':')[0]}: generator uncertified; {error.remedy}"
-    if not found.ceiling_chunks_per_s:
-        return found, "the generator followed no load at all: something else uses this machine; the certificate is not kept"
+    if not any(one.followed for one in found.levels if one.streams > LIGHT_STREAMS):
+        kind = "only the light load" if found.ceiling_chunks_per_s else "no load at all"
+        return found, f"the generator followed {kind}: something else uses this machine; the certificate is not kept"
     write_bytes_atomic(kept, found.to_json())
     return found, f"generator calibrated in {found.seconds:.0f} s; kept in {kept} for the next runs on this machine"
