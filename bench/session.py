@@ -308,18 +308,19 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         "engines": list(target.engine_pids),
         "generators": [generator.pid, *(hand.pid for hand in hands)],
     }
-    telemetry = subprocess.Popen(
-        [sys.executable, "-m", "bench.telemetry", json.dumps(orders)], stdin=subprocess.PIPE, env=environment
-    )
+    started = [generator, *hands]
     try:
         if workers.host is not None:
             print(f"   waiting for {workers.count} load workers: {workers.invitation()}", file=sys.stderr)
         _wait_ready(generator)
+        # Only now: the two would take turns on the cores while they are loaded.
+        words = [sys.executable, "-m", "bench.telemetry", json.dumps(orders)]
+        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment))
         yield Crew(generator, hands, workers.count)
     finally:
-        for child in (generator, telemetry, *hands):
+        for child in started:
             _let_go(child)
-        for child in (generator, telemetry, *hands):
+        for child in started:
             _end(child)
 
 
