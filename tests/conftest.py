@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -9,3 +10,6 @@ settings.register_profile("house", deadline=None, derandomize=True)
 # New examples at every run, and many of them: `make test-explore`, nightly. What it finds becomes an @example.
 settings.register_profile("explore", deadline=None, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
+
+# A shell that runs the suite in the background ignores Ctrl-C for it and, by inheritance, for all that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)

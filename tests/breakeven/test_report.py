@@ -76,6 +76,15 @@ def test_inputs_carry_their_badge(folder, badge):
     assert f'class="badge {badge}"' in (folder / "report.html").read_text()
 
 
+def test_every_table_of_the_markdown_names_lines_or_inputs(folder):
+    """A line of the derivation, an input or a record beside the figures of every table."""
+    text = (folder / "report.md").read_text()
+    for title, *rows in re.findall(r"^## (.+)\n((?:.|\n)*?)(?=^## |\Z)", text, re.MULTILINE):
+        tables = [line for line in rows[0].splitlines() if line.startswith("|")]
+        said = rows[0] if title == "What was measured" else "\n".join(tables)
+        assert not tables or re.search(r"line \d+|\| line \||\[\d+\]|summary\.json", said), title
+
+
 def test_an_invalid_run_is_printed_in_red(tmp_path):
     folder, _ = solved(tmp_path, validity="INVALID", reasons=(LAG,))
     html = render(folder).read_text()

@@ -18,7 +18,7 @@ TITLES = {
     "distribution": "Where the first break-even lies",
     "heatmap": "Own cost over API price",
     "day": "A day: demand and replicas",
-    "ahead": "The months ahead: cumulative saving",
+    "ahead": "The months ahead: cumulative saving (line: inputs as they stand; band: P10 to P90 of all draws)",
     "latency": "Latency against throughput",
     "precision": "The runs side by side",
     "pareto": "Quality loss against cost",
