@@ -262,4 +262,8 @@ def certified(results: Path, workers: int = 1) -> tuple[Certificate | None, str]
         kind = "only the light load" if found.ceiling_chunks_per_s else "no load at all"
         return found, f"the generator followed {kind}: something else uses this machine; the certificate is not kept"
     write_bytes_atomic(kept, found.to_json())
-    return found, f"generator calibrated in {found.seconds:.0f} s; kept in {kept} for the next runs on this machine"
+    full = any(one.followed for one in found.levels if one.streams >= LEVELS[0])
+    doubt = (
+        "" if full else f"; {LEVELS[0]} streams were not followed: if the machine was busy, remove the file to measure again"
+    )
+    return found, f"generator calibrated in {found.seconds:.0f} s; kept in {kept} for the next runs on this machine{doubt}"

@@ -259,6 +259,7 @@ class Connection:
         "stamp_ns",
         "stays",
         "tail",
+        "unsent",
         "whole",
         "writer",
     )  # fmt: skip
@@ -275,7 +276,8 @@ class Connection:
         self.connected = False
         self.fresh, self.whole = True, b""
         self.request = -1
-        self.data: bytes | memoryview = b""
+        self.data = b""
+        self.unsent: bytes | memoryview = b""
         self.on_end: OnEnd | None = None
         self.last_ns = self.began_ns = self.stamp_ns = time.monotonic_ns()
         self.mode, self.left, self.tail, self.stays = "", 0, b"", False
@@ -333,13 +335,13 @@ class Connection:
         except OSError as error:
             self.lost(error.strerror or str(error))
             return
-        if taken < len(data):
-            self.data = memoryview(data)[taken:]
+        self.unsent = memoryview(data)[taken:] if taken < len(data) else b""
+        if self.unsent:
             self.writer.start(self._on_writable)
 
     def _on_writable(self) -> None:
         self.writer.stop()
-        self.push(self.data)
+        self.push(self.unsent)
 
     def take(self, data: memoryview, at_ns: int, now_ns: int) -> None:
         """Take what was read: nothing (the server has closed), a block of TLS, or a block of the response."""
@@ -358,8 +360,9 @@ class Connection:
         self.plane.record(DATA, self.request, at_ns, block)
         if not self.mode:
             self._read_head(block)
-        if self.mode == "chunked":
+        elif self.mode == "chunked":
             self.tail = block if len(block) > 4 else (self.tail + block)[-5:]
+        if self.mode == "chunked":
             over = self.tail.endswith(_LAST_CHUNK)
             # From now on the plane sees to the blocks itself; small pieces, of which a last chunk may consist, come here.
             self.flows = self.secure is None
@@ -381,11 +384,15 @@ class Connection:
         self.stays = self.plane.keep_alive and b"\r\nconnection: close" not in head and head.startswith(b"http/1.1")
         if b"\r\ntransfer-encoding: chunked" in head:
             self.mode = "chunked"
+            self.tail = self.tail[end + 4 :]  # a header's value may end like a last chunk
         elif (at := head.find(b"\r\ncontent-length:")) >= 0:
             self.mode = "length"
-            # `take` counts this block off again; those before it are counted here.
-            size = int(head[at + 17 :].split(b"\r\n", 1)[0])
-            self.left = end + 4 + size - (len(self.tail) - len(block))
+            # `_take` counts this block off again; those before it are counted here.
+            size = head[at + 17 :].split(b"\r\n", 1)[0].split(b",")[0].strip()
+            if not size.isdigit():
+                self.mode, self.stays = "close", False  # a length that is none: the connection's end is the response's
+                return
+            self.left = end + 4 + int(size) - (len(self.tail) - len(block))
         else:
             self.mode = "close"
 
@@ -415,7 +422,7 @@ class Connection:
         self.plane.open.discard(self)
         on_end, self.on_end = self.on_end, None
         self.flows = False
-        if reason or not self.stays:
+        if reason or not self.stays or self.unsent:  # answered before all was sent: the rest must not reach the next request
             self.close()
         else:
             self.last_ns = time.monotonic_ns()
@@ -458,7 +465,8 @@ class _Secure:
             return
         self.established = True
         self._emit()
-        self.connection.ready()
+        if self.connection.on_end is not None:  # not lost while the last of the handshake was sent
+            self.connection.ready()
 
     def send(self, data: bytes | memoryview) -> None:
         """Encrypt and send."""

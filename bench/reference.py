@@ -137,8 +137,8 @@ def kept_off(core: int | None) -> Iterator[None]:
 
 def _alone(process: subprocess.Popen[str], core: int) -> None:
     """Give the server a core, and where permitted let nothing else come before it there: it is the truth."""
-    os.sched_setaffinity(process.pid, {core})
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.sched_setaffinity(process.pid, {core})
         os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
 
 
@@ -161,9 +161,9 @@ def running(
         argv = [str(program), "--ttft-us", str(round(ttft_s * 1e6)), "--itl-us", str(round(itl_s * 1e6))]
         argv += ["--truth", str(truth), "--host", host, *options]
         process = subprocess.Popen([*prefix, *argv], stdout=subprocess.PIPE, text=True)
-        if core is not None:
-            _alone(process, core)
         try:
+            if core is not None:
+                _alone(process, core)
             line = process.stdout.readline() if process.stdout else ""
             if not line.strip().isdigit():
                 raise RunFailedError("the reference server did not start", where=str(program), remedy="see its output above")

@@ -73,8 +73,10 @@ def _tested(summary: Summary) -> tuple[float, float] | None:
 
 
 def _point_at_slo(summary: Summary) -> LoadPoint | None:
-    """Return the probe of the highest rate that passed; of several, the last."""
+    """Return the probe at the highest rate that the probes together let pass; of several, the last."""
     passed = [p for p in summary.load_curve if p.slo_met and p.offered_rps is not None]
+    highest = summary.highest_passing_rps
+    passed = [p for p in passed if highest is None or (p.offered_rps or 0.0) <= highest * _JUST]
     return max(passed, key=lambda p: (p.offered_rps or 0.0, p.probe), default=None)
 
 

@@ -48,7 +48,10 @@ class Verification:
                 self._checkpoint.compare(self._folder, name, self._hash(self._folder / name))
         except _GivenUpError:
             return
-        except (InputError, OSError) as error:
+        except OSError as error:
+            said = f"the weights cannot be read: {error.strerror or error}"
+            self._error = InputError(said, where=str(self._folder), remedy="look at the disk, or quantize again")
+        except Exception as error:  # noqa: BLE001 (whatever it is, the weights were not verified)
             self._error = error
 
     def _hash(self, file: Path) -> str:

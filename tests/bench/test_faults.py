@@ -133,7 +133,10 @@ class Watcher:
         self.callback = None
 
 
-def exchange(tmp_path, between=lambda: None, poller=None):
+WHOLE = (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",)
+
+
+def exchange(tmp_path, between=lambda: None, poller=None, answer=WHOLE):
     """Send one request over a real socket, with `between` called while the answer is under way; return the frames."""
     listener = socket.create_server(("127.0.0.1", 0))
     loop = FakeLoop()
@@ -143,12 +146,15 @@ def exchange(tmp_path, between=lambda: None, poller=None):
     connection = plane.send(1, b'{"id": "x"}', b"GET / HTTP/1.1\r\n\r\n", time.monotonic_ns(), ended.append)
     peer, _ = listener.accept()
     loop.watchers[connection.sock.fileno(), dataplane.WRITE].callback()
+    peer.recv(1 << 16)
     between()
-    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    time.sleep(0.05)  # the client is late: that must not show in the time of the block
-    read_at = time.monotonic_ns()
-    watched = connection.sock if poller is None else poller
-    loop.watchers[watched.fileno(), dataplane.READ].callback()
+    watched = (connection.sock if poller is None else poller).fileno()
+    for piece in answer:
+        assert ended == []
+        peer.sendall(piece) if piece else peer.close()
+        time.sleep(0.05)  # the client is late: that must not show in the time of the block
+        read_at = time.monotonic_ns()
+        loop.watchers[watched, dataplane.READ].callback()
     plane.shut()
     peer.close()
     listener.close()
@@ -170,6 +176,25 @@ def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path, poller):
         early_ns.append(read_at - frames[2].at_ns)
     # A reading of the two clocks that a busy machine interrupts is not trusted: then the time of reading is taken.
     assert max(early_ns) > 40_000_000
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Request-Id: a0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (HEAD, b"2\r\nok\r\n", b"0\r\n\r\n"),
+        (HEAD[:50], HEAD[50:], b"2\r\nok\r\n0\r", b"\n\r\n"),
+        (HEAD + b"2\r\nok\r\n0\r\n\r\n",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: what\r\n\r\n", b"ok", b""),
+    ],
+    ids=["a header's value ends like a last chunk", "split anywhere", "all at once", "a length that is none"],
+)
+def test_a_response_ends_with_its_last_chunk_and_no_sooner(tmp_path, answer):
+    frames, _, ended = exchange(tmp_path, poller=select.epoll(), answer=answer)
+    assert ended == [""]
+    assert b"".join(f.payload for f in frames if f.kind == DATA) == b"".join(answer)
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, -0.01, 0.01, 3600.0])
