@@ -28,6 +28,8 @@ from quantize.text import evaluation_windows
 from quantize.tokens import ModelTokens
 
 _TIMEOUT_S = 300.0
+_FLIPS = 0.02
+"""Share of first choices that bf16 in the engine turns against fp32 offline: 1.8 % for SmolLM2-135M itself."""
 Floats = NDArray[np.float64]
 
 
@@ -96,13 +98,11 @@ def compare(nll: Floats, same: Floats, offline: Quality) -> dict[str, Any]:
         "perplexity_ratio": ratio,
         "top1_agreement": top1,
         "offline_top1_agreement": offline.top1_agreement,
-        "agrees": _within(engine.value, offline.perplexity) and _within(top1.value, offline.top1_agreement),
+        "agrees": _within(engine.value, offline.perplexity) and _within(top1.value, offline.top1_agreement, _FLIPS),
     }
 
 
-def _within(value: float, interval: Interval) -> bool:
-    # The original agrees with itself everywhere: its interval has no width, and bf16 flips ties.
-    slack = 0.02 if interval.low == interval.high else 0.0
+def _within(value: float, interval: Interval, slack: float = 0.0) -> bool:
     return interval.low is not None and interval.high is not None and interval.low - slack <= value <= interval.high + slack
 
 
