@@ -128,6 +128,7 @@ class Checkpoint(Record):
     weight_bytes: int
     """Bytes of the safetensors files."""
     total_bytes: int
+    """Of all files in the folder but what only evaluations of other checkpoints read."""
     memory_bytes: int = 0
     """Of the packed tensors, tied ones once: what an engine must hold for weights. 0 where it was not kept yet."""
     quantize_seconds: float

@@ -11,43 +11,53 @@ from numpy.typing import NDArray
 
 from quantize.loading import causal_model
 from quantize.quality import WindowStats
+from quantize.states import logits, run
 
 Choices = list[NDArray[np.bool_]]
 # Positions that are compared at once: what they need stays in the caches instead of taking 100 MB a temporary.
-_ROWS = 32
+_ROWS = 16
+# Answers that are checked at once: their logits are held, a vocabulary a token.
+_ANSWERS = 4
 
 
 def window_stats(
-    original: Any, quantized: Any, ids: NDArray[np.int64], advance: Callable[[int], None] = lambda _: None
+    original: Any,
+    quantized: Any,
+    ids: NDArray[np.int64],
+    advance: Callable[[int], None] = lambda _: None,
+    states: NDArray[np.float32] | None = None,
 ) -> WindowStats:
     """Compare two causal models on `ids` (windows, window_tokens), a window at a time in fp32; no logits are kept.
 
     `original` and `quantized` may be the same object, which gives a KL of zero. `advance` hears each finished window.
+    `states` (windows, window_tokens, width) are the original's, where they are known: only its output layer is run then.
     """
     import torch
 
     rows = []
     with torch.inference_mode():
-        for number, window in enumerate(torch.from_numpy(ids), 1):
-            rows.append(_one(original, quantized, window[None]))
-            advance(number)
+        for k, window in enumerate(torch.from_numpy(ids)):
+            p = run(original, window[None])[0] if states is None else logits(original, states[k])
+            q = p if quantized is original else run(quantized, window[None])[0]
+            rows.append(_one(p[:-1], q[:-1], window))
+            advance(k + 1)
     columns = np.asarray(rows, dtype=np.float64).T
     return WindowStats(*columns)
 
 
-def _one(original: Any, quantized: Any, window: Any) -> tuple[float, float, float, float]:
-    p = original(window).logits[0, :-1]
-    q = p if quantized is original else quantized(window).logits[0, :-1]
-    parts = [_compare(p[k : k + _ROWS], q[k : k + _ROWS], window[0, 1 + k : 1 + k + _ROWS]) for k in range(0, len(p), _ROWS)]
+def _one(p: Any, q: Any, window: Any) -> tuple[float, float, float, float]:
+    parts = [_compare(p[k : k + _ROWS], q[k : k + _ROWS], window[1 + k : 1 + k + _ROWS]) for k in range(0, len(p), _ROWS)]
     return tuple(sum(column) / len(p) for column in zip(*parts, strict=True))
 
 
 def _compare(p: Any, q: Any, target: Any) -> tuple[float, float, float, float]:
     """Sum over positions: both negative log-likelihoods, KL(p || q), equal first choices; p, q are logits (n, V)."""
+    import torch
+
     p, q = p.float(), q.float()
     log_zp, log_zq = p.logsumexp(-1), q.logsumexp(-1)
     # log p - log q = (logit_p - logit_q) - (log Z_p - log Z_q), and p sums to one.
-    kl = ((p - log_zp[:, None]).exp_() * (p - q)).sum(-1) - (log_zp - log_zq)
+    kl = torch.linalg.vecdot(p.softmax(-1), p - q) - (log_zp - log_zq)
     nll = log_zq - q.gather(1, target[:, None])[:, 0]
     original_nll = log_zp - p.gather(1, target[:, None])[:, 0]
     same = p.argmax(-1) == q.argmax(-1)
@@ -55,23 +65,29 @@ def _compare(p: Any, q: Any, target: Any) -> tuple[float, float, float, float]:
 
 
 def greedy_answers(original: Any, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], list[int]]]:
-    """Answer each prompt (token ids) greedily with at most `tokens`; return (prompt, answer) pairs."""
+    """Answer the prompts (token ids) greedily, all at once, with at most `tokens` each; return (prompt, answer) pairs."""
     import torch
 
-    pairs = []
+    width = max(map(len, prompts))
+    # No prompt sees what fills it up at its left, so that any token will do.
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     with torch.inference_mode():
-        for prompt in prompts:
-            ids = torch.tensor([prompt])
-            # No pad token is needed for one prompt at a time; naming one keeps the library quiet.
-            found = original.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=tokens,
-                pad_token_id=original.config.pad_token_id or 0,
-            )
-            pairs.append((prompt, found[0, len(prompt) :].tolist()))
-    return pairs
+        found = original.generate(
+            ids,
+            attention_mask=seen,
+            do_sample=False,
+            max_new_tokens=tokens,
+            pad_token_id=original.config.pad_token_id or 0,
+        )
+    ends = original.generation_config.eos_token_id
+    last = set(ends) if isinstance(ends, list) else {ends}
+    return [(prompt, _ended(row[width:].tolist(), last)) for prompt, row in zip(prompts, found, strict=True)]
+
+
+def _ended(answer: list[int], last: set[int | None]) -> list[int]:
+    """Cut off what fills an answer up behind its end."""
+    return next((answer[: k + 1] for k, token in enumerate(answer) if token in last), answer)
 
 
 def same_choices(quantized: Any, answers: Sequence[tuple[list[int], list[int]]]) -> Choices:
@@ -83,9 +99,14 @@ def same_choices(quantized: Any, answers: Sequence[tuple[list[int], list[int]]])
 
     found: Choices = []
     with torch.inference_mode():
-        for prompt, answer in answers:
-            logits = quantized(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
-            found.append(np.asarray(logits.argmax(-1).tolist()) == np.asarray(answer))
+        for k in range(0, len(answers), _ANSWERS):
+            part = answers[k : k + _ANSWERS]
+            width = max(len(prompt) + len(answer) for prompt, answer in part)
+            # No token sees what comes behind it, so that any will do to fill up with.
+            texts = [prompt + answer + [0] * (width - len(prompt) - len(answer)) for prompt, answer in part]
+            for (prompt, answer), likely in zip(part, run(quantized, torch.tensor(texts)).argmax(-1).numpy(), strict=True):
+                begin = len(prompt) - 1
+                found.append(likely[begin : begin + len(answer)] == np.asarray(answer))
     return found
 
 
@@ -94,7 +115,7 @@ def choices(model: Any, window: NDArray[np.int64]) -> NDArray[np.int64]:
     import torch
 
     with torch.inference_mode():
-        found: NDArray[np.int64] = model(torch.from_numpy(window)[None]).logits[0, :-1].argmax(-1).numpy()
+        found: NDArray[np.int64] = run(model, torch.from_numpy(window)[None])[0, :-1].argmax(-1).numpy()
     return found
 
 

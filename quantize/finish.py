@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from contracts.checkpoint import Checkpoint, GenerationAgreement, Packed, Quality
 from contracts.environment import installed
@@ -15,8 +19,9 @@ from contracts.store import canonical_json, sha256_file
 from quantize.evaluate import greedy_answers, load_dense, same_choices, window_stats
 from quantize.inputs import expected_inputs
 from quantize.prompts import ANSWER_TOKENS, ANSWERS_FILE, PROMPTS
-from quantize.quality import agreement, assemble
+from quantize.quality import WindowStats, agreement, assemble
 from quantize.schemes import MODULES, scheme
+from quantize.states import STATES_FILE, recorded, stored
 from quantize.tasks import scores
 from quantize.text import evaluation_windows
 from quantize.tokens import ModelTokens
@@ -49,7 +54,7 @@ def finish(experiment: Experiment, name: str, places: Places, packed: Packed, st
         parameters=parameters,
         bits_per_weight=weight_bytes * 8 / parameters,
         weight_bytes=weight_bytes,
-        total_bytes=sum(file.stat().st_size for file in files),
+        total_bytes=sum(file.stat().st_size for file in files if file.name != STATES_FILE),
         memory_bytes=sum(tensor_bytes(file) for file in weights),
         quantize_seconds=packed.quantize_seconds,
         peak_rss_bytes=packed.peak_rss_bytes,
@@ -70,13 +75,26 @@ def quality_of(experiment: Experiment, original: Any, quantized: Any, places: Pl
     tokens = ModelTokens(base, trusted=experiment.model.trust_remote_code)
     text = evaluation_windows(spec.evaluation, tokens)
     count = spec.evaluation.windows
-    stats = window_stats(original, quantized, text.ids, lambda k: status.update(f"quality, window {k}/{count}"))
+    stats = _on_windows(original, quantized, text.ids, places, lambda k: status.update(f"quality, window {k}/{count}"))
     status.update("quality, generation")
     generation = _generation(original, quantized, base, work, tokens)
     status.update("quality, tasks")
     before = None if quantized is original else Checkpoint.read(base).quality
     tasks = scores(spec.tasks, quantized, tokens, before.tasks if before else ())
     return assemble(stats, text.record, spec.gate, generation, tasks)
+
+
+def _on_windows(
+    original: Any, quantized: Any, ids: NDArray[np.int64], places: Places, advance: Callable[[int], None]
+) -> WindowStats:
+    work, _, base = places
+    if quantized is not original:
+        return window_stats(original, quantized, ids, advance, stored(base / STATES_FILE, original, ids))
+    with recorded(original) as states:
+        stats = window_stats(original, original, ids, advance)
+    if len(states) == len(ids):
+        np.save(work / STATES_FILE, np.stack(states), allow_pickle=False)
+    return stats
 
 
 def _generation(original: Any, quantized: Any, base: Path, work: Path, tokens: ModelTokens) -> GenerationAgreement:

@@ -60,7 +60,7 @@ def test_window_stats_agree_with_a_direct_calculation():
         def __init__(self, table):
             self.table = table
 
-        def __call__(self, ids):
+        def __call__(self, ids, **_):
             return type("Out", (), {"logits": self.table[ids]})
 
     ids = rng.integers(0, vocabulary, size=(3, tokens))
