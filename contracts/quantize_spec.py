@@ -139,7 +139,7 @@ class QuantizeSpec(Part):
     act_order: bool = True
     """GPTQ: round the columns with the largest activations first, in an order that costs the engine nothing."""
     scale_search: bool = True
-    """gptq-int4: choose each group's scale by the least error instead of by its extremes. Costs time, no bytes;
+    """gptq-int4, w4a16: choose each group's scale by the least error instead of by its extremes. Costs time, no bytes;
     docs/quantize-tried.md has what it gains."""
     dampening: Annotated[float, Field(gt=0, lt=1)] | None = None
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""

@@ -17,7 +17,7 @@ from quantize.shapes import shape_inputs
 _VERSION = 5  # raise it when the same settings would give another checkpoint
 
 # What only these schemes read: another one's checkpoint stays current when it changes.
-_OWN_SETTINGS = {"w8a8_method": ("w8a8",), "scale_search": ("gptq-int4",)}
+_OWN_SETTINGS = {"w8a8_method": ("w8a8",), "scale_search": ("gptq-int4", "w4a16")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,14 @@ def make(job: Job) -> Recipe:
 
     def weights(bits: int, group_size: int) -> QuantizationArgs:
         return QuantizationArgs(
-            num_bits=bits, type="int", strategy="group", group_size=group_size, symmetric=symmetric, actorder=actorder
+            num_bits=bits,
+            type="int",
+            strategy="group",
+            group_size=group_size,
+            symmetric=symmetric,
+            actorder=actorder,
+            # By least error instead of by the outermost weights: docs/quantize-tried.md.
+            observer="mse" if spec.scale_search else None,
         )
 
     own = [t for t in dict.fromkeys(job.layers.values()) if not t.skip]
@@ -41,6 +48,7 @@ def make(job: Job) -> Recipe:
         "group_size": job.group_size,
         "symmetric": symmetric,
         "act_order": spec.act_order,
+        "scale_search": spec.scale_search,
         "dampening": dampening,
         **said(spec),
     }
