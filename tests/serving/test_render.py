@@ -143,6 +143,23 @@ def test_nothing_is_open_that_need_not_be(monkeypatch):
     assert key["valueFrom"]["secretKeyRef"]["key"] == "api-key"
 
 
+def allowed_paths(text):
+    (line,) = [line for line in text.splitlines() if "acl allowed path" in line]
+    return set(line.split()[3:])
+
+
+def test_the_router_lets_nothing_through_that_the_engine_answers_without_a_key():
+    """Of the paths that clients ask for, vLLM checks its key below /v1 only."""
+    found = example(api_key_env="TOKENHOUR_API_KEY")
+    for text in (
+        compose(found)["configs"]["haproxy"]["content"],
+        kubernetes(found)["ConfigMap"]["data"]["haproxy.cfg"],
+    ):
+        paths = allowed_paths(text)
+        assert {"/health", "/v1/models", "/v1/chat/completions"} <= paths
+        assert all(path == "/health" or path.startswith("/v1/") for path in paths)
+
+
 def test_a_dollar_sign_in_a_configuration_is_not_interpolated():
     content = compose(example())["configs"]["rules"]["content"]
     assert "$$labels" in content
@@ -266,7 +283,7 @@ def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives
                 pass
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        for path in ("/sleep", "/metrics", "/v1/load_lora_adapter", "/v1/../sleep", "/docs"):
+        for path in ("/tokenize", "/detokenize", "/sleep", "/metrics", "/v1/load_lora_adapter", "/v1/../sleep", "/docs"):
             assert get(url + path, "POST")[0] == 404
         assert get(f"http://127.0.0.1:{metrics}/metrics")[0] == 200
         engines[0].kill()
