@@ -47,6 +47,11 @@ RESERVED = {
     "enable-sleep-mode": "operations.idle.policy",
     "shutdown-timeout": "operations.drain_s",
 }
+# Engine arguments that no experiment may set: why, and what to do.
+REFUSED = {
+    "hf-token": ("a token would stand in argv, in server.json and in `ps`", "export HF_TOKEN"),
+    "config": ("its file could set what fields of the experiment stand for", "write its options as serving.engine_args"),
+}
 
 
 class Weights(Protocol):
@@ -160,21 +165,25 @@ def _device_arguments(serving: ServingSpec, device: str) -> tuple[str, ...]:
 
 
 def free_arguments(arguments: Mapping[str, str | float | bool]) -> tuple[str, ...]:
-    """Write `serving.engine_args` as words; InputError for one that the experiment has a field of its own for."""
+    """Write `serving.engine_args` as words; InputError for one that is refused or that the experiment has a field for."""
     words: list[str] = []
     for key, value in sorted(arguments.items()):
         name = argument_name(key)
-        if name.removeprefix("no-") in RESERVED:
-            raise InputError(
-                f"{key} is set by a field of its own",
-                where=f"serving.engine_args.{key}",
-                remedy=f"use {RESERVED[name.removeprefix('no-')]} instead",
-            )
+        _refuse(key, name.removeprefix("no-").split(".")[0])
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         else:
             words += [f"--{name}", str(value)]
     return tuple(words)
+
+
+def _refuse(key: str, name: str) -> None:
+    where = f"serving.engine_args.{key}"
+    if name in RESERVED:
+        raise InputError(f"{key} is set by a field of its own", where=where, remedy=f"use {RESERVED[name]} instead")
+    if name in REFUSED:
+        why, remedy = REFUSED[name]
+        raise InputError(f"{key} is not taken: {why}", where=where, remedy=remedy)
 
 
 def argument_name(key: str) -> str:

@@ -45,7 +45,7 @@ defaults
 
 {resolvers}frontend public
   {bind}
-  acl allowed path {' '.join(PATHS)}
+  acl allowed path {" ".join(PATHS)}
   http-request deny deny_status 404 unless allowed
   http-request del-header X-Forwarded-For
   option forwardfor

@@ -88,6 +88,23 @@ def test_a_free_argument_with_a_field_of_its_own_is_refused(name):
         launch(experiment(engine_args={name: 1}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("hf_token", "hf_0123456789", "export HF_TOKEN"),
+        ("hf-token", True, "export HF_TOKEN"),
+        ("--hf-token", "hf_0123456789", "export HF_TOKEN"),
+        ("config", "engine.yaml", "serving.engine_args"),
+        ("config.port", 1, "serving.engine_args"),
+    ],
+)
+def test_an_argument_that_would_show_a_secret_or_go_around_the_fields_is_refused(name, value, remedy):
+    with pytest.raises(InputError, match="is not taken") as caught:
+        launch(experiment(engine_args={name: value}))
+    assert remedy in caught.value.remedy
+    assert "hf_0123456789" not in str(caught.value)
+
+
 def test_a_scheme_without_a_kernel_is_refused_with_what_to_use():
     with pytest.raises(InputError, match="no kernel for gptq-int8 on cpu") as caught:
         launch(experiment(), scheme="gptq-int8")
