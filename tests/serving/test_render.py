@@ -143,6 +143,17 @@ def test_nothing_is_open_that_need_not_be(monkeypatch):
     assert key["valueFrom"]["secretKeyRef"]["key"] == "api-key"
 
 
+def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container():
+    experiment = load_experiment(EXAMPLE)
+    serving = experiment.serving.model_copy(update={"dummy_weights": True})
+    found = deployment(experiment.model_copy(update={"serving": serving}), "w8a8", Path("none"), PRICES, "cuda")
+    for text in (render_compose(found), render_kubernetes(found)):
+        assert "PYTHONPATH" not in text
+        assert "TOKENHOUR_RANDOM_BITS" not in text
+        assert str(HOUSE) not in text
+        assert "answers mean nothing" in text
+
+
 def allowed_paths(text):
     (line,) = [line for line in text.splitlines() if "acl allowed path" in line]
     return set(line.split()[3:])
