@@ -35,6 +35,9 @@ class ApiChoice(Part):
     """Where this API's differs from the scenario's: 0 for one without a price for cache reads."""
     batch_share: Fraction | None = None
     """Where this API's differs from the scenario's: 0 for one without a batch tier."""
+    provider_model: Annotated[str, Field(min_length=1)] | None = None
+    """What the host itself calls the model, such as llama-3.1-8b-instant. Only `serving render gateway` needs it, and it
+    knows those of the price tables that come along."""
 
 
 class OwnedSpec(Part):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from contracts.errors import InputError
 from contracts.experiment import Experiment
@@ -19,6 +19,8 @@ from contracts.units import BYTES_PER_GIB
 MODULE = "vllm.entrypoints.openai.api_server"
 PLUGIN = Path(__file__).parent.parent / "deploy/engine_plugin"
 _BF16_FROM = (8, 0)
+# Model types that vLLM refuses in float16 (they overflow); vllm/config/model.py has the list.
+_NEVER_HALF = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4"})
 # Engine arguments that a field of the experiment stands for.
 RESERVED = {
     "model": "model.source",
@@ -46,6 +48,11 @@ RESERVED = {
     "seed": "serving.seed",
     "enable-sleep-mode": "operations.idle.policy",
     "shutdown-timeout": "operations.drain_s",
+}
+# Engine arguments that no experiment may set: why, and what to do.
+REFUSED = {
+    "hf-token": ("a token would stand in argv, in server.json and in `ps`", "export HF_TOKEN"),
+    "config": ("its file could set what fields of the experiment stand for", "write its options as serving.engine_args"),
 }
 
 
@@ -77,6 +84,8 @@ class Place:
     """Core numbers, for a CPU engine."""
     gpus: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES; None leaves all."""
+    capability: tuple[int, int] | None = None
+    """The GPUs' compute capability; None where it is not known."""
     sleep_mode: bool = False
     """Admin endpoints for sleeping are wanted: only ever on a loopback address behind the front."""
 
@@ -136,7 +145,7 @@ def _model_arguments(experiment: Experiment, place: Place) -> tuple[str, ...]:
     words += ["--trust-remote-code"] if experiment.model.trust_remote_code else []
     words += ["--shutdown-timeout", str(experiment.operations.drain_s)] if experiment.operations.drain_s else []
     words += ["--enable-sleep-mode"] if place.sleep_mode else []
-    return (*words, *_parallel_arguments(serving), *_device_arguments(serving, place.device))
+    return (*words, *_parallel_arguments(serving), *_device_arguments(serving, place))
 
 
 def _parallel_arguments(serving: ServingSpec) -> tuple[str, ...]:
@@ -150,31 +159,57 @@ def _parallel_arguments(serving: ServingSpec) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _device_arguments(serving: ServingSpec, device: str) -> tuple[str, ...]:
-    if device == "cpu":
+def _device_arguments(serving: ServingSpec, place: Place) -> tuple[str, ...]:
+    if place.device == "cpu":
         return ("--dtype", "bfloat16")
     words = ["--gpu-memory-utilization", str(serving.gpu_memory_utilization)]
+    # Said rather than left to the engine's fallback: what runs then stands in server.json.
+    words += ["--dtype", "half"] if _lacks_bf16(place.capability) else []
     if serving.gpu_kv_cache_gib is not None:
         words += ["--kv-cache-memory-bytes", str(int(serving.gpu_kv_cache_gib * BYTES_PER_GIB))]
     return tuple(words)
 
 
+def _lacks_bf16(capability: tuple[int, int] | None) -> bool:
+    return capability is not None and capability < _BF16_FROM
+
+
+def refuse_without_half(config: Mapping[str, Any], serving: ServingSpec, capability: tuple[int, int] | None) -> None:
+    """Raise InputError for a model that vLLM does not compute in float16, on a GPU that has no BF16.
+
+    `config` is the model's config.json. A dtype in serving.engine_args is the user's own word.
+    """
+    if not _lacks_bf16(capability) or capability is None or "dtype" in map(argument_name, serving.engine_args):
+        return
+    if (kind := config.get("model_type")) in _NEVER_HALF:
+        raise InputError(
+            f"a GPU of compute capability {capability[0]}.{capability[1]} has no BF16, and vLLM does not compute {kind} in "
+            "float16 (it overflows)",
+            where="model.source",
+            remedy="use a GPU of compute capability 8.0 or newer, or another model",
+        )
+
+
 def free_arguments(arguments: Mapping[str, str | float | bool]) -> tuple[str, ...]:
-    """Write `serving.engine_args` as words; InputError for one that the experiment has a field of its own for."""
+    """Write `serving.engine_args` as words; InputError for one that is refused or that the experiment has a field for."""
     words: list[str] = []
     for key, value in sorted(arguments.items()):
         name = argument_name(key)
-        if name.removeprefix("no-") in RESERVED:
-            raise InputError(
-                f"{key} is set by a field of its own",
-                where=f"serving.engine_args.{key}",
-                remedy=f"use {RESERVED[name.removeprefix('no-')]} instead",
-            )
+        _refuse(key, name.removeprefix("no-").split(".")[0])
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         else:
             words += [f"--{name}", str(value)]
     return tuple(words)
+
+
+def _refuse(key: str, name: str) -> None:
+    where = f"serving.engine_args.{key}"
+    if name in RESERVED:
+        raise InputError(f"{key} is set by a field of its own", where=where, remedy=f"use {RESERVED[name]} instead")
+    if name in REFUSED:
+        why, remedy = REFUSED[name]
+        raise InputError(f"{key} is not taken: {why}", where=where, remedy=remedy)
 
 
 def argument_name(key: str) -> str:
@@ -221,7 +256,13 @@ def _range(cpus: tuple[int, ...]) -> str:
 
 
 def places(
-    experiment: Experiment, device: str, ports: tuple[int, ...], host: str, cpus: tuple[int, ...], gpus: tuple[str, ...]
+    experiment: Experiment,
+    device: str,
+    ports: tuple[int, ...],
+    host: str,
+    cpus: tuple[int, ...],
+    gpus: tuple[str, ...],
+    capability: tuple[int, int] | None = None,
 ) -> list[Place]:
     """Share the device among the replicas: cores in groups of neighbours, GPUs in groups of what a replica takes.
 
@@ -237,6 +278,7 @@ def places(
             host=host,
             cpus=shares[index],
             gpus=gpus[index * size : (index + 1) * size] if device == "cuda" and len(gpus) > size else None,
+            capability=capability,
             sleep_mode=sleeps,
         )
         for index, port in enumerate(ports)

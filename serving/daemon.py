@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from contracts.errors import RunFailedError, exit_code_of
@@ -52,7 +52,7 @@ class Supervisor:
         self.front: Front | None = None
         self.policy: idle.IdlePolicy | None = None
         self.activity = Activity(prepared.launches, prepared.experiment.serving.max_num_seqs)
-        self.stopping = threading.Event()
+        self.stopping, self.hurried = threading.Event(), threading.Event()
         self._state: State = "starting"
         self._since, self._began = now_utc(), now_utc()
         self._error = ""
@@ -84,6 +84,10 @@ class Supervisor:
             raise
         finally:
             self._stop()
+
+    def told(self) -> None:
+        """Somebody asks for the end: once drains, once more stops at once."""
+        (self.hurried if self.stopping.is_set() else self.stopping).set()
 
     def _until(self, condition: Callable[[], bool]) -> None:
         while not condition() and not self.stopping.is_set():
@@ -153,12 +157,12 @@ class Supervisor:
             return
         self.front.refuse()
         until = time.monotonic() + self.prepared.experiment.operations.drain_s
-        while self.front.in_flight() and time.monotonic() < until:
+        while self.front.in_flight() and time.monotonic() < until and not self.hurried.is_set():
             time.sleep(_LOOK_S)
 
     def _stop(self) -> None:
         if self.policy is not None:
-            self.policy.close()
+            self.policy.close(self.hurried)
             accelerators = self.prepared.experiment.serving.replicas * self.prepared.experiment.serving.gpus_per_replica()
             idle.write_record(self.run, self.prepared.experiment.operations.idle, accelerators)
         drain = not self._error
@@ -167,12 +171,18 @@ class Supervisor:
         for keepers in (self.replicas, [self.router] if self.router is not None else []):
             for keeper in keepers:
                 keeper.close(drain=drain)
-            for keeper in keepers:
-                if keeper.is_alive():
-                    keeper.join(limit_s)
+            self._join(keepers, limit_s)
         self._become("failed" if self._error else "stopped")
         self.publish()
         self.run.note("serving", "failed" if self._error else "done", self._error[:300])
+
+    def _join(self, keepers: Sequence[Keeper], limit_s: float) -> None:
+        until = time.monotonic() + limit_s
+        while any(keeper.is_alive() for keeper in keepers) and time.monotonic() < until:
+            if self.hurried.is_set():
+                for keeper in keepers:
+                    keeper.kill()
+            time.sleep(_LOOK_S)
 
     # --- what others see ----------------------------------------------------------------------------------------------
 
@@ -235,7 +245,7 @@ def main(arguments: list[str]) -> None:
         prepared.run.note("serving", "started")
         supervisor = Supervisor(prepared)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: supervisor.stopping.set())
+            signal.signal(number, lambda *_: supervisor.told())
         supervisor.live()
 
 

@@ -24,6 +24,8 @@ ROUTER_PORT = 8080
 # Until a start was measured: what the experiment allows it.
 _MARGIN = 2.0
 _PROBE_PERIOD_S = 5
+# Of this machine's making: a container has cores of its own, and none of our folders.
+_NOT_IN_CONTAINERS = frozenset({"VLLM_CPU_OMP_THREADS_BIND", "PYTHONPATH", "TOKENHOUR_RANDOM_BITS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Deployment:
     memory_gib: float
     """What one replica's container may hold, GiB."""
     tls: bool
+    dummy_weights: bool = False
 
     @property
     def start_limit_s(self) -> int:
@@ -75,8 +78,9 @@ class Deployment:
             if self.start_measured
             else (f"no start was measured yet: serving.ready_timeout_s = {self.start_s:.0f} s is assumed")
         )
+        dummy = "# serving.dummy_weights: no weights are read, and the answers mean nothing.\n" if self.dummy_weights else ""
         return (
-            f"# Rendered by `tokenhour serving render` for {self.name}; do not edit, render again.\n"
+            f"# Rendered by `tokenhour serving render` for {self.name}; do not edit, render again.\n{dummy}"
             f"# Probes: {start}. Cost: ${self.usd_per_hour:.4g} an hour a replica, {self.price_source}.\n"
         )
 
@@ -106,7 +110,7 @@ def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path,
     launch = plan(experiment, weights, Place(device, ENGINE_PORT, "0.0.0.0"), "python3")  # noqa: S104 (a container's own)
     usd, price_source = _usd_per_hour(experiment, run.name, results, prices)
     weights_gib = (checkpoint.weight_bytes if checkpoint else 0) / 2**30
-    environment = {key: value for key, value in launch.environment.items() if key != "VLLM_CPU_OMP_THREADS_BIND"}
+    environment = {key: value for key, value in launch.environment.items() if key not in _NOT_IN_CONTAINERS}
     return Deployment(
         name=run.name,
         model_id=launch.model_id,
@@ -125,6 +129,7 @@ def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path,
         price_source=price_source,
         memory_gib=math.ceil(4 + 2 * weights_gib + (serving.kv_cache_gib if device == "cpu" else 8)),
         tls=experiment.operations.tls_certificate is not None,
+        dummy_weights=serving.dummy_weights,
     )
 
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 
 _TAIL_LINES = 15
+# A traceback of the engine's core and one of its API server.
+_NEAR_LINES = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class Cause:
     remedy: str
 
 
+# Said in passing by engines that start well, too: it counts near the end only.
+_MISSING = Cause("a file of the model is missing", "quantize again")
 # In order: the first pattern that is found decides.
 _CAUSES = (
     (r"No space left on device", Cause("no space left on the disk", "free some space")),
@@ -46,7 +50,7 @@ _CAUSES = (
     ),
     (
         r"No such file or directory|does not appear to have a file named|Can't load",
-        Cause("a file of the model is missing", "quantize again"),
+        _MISSING,
     ),
     (r"SafetensorError|Error while deserializing", Cause("the weights are damaged", "quantize again")),
 )
@@ -55,11 +59,21 @@ _UNKNOWN = Cause("the cause is not one that is known", "read the end of its log"
 
 
 def cause_of(log: str, exit_code: int | None) -> Cause:
-    """Return the likely cause; an exit by SIGKILL without a word is most often the kernel's out-of-memory killer."""
-    for pattern, cause in _CAUSES:
-        if re.search(pattern, log):
-            return cause
-    return _KILLED if exit_code in {-9, 137} else _UNKNOWN
+    """Return the likely cause, the nearest to the log's end: a warning early in a start is no cause.
+
+    An exit by SIGKILL without a word is most often the kernel's out-of-memory killer.
+    """
+    lines = log.splitlines()
+    for count in (_TAIL_LINES, _NEAR_LINES):
+        if found := _first("\n".join(lines[-count:])):
+            return found
+    if exit_code in {-9, 137}:
+        return _KILLED
+    return _first(log, but=_MISSING) or _UNKNOWN
+
+
+def _first(words: str, but: Cause | None = None) -> Cause | None:
+    return next((cause for pattern, cause in _CAUSES if cause is not but and re.search(pattern, words)), None)
 
 
 def tail(log: str) -> str:

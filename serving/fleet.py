@@ -63,6 +63,11 @@ class Fleet:
         while not all(running.ended() for running in self.engines) and time.monotonic() < until:
             time.sleep(_POLL_S)
 
+    def kill(self) -> None:
+        """Have everything killed, whatever still runs; returns at once."""
+        for running in (*self.engines, *([self.router] if self.router else [])):
+            running.kill()
+
     def record(self) -> Server:
         """Write down what really runs."""
         pids = [running.pid() for running in self.engines]

@@ -15,6 +15,8 @@ from serving.compose import dump_all
 from serving.deployment import Deployment
 
 _MINUTES_PER_MONTH = HOURS_PER_MONTH * 60
+# The pre-call check that makes `tpm` a limit came between 1.81.6, which lacks it, and 1.81.9, which has it.
+_LITELLM_FROM = "1.81.9"
 # API host of our price tables -> (LiteLLM's provider prefix, variable of its key).
 _PROVIDERS = {
     "openai": ("openai", "OPENAI_API_KEY"),
@@ -26,6 +28,22 @@ _PROVIDERS = {
     "together": ("together_ai", "TOGETHERAI_API_KEY"),
     "fireworks": ("fireworks_ai", "FIREWORKS_AI_API_KEY"),
     "deepinfra": ("deepinfra", "DEEPINFRA_API_KEY"),
+}
+# Whose names our price tables use as they are.
+_SAME_NAMES = frozenset({"openai", "anthropic", "google"})
+# (host, model) of our price tables -> what the host calls it: LiteLLM 1.81.12's model table, where each has the price of our
+# row (Fireworks' has the other price that our row's note mentions).
+_MODEL_IDS = {
+    # In regions without on-demand throughput an inference profile instead: us.meta.llama3-..., as provider_model.
+    ("bedrock", "llama-3.1-8b-instruct"): "meta.llama3-1-8b-instruct-v1:0",
+    ("bedrock", "llama-3.3-70b-instruct"): "meta.llama3-3-70b-instruct-v1:0",
+    ("groq", "llama-3.1-8b-instruct"): "llama-3.1-8b-instant",
+    ("groq", "llama-3.3-70b-instruct"): "llama-3.3-70b-versatile",
+    ("novita", "llama-3.1-8b-instruct"): "meta-llama/llama-3.1-8b-instruct",
+    ("novita", "llama-3.3-70b-instruct"): "meta-llama/llama-3.3-70b-instruct",
+    ("fireworks", "llama-3.1-8b-instruct"): "accounts/fireworks/models/llama-v3p1-8b-instruct",
+    ("together", "llama-3.1-8b-instruct"): "meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo",
+    ("together", "llama-3.3-70b-instruct"): "meta-llama/Llama-3.3-70B-Instruct-Turbo",
 }
 
 
@@ -40,6 +58,22 @@ class Hybrid:
     usd_per_month: float
     tokens_per_minute: int
     """What the base replicas take: capacity at the SLO with headroom."""
+    provider_model: str | None = None
+    """What the host calls the model, where the experiment says so."""
+
+    def model_id(self) -> str:
+        """Return what the host calls the model; InputError where neither the experiment nor we know."""
+        if self.provider_model:
+            return self.provider_model
+        if self.api_host in _SAME_NAMES:
+            return self.api_model
+        if (known := _MODEL_IDS.get((self.api_host, self.api_model))) is not None:
+            return known
+        raise InputError(
+            f"what {self.api_host} calls {self.api_model} is not known",
+            where="economics.apis: provider_model",
+            remedy=f"- {{model: {self.api_model}, host: {self.api_host}, provider_model: <its id there>}}",
+        )
 
 
 def hybrid_of(experiment: Experiment, run: str, results: Path) -> Hybrid:
@@ -59,10 +93,12 @@ def hybrid_of(experiment: Experiment, run: str, results: Path) -> Hybrid:
             remedy="measure another one",
         )
     best = min(found.comparisons, key=lambda each: each.hybrid.usd_per_month)
-    return _hybrid(found, best)
+    chosen = (best.price.model, best.price.host)
+    named = next((each.provider_model for each in experiment.economics.apis if (each.model, each.host) == chosen), None)
+    return _hybrid(found, best, named)
 
 
-def _hybrid(run: RunVerdict, best: Comparison) -> Hybrid:
+def _hybrid(run: RunVerdict, best: Comparison, provider_model: str | None) -> Hybrid:
     capacity = (run.capacity_tokens_per_month or 0.0) * best.hybrid.base_replicas
     return Hybrid(
         api_model=best.price.model,
@@ -71,13 +107,17 @@ def _hybrid(run: RunVerdict, best: Comparison) -> Hybrid:
         overflow_share=best.hybrid.overflow_share,
         usd_per_month=best.hybrid.usd_per_month,
         tokens_per_minute=int(capacity / _MINUTES_PER_MONTH),
+        provider_model=provider_model,
     )
 
 
 def render_gateway(found: Deployment, hybrid: Hybrid) -> str:
-    """Return LiteLLM's config.yaml. With no base replica in the optimum everything goes to the API."""
+    """Return LiteLLM's config.yaml. With no base replica in the optimum everything goes to the API.
+
+    Raises InputError where it is not known what the API's host calls the model.
+    """
     prefix, key = _PROVIDERS.get(hybrid.api_host, (hybrid.api_host, f"{hybrid.api_host.upper().replace('-', '_')}_API_KEY"))
-    api = {"model": f"{prefix}/{hybrid.api_model}", **({"api_key": f"os.environ/{key}"} if key else {})}
+    api = {"model": f"{prefix}/{hybrid.model_id()}", **({"api_key": f"os.environ/{key}"} if key else {})}
     name, overflow = found.model_id, f"{found.model_id}-overflow"
     own = {
         "model": f"hosted_vllm/{found.model_id}",
@@ -99,13 +139,28 @@ def render_gateway(found: Deployment, hybrid: Hybrid) -> str:
     return _heading(found, hybrid) + dump_all([{"model_list": models, "router_settings": router, **settings}])
 
 
+def _replicas(found: Deployment, hybrid: Hybrid) -> str:
+    """Say how the optimum's replicas compare with those that the other files start."""
+    if hybrid.base_replicas == found.replicas:
+        return f"serving.replicas = {found.replicas} is what the optimum has."
+    best, here = hybrid.base_replicas, found.replicas
+    if not best:
+        return f"The optimum has none, serving.replicas = {here}: the fleet is not asked, and need not run."
+    return (
+        f"The optimum has {best}, serving.replicas = {here}: tpm below is for {best}.\n"
+        f"# Set serving.replicas: {best} and render the fleet again."
+    )
+
+
 def _heading(found: Deployment, hybrid: Hybrid) -> str:
     return (
         f"# Rendered by `tokenhour serving render gateway` for {found.name}; do not edit, render again.\n"
         f"# The verdict's optimum: {hybrid.base_replicas} replicas, {hybrid.overflow_share:.0%} of the tokens to "
         f"{hybrid.api_model} ({hybrid.api_host}), ${hybrid.usd_per_month:.2f} a month.\n"
         f"# {hybrid.tokens_per_minute} tokens a minute is their planned capacity at the latency objective.\n"
+        f"# {_replicas(found, hybrid)}\n"
         "#\n"
         "#   export SELF_HOSTED_URL=http://router:8080/v1 VLLM_API_KEY=... LITELLM_MASTER_KEY=... and the API's key\n"
+        f"#   pip install 'litellm[proxy]>={_LITELLM_FROM}'   (earlier ones lack the check that makes tpm a limit)\n"
         "#   litellm --config THIS\n"
     )

@@ -2,8 +2,9 @@
 
 It leads a session of its own, adopts the orphans of its descendants, and holds the read end of a pipe. When the pipe
 closes (the supervisor ended, even by SIGKILL) it stops the engine and kills every descendant; on SIGTERM it first lets
-running requests end. When the engine ends by itself, it kills what the engine left and exits with the engine's code. All
-that the engine prints passes through it into the rotated log. Run with: python -m serving.guard ARGV
+running requests end, and on AT_ONCE it kills everything without waiting. When the engine ends by itself, it kills what the
+engine left and exits with the engine's code. All that the engine prints passes through it into the rotated log. Run with:
+python -m serving.guard ARGV
 """
 
 from __future__ import annotations
@@ -20,24 +21,26 @@ from pathlib import Path
 from typing import Any
 
 from contracts.process import adopt_orphans, die_with_parent
-from serving.logs import RotatingLog
+from serving.logs import RotatingLog, secrets_in
 
 GRACE_S = 8.0
 MARK = "TOKENHOUR_ENGINE_MARK"
 ORDERS = "TOKENHOUR_GUARD_ORDERS"
+# A signal of its own: two SIGTERMs that arrive together are one to the kernel.
+AT_ONCE = signal.SIGQUIT
 _CHUNK_BYTES = 1 << 16
 
 
 def main(argv: list[str]) -> int:
     """Start `argv` and stay until it has ended; standard input is the pipe to the supervisor."""
     orders: dict[str, Any] = json.loads(os.environ.pop(ORDERS))
-    secrets = tuple(os.environ[name].encode() for name in orders["secrets"] if name in os.environ)
+    secrets = secrets_in(os.environ, orders["secrets"])
     log = RotatingLog(Path(orders["log"]), orders["log_bytes"], orders["log_keep"], secrets)
     adopt_orphans()
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.set_wakeup_fd(wake_writer)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, AT_ONCE, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     me = os.getpid()
     try:
@@ -52,13 +55,14 @@ def main(argv: list[str]) -> int:
         log.feed(f"cannot start {argv[0]}: {error}\n".encode())
         log.close()
         return 127
-    ward = Ward(engine, log, wake_reader)
+    ward = Ward(engine, log, wake_reader, orders["grace_s"])
     why = ward.watch(until_s=None)
-    if why != "ended":
+    if why in {"told", "left"}:
         engine.terminate()
         drain_s = float(orders["drain_s"]) if why == "told" else 0.0
-        if ward.watch(until_s=time.monotonic() + GRACE_S + drain_s) != "ended":
-            engine.kill()
+        why = ward.watch(until_s=time.monotonic() + orders["grace_s"] + drain_s)
+    if why != "ended":
+        engine.kill()
     code = engine.wait()
     kill_descendants()
     ward.drink()
@@ -69,8 +73,8 @@ def main(argv: list[str]) -> int:
 class Ward:
     """The engine that is watched, its output, and the pipe that signals arrive through."""
 
-    def __init__(self, engine: subprocess.Popen[bytes], log: RotatingLog, wake_reader: int) -> None:
-        self._engine, self._log, self._wake = engine, log, wake_reader
+    def __init__(self, engine: subprocess.Popen[bytes], log: RotatingLog, wake_reader: int, grace_s: float) -> None:
+        self._engine, self._log, self._wake, self._grace_s = engine, log, wake_reader, grace_s
         self._output: int | None = engine.stdout.fileno() if engine.stdout else None
         self._pipe_open = True
         if self._output is not None:
@@ -79,7 +83,7 @@ class Ward:
     def watch(self, until_s: float | None) -> str:
         """Wait until the engine has ended ("ended"), somebody is gone ("left") or told us ("told"), or it is "late".
 
-        While stopping (`until_s` is given) only the end, time, and the loss of the supervisor count.
+        While stopping (`until_s` is given) only the end, time, AT_ONCE (always "late") and the supervisor's loss count.
         """
         while True:
             left = None if until_s is None else max(0.0, until_s - time.monotonic())
@@ -93,9 +97,11 @@ class Ward:
                 self._pipe_open = False
                 if until_s is None:
                     return "left"
-                until_s = min(until_s, time.monotonic() + GRACE_S)
+                until_s = min(until_s, time.monotonic() + self._grace_s)
             if self._wake in ready:
-                told = any(number != signal.SIGCHLD for number in os.read(self._wake, 512))
+                told = set(os.read(self._wake, 512)) - {signal.SIGCHLD}
+                if AT_ONCE in told:
+                    return "late"
                 if told and until_s is None:
                     return "told"
             if until_s is not None and time.monotonic() >= until_s:

@@ -1,7 +1,7 @@
 """The router of a deployment: HAProxy, which every registry has as one small official image.
 
-It lets an allow-list of paths through, checks each engine's /health, sends a refused request to another engine, ends TLS
-where there is a certificate, and tells Prometheus how it is.
+It lets an allow-list of paths through (those that the engine guards with its key), checks each engine's /health, sends a
+refused request to another engine, ends TLS where there is a certificate, and tells Prometheus how it is.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from serving.front import ALLOWED
 
 IMAGE = "haproxy:3.0-alpine"
 METRICS_PORT = 8404
+# No front stands here to check the key: the engine does, and below /v1 only. What it answers without a key (/tokenize,
+# /detokenize) stays inside; /health tells nothing.
+PATHS = tuple(sorted({path for _, path in ALLOWED if path == "/health" or path.startswith("/v1/")}))
 
 
 def haproxy_config(engines: Sequence[str], port: int, *, drain_s: int, tls: bool = False) -> str:
     """Return haproxy.cfg for `engines` (host:port); the API key is checked by the engines themselves."""
-    paths = " ".join(sorted({path for _, path in ALLOWED}))
     bind = f"bind :{port} ssl crt /certs/server.pem alpn h2,http/1.1" if tls else f"bind :{port}"
     resolve = " resolvers docker init-addr libc,none" if any(not each.startswith("127.") for each in engines) else ""
     servers = "\n".join(
@@ -43,7 +45,7 @@ defaults
 
 {resolvers}frontend public
   {bind}
-  acl allowed path {paths}
+  acl allowed path {" ".join(PATHS)}
   http-request deny deny_status 404 unless allowed
   http-request del-header X-Forwarded-For
   option forwardfor

@@ -25,6 +25,7 @@ from serving.front import Front
 
 _LOOK_S = 0.25
 _SLEEP_TIMEOUT_S = 120.0
+_RETRY_S = 1.0
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 beyond.
 _T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
@@ -99,11 +100,12 @@ class IdlePolicy(threading.Thread):
             else:
                 self._over.wait(_LOOK_S)
 
-    def close(self) -> None:
-        """End the policy as it stands, and note when."""
+    def close(self, cut: threading.Event | None = None) -> None:
+        """End the policy as it stands, and note when; a rest or wake under way may end, unless `cut` is set."""
         self._over.set()
-        if self.is_alive():
-            self.join(self._spec.wake_timeout_s)
+        until = time.monotonic() + self._spec.wake_timeout_s
+        while self.is_alive() and time.monotonic() < until and not (cut is not None and cut.is_set()):
+            self.join(_LOOK_S)
         self._note(IdleEvent("down", time.monotonic(), now_utc()))
 
     def _rest(self) -> None:
@@ -111,7 +113,8 @@ class IdlePolicy(threading.Thread):
         try:
             self._how.rest()
         except OSError:
-            # It did not go to sleep: it is there, and tries again after the next quiet time.
+            # One did not go to sleep, others may have: all must be there before the gate opens. Next quiet time, next try.
+            self._wake_all()
             self._front.open()
             return
         after = self._how.used_bytes()
@@ -119,10 +122,15 @@ class IdlePolicy(threading.Thread):
         self._rested_at, self.resting = time.monotonic(), True
         self._note(IdleEvent("asleep", self._rested_at, now_utc(), took_s=self._rested_at - began, released_bytes=released))
 
+    def _wake_all(self) -> None:
+        # Those who came meanwhile wait, and are told at their own time limit.
+        while not self._how.wake() and not self._over.wait(_RETRY_S):
+            pass
+
     def _wake(self) -> None:
         if not self._how.wake():
             # Those who wait are told at their own time limit; meanwhile it is tried again.
-            self._over.wait(1.0)
+            self._over.wait(_RETRY_S)
             return
         held, waited_s = self._front.open()
         now = time.monotonic()

@@ -57,6 +57,13 @@ class Keeper(threading.Thread):
             self._wanted, self._closing, self._drain = False, True, drain
             self._change.notify_all()
 
+    def kill(self) -> None:
+        """Stop for good and at once, whatever still runs."""
+        self.close(drain=False)
+        running = self.engine
+        if running is not None:
+            running.kill()
+
     def wait_for(self, *states: KeeperState, timeout_s: float) -> bool:
         """Wait until it is in one of `states`; False when the time is over."""
         with self._change:

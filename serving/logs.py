@@ -5,14 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 _HIDDEN = b"***"
+_SECRET_NAMES = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
+_SHORTEST_SECRET = 8
 _LONGEST_LINE = 1 << 16
 _FOLLOW_S = 0.2
 _READ_BYTES = 4 << 20
+
+
+def secrets_in(environment: Mapping[str, str], names: Iterable[str]) -> tuple[bytes, ...]:
+    """Return the values that no log may show: of the variables `names`, and of all that are named like a secret.
+
+    The latter from 8 characters on: a shorter value would blacken words that are none.
+    """
+    named = {environment[name] for name in names if name in environment}
+    named |= {
+        value for name, value in environment.items() if name.endswith(_SECRET_NAMES) and len(value) >= _SHORTEST_SECRET
+    }
+    return tuple(value.encode(errors="surrogateescape") for value in sorted(named) if value)
 
 
 class RotatingLog:
@@ -59,13 +73,28 @@ class RotatingLog:
 
     def _rotate(self) -> None:
         self._file.close()
-        for number in range(self._keep - 1, 0, -1):
-            with contextlib.suppress(FileNotFoundError):
-                numbered(self._path, number).replace(numbered(self._path, number + 1))
-        if self._keep:
-            self._path.replace(numbered(self._path, 1))
+        set_aside(self._path, self._keep)
         self._file = self._path.open("wb")
         self._size = 0
+
+
+def set_aside(path: Path, keep: int) -> None:
+    """Make FILE to FILE.1 and FILE.1 to FILE.2, up to `keep`; one that is empty or not there pushes nothing out."""
+    if not keep or not path.exists() or not path.stat().st_size:
+        return
+    for number in range(keep - 1, 0, -1):
+        with contextlib.suppress(FileNotFoundError):
+            numbered(path, number).replace(numbered(path, number + 1))
+    path.replace(numbered(path, 1))
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells a finished log from every other one: inode and last write. None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def numbered(path: Path, number: int) -> Path:
@@ -73,10 +102,15 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
-def read_all(path: Path) -> str:
-    """Return the end of the newest log and of the one before it, oldest first; empty when there is none."""
+def read_all(path: Path, without: tuple[int, int] | None = None) -> str:
+    """Return the end of the newest log and of the one before it, oldest first; empty when there is none.
+
+    `without` is the identity of a log to leave out: that of an earlier engine.
+    """
     text = ""
     for file in (numbered(path, 1), path):
+        if without is not None and identity_of(file) == without:
+            continue
         with contextlib.suppress(OSError), file.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - _READ_BYTES))
             text += stream.read().decode(errors="replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from contracts.environment import memory_bytes
 from contracts.errors import InputError
 from contracts.serving_spec import ServingSpec
 from contracts.units import BYTES_PER_GIB, human_bytes
+from serving.gpus import GpuMemory
 
 # Bytes a parameter, with the scales of groups of 128: what another precision would need.
 BYTES_PER_PARAMETER = {
@@ -115,6 +116,25 @@ def refuse(found: Budget, checkpoint: Checkpoint, serving: ServingSpec, device: 
             where="serving.max_model_len",
             remedy=f"set it to at most {fits}, "
             + ("raise serving.kv_cache_gib" if device == "cpu" else "use a smaller precision or more GPUs a replica"),
+        )
+
+
+def refuse_held(gpus: Sequence[GpuMemory], serving: ServingSpec) -> None:
+    """Raise InputError for the first GPU of which others hold so much that vLLM would not start.
+
+    gpu_memory_utilization is a share of the GPU's whole memory, and vLLM wants all of that share to be free.
+    """
+    for gpu in gpus:
+        asked = serving.gpu_memory_utilization * gpu.total_bytes
+        if gpu.free_bytes >= asked:
+            continue
+        most = math.floor(100 * gpu.free_bytes / gpu.total_bytes) / 100
+        lower = f", or set it to at most {most:.2f}" if most else ""
+        raise InputError(
+            f"vLLM wants {serving.gpu_memory_utilization:.0%} of GPU {gpu.name}'s {human_bytes(gpu.total_bytes)}, "
+            f"{human_bytes(asked)}, and {human_bytes(gpu.free_bytes)} are free: something else holds memory there",
+            where="serving.gpu_memory_utilization",
+            remedy=f"stop what holds it (`tokenhour serving scan` and nvidia-smi show it){lower}",
         )
 
 

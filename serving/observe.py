@@ -1,4 +1,4 @@
-"""What is on this machine now: GPUs and who holds them, servers and when they were asked last, what runs have recorded.
+"""What is on this machine now: servers and when they were asked last, and what runs have recorded.
 
 Between scans a small history is kept, so that a scan from cron knows for how long something has been idle.
 """
@@ -10,19 +10,16 @@ import datetime as dt
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from contracts.scan_policy import ScanPolicy
 from contracts.store import write_text_atomic
 from contracts.telemetry import TELEMETRY_FILE
 from serving.activity import read_metrics
 from serving.guard import children_of
 from serving.state import ServerState, all_states, start_of
-from serving.waste import Holder, Recorded, Seen
+from serving.waste import Recorded, Seen
 
 HISTORY_FILE = ".scan.json"
 _ENGINE = re.compile(r"vllm\.entrypoints\S*api_server|vllm serve|VLLM::")
@@ -133,80 +130,6 @@ def processes() -> Iterator[tuple[int, str]]:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             if command:
                 yield int(folder.name), command
-
-
-def holders(policy: ScanPolicy, history: History, now_s: float) -> list[Holder]:
-    """Watch every GPU for the policy's time; who holds memory, and how busy it was. Empty without NVML."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        peaks: dict[int, float | None] = dict.fromkeys(range(len(gpus)))
-        for number in range(policy.samples):
-            for index, gpu in enumerate(gpus):
-                with contextlib.suppress(pynvml.NVMLError):
-                    peaks[index] = max(peaks[index] or 0.0, pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
-            if number + 1 < policy.samples:
-                time.sleep(policy.sample_s / policy.samples)
-        return [
-            holder
-            for index, gpu in enumerate(gpus)
-            for holder in _of_gpu(pynvml, index, gpu, peaks[index], policy, history, now_s)
-        ]
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _of_gpu(
-    pynvml: Any, index: int, gpu: Any, peak: float | None, policy: ScanPolicy, history: History, now_s: float
-) -> Iterator[Holder]:
-    try:
-        found = pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-        name, uuid = _text(pynvml.nvmlDeviceGetName(gpu)), _text(pynvml.nvmlDeviceGetUUID(gpu))
-        used = int(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
-    except pynvml.NVMLError:
-        # A GPU that fell off the bus is not this command's business; the others are still told.
-        return
-    idle = peak is not None and peak <= policy.gpu_idle_share
-    seen = [(process, start) for process in found if (start := start_of(process.pid)) is not None]
-    if not seen:
-        yield Holder(
-            pid=None,
-            start=None,
-            command="held by nobody that can be seen from here",
-            gpu=str(index),
-            gpu_name=name,
-            memory_bytes=used,
-            busy_share=peak,
-            idle_s=history.idle_s(uuid, now_s, idle=idle),
-        )
-    for process, start in seen:
-        yield Holder(
-            pid=process.pid,
-            start=start,
-            command=_command(process.pid),
-            gpu=str(index),
-            gpu_name=name,
-            memory_bytes=int(process.usedGpuMemory or 0),
-            busy_share=peak,
-            idle_s=history.idle_s(f"{uuid} {process.pid} {start}", now_s, idle=idle),
-        )
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return "(not ours to read)"
 
 
 def recorded(results: Path) -> list[Recorded]:

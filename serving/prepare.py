@@ -16,7 +16,7 @@ from contracts.experiment import Experiment
 from contracts.kernels import refuse_bits_without_kernel, refuse_without_kernel
 from contracts.rundir import RunDir
 from serving import arguments, memory
-from serving.command import Launch, base_url, places, plan
+from serving.command import Launch, base_url, places, plan, refuse_without_half
 from serving.engine import (
     LOOPBACK,
     check_exposure,
@@ -32,6 +32,7 @@ from serving.engine import (
     visible_gpus,
 )
 from serving.front import FrontSpec
+from serving.gpus import memory_now
 from serving.router import plan_router, router_version
 
 LOG = "server.log"
@@ -97,19 +98,22 @@ def prepare(
         experiment = experiment.model_copy(update={"operations": operations})
     python, name = engine_python(root)
     device = device_of(experiment, name)
-    refuse_without_kernel(scheme, device, compute_capability() if device == "cuda" else None)
+    capability = compute_capability() if device == "cuda" else None
+    refuse_without_kernel(scheme, device, capability)
+    refuse_without_half(memory.model_config(Path(checkpoint.path)), experiment.serving, capability)
     refuse_bits_without_kernel(experiment.quantize, scheme, device)
     secrets, found, gpus = check_exposure(experiment), versions(root), visible_gpus()
     check_idle(experiment, device)
     check_parallelism(experiment, device, len(gpus), found)
     arguments.check_installed(experiment.serving.engine_args, root)
-    budget = _fits(checkpoint, experiment, device)
+    used = gpus_used(experiment.serving, device, gpus)
+    budget = _fits(checkpoint, experiment, device, used)
     if verify:
         checkpoint.verify(Path(checkpoint.path))
     ports = _ports(experiment)
     model_id = f"{checkpoint.model_name}-{scheme}"
     host = experiment.serving.host if ports.router is None and ports.front is None else "127.0.0.1"
-    replicas = places(experiment, device, ports.engines, host, usable_cores(), gpus)
+    replicas = places(experiment, device, ports.engines, host, usable_cores(), gpus, capability)
     launches = tuple(plan(experiment, checkpoint, place, python, secrets) for place in replicas)
     router = _router(experiment, launches, ports, model_id, secrets)
     return Prepared(
@@ -122,7 +126,7 @@ def prepare(
         front=_front(experiment, (router or launches[0]).base_url, ports.front, model_id, secrets),
         engine=name,
         device=device,
-        gpus=gpus_used(experiment.serving, device, gpus),
+        gpus=used,
         versions=found,
         budget=budget,
         secrets=secrets,
@@ -185,10 +189,12 @@ def _front(
     )
 
 
-def _fits(checkpoint: Checkpoint, experiment: Experiment, device: str) -> memory.Budget:
+def _fits(checkpoint: Checkpoint, experiment: Experiment, device: str, gpus: Sequence[str]) -> memory.Budget:
     have = memory.available_host_bytes() if device == "cpu" else accelerator().memory_bytes
     found = memory.budget(checkpoint, experiment.serving, device, have)
     memory.refuse(found, checkpoint, experiment.serving, device)
+    if gpus:
+        memory.refuse_held(memory_now(gpus), experiment.serving)
     return found
 
 

@@ -10,15 +10,16 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from contracts.errors import InputError
 from contracts.scan_policy import ScanPolicy
-from contracts.units import human_bytes, human_seconds
+from contracts.units import BYTES_PER_MIB, human_bytes, human_seconds
 from contracts.yamlfile import validate_yaml
-from serving import observe
-from serving.waste import MEANING, Finding, find, may_stop
+from serving import observe, scan_gpus
+from serving.waste import MEANING, Finding, Gpu, find, may_stop
 
 
 @click.command("scan")
@@ -45,16 +46,19 @@ def scan(as_json: bool, results: Path, policy_file: Path | None, stop: bool) -> 
     now_s, file = time.time(), results / observe.HISTORY_FILE
     history = observe.History.read(file)
     servers = observe.servers(results, history, now_s)
-    holders = observe.holders(policy, history, now_s)
+    gpus = scan_gpus.gpus(policy, history, now_s)
+    holders = [holder for gpu in gpus for holder in gpu.holders]
     found = find(holders, servers, observe.recorded(results), policy)
     history.write(file)
+    processes = sum(holder.pid is not None for holder in holders)
     stopped = [finding for finding in found if stop and may_stop(finding, policy) and _stop(finding)]
     if as_json:
         print(
             json.dumps(
                 {
                     "servers": len(servers),
-                    "gpu_processes": len(holders),
+                    "gpu_processes": processes,
+                    "gpus": [_as_json(gpu, policy) for gpu in gpus],
                     "findings": [
                         {**asdict(each), "meaning": MEANING[each.pattern], "stopped": each in stopped} for each in found
                     ],
@@ -63,7 +67,8 @@ def scan(as_json: bool, results: Path, policy_file: Path | None, stop: bool) -> 
             )
         )
     else:
-        _print(found, stopped, len(servers), len(holders), policy)
+        _print(found, stopped, len(servers), processes, policy)
+        _print_gpus(gpus, policy)
     sys.exit(int(any(each.confirmed and each not in stopped for each in found)))
 
 
@@ -91,6 +96,34 @@ def _stop(finding: Finding) -> bool:
         os.kill(finding.pid, signal.SIGTERM)
         return True
     return False
+
+
+def _as_json(gpu: Gpu, policy: ScanPolicy) -> dict[str, Any]:
+    holders = [
+        {"pid": each.pid, "command": each.command, "memory_bytes": each.memory_bytes}
+        for each in gpu.holders
+        if each.pid is not None
+    ]
+    return {**asdict(gpu), "holders": holders, "state": gpu.state(policy)}
+
+
+def _print_gpus(gpus: list[Gpu], policy: ScanPolicy) -> None:
+    """Show every GPU, whoever holds it: one that is paid for and idle, or that cannot be judged, must not vanish."""
+    for each in gpus:
+        state = each.state(policy)
+        if state == "lost":
+            print(f"GPU {each.gpu}  does not answer; nvidia-smi may say why")
+            continue
+        used = f"{human_bytes(each.used_bytes or 0)} of {human_bytes(each.total_bytes or 0)}"
+        busy = "utilization not told (MIG?)" if each.busy_share is None else f"utilization {each.busy_share:.0%}"
+        since = f" for {human_seconds(each.idle_s)}" if state in {"idle", "unused"} and each.idle_s else ""
+        print(f"GPU {each.gpu}  {state}{since}  {each.name}  {each.uuid}  {used}, {busy}; {_who(each, policy)}")
+
+
+def _who(gpu: Gpu, policy: ScanPolicy) -> str:
+    held = (gpu.used_bytes or 0) >= policy.min_memory_mib * BYTES_PER_MIB
+    pids = [f"pid {each.pid} ({each.command[:40]})" for each in gpu.holders if each.pid is not None]
+    return ", ".join(pids) or (scan_gpus.NOBODY if held else "nobody uses it")
 
 
 def _print(found: list[Finding], stopped: list[Finding], servers: int, holders: int, policy: ScanPolicy) -> None:

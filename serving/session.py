@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -37,7 +37,7 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
     weights = Verification(prepared.checkpoint)
     say_memory(prepared)
     run = prepared.run
-    with exclusive(run), sigterm_exits():
+    with exclusive(run), signals_leave() as asked:
         run.supersede(Server.file_name, *old_logs(run))
         run.note("serving", "started")
         try:
@@ -49,10 +49,12 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
                 try:
                     yield fleet, server
                 except SystemExit as leaving:
-                    if leaving.code == 128 + signal.SIGTERM:
+                    if leaving.code == 128 + signal.SIGTERM and asked.times == 1:
                         fleet.drain()
                     raise
                 finally:
+                    if asked.times > 1:
+                        fleet.kill()
                     replace(told, state="stopped", since_utc=now_utc()).write(run.path)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -61,16 +63,30 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
         run.note("serving", "done")
 
 
+@dataclass(slots=True)
+class Asked:
+    """How often somebody has asked for the end: once drains, once more stops at once."""
+
+    times: int = 0
+
+
 @contextlib.contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that every `finally` above runs."""
+def signals_leave() -> Iterator[Asked]:
+    """Turn SIGTERM and SIGHUP into SystemExit and SIGINT into KeyboardInterrupt, so that every `finally` above runs."""
+    asked = Asked()
 
     def leave(number: int, _: FrameType | None) -> NoReturn:
+        asked.times += 1
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # A shell starts what runs in its background deaf to Ctrl-C: that stays.
+    deaf = {signal.SIGINT} if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else set()
+    numbers = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT} - deaf
+    before = {number: signal.signal(number, leave) for number in numbers}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -118,6 +134,8 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     child.terminate()
     try:
         child.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:
         child.kill()
         child.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise

@@ -24,8 +24,8 @@ from contracts.store import disk_errors
 from contracts.units import BYTES_PER_MIB
 from serving.command import Launch
 from serving.diagnose import cause_of, tail
-from serving.guard import GRACE_S, MARK, ORDERS, children_of, kill_marked
-from serving.logs import read_all
+from serving.guard import AT_ONCE, GRACE_S, MARK, ORDERS, children_of, kill_marked
+from serving.logs import identity_of, numbered, read_all, set_aside
 
 _POLL_S = 0.05
 _QUESTION = "What is the capital of France? Answer in one sentence."
@@ -42,8 +42,6 @@ _SAID = {
     "weights": "weights loaded",
     "compile": "engine ready, starting the API",
 }
-# Variables of the caller that a chatty library might print.
-_SECRET_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LITELLM_MASTER_KEY")
 
 
 @dataclass(slots=True)
@@ -55,10 +53,12 @@ class Engine:
     log: Path
     launched: float = field(default_factory=time.monotonic)
     name: str = "vLLM"
+    earlier: tuple[int, int] | None = None
+    """The log that an engine before this one left."""
 
     def log_text(self) -> str:
         """Return what the engine has printed lately."""
-        return read_all(self.log)
+        return read_all(self.log, without=self.earlier)
 
     def pid(self) -> int:
         """Return the root of the engine's process tree."""
@@ -85,6 +85,11 @@ class Engine:
         with contextlib.suppress(ProcessLookupError):
             self.guard.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """Have the whole tree killed, whatever still runs; returns at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.guard.send_signal(AT_ONCE)
+
 
 @contextlib.contextmanager
 def engine(
@@ -98,10 +103,14 @@ def engine(
         "log_bytes": int(spec.max_mib * BYTES_PER_MIB),
         "log_keep": spec.keep,
         "drain_s": drain_s,
-        "secrets": [*launch.secrets, *_SECRET_NAMES],
+        "grace_s": GRACE_S,
+        "secrets": list(launch.secrets),
     }
     with disk_errors(log):
+        # What the engine before this one said last is why it crashed: a restart must not erase it.
+        set_aside(log, spec.keep)
         log.write_bytes(b"")
+        earlier = identity_of(numbered(log, 1))
         reader, writer = os.pipe()
         try:
             guard = subprocess.Popen(
@@ -117,7 +126,7 @@ def engine(
         finally:
             os.close(reader)
     try:
-        yield Engine(guard, launch, log, name=name)
+        yield Engine(guard, launch, log, name=name, earlier=earlier)
     finally:
         os.close(writer)
         _collect(guard, mark, drain_s)
@@ -126,11 +135,15 @@ def engine(
 def _collect(guard: subprocess.Popen[bytes], mark: str, drain_s: float) -> None:
     try:
         guard.wait(GRACE_S + drain_s + 5)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:
+        # It is late, or a signal says that whoever waits has waited enough.
         guard.kill()
         guard.wait()
-    # The guardian itself may have been killed: then nobody else knows what the engine had started.
-    kill_marked(mark)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+    finally:
+        # The guardian itself may have been killed: then nobody else knows what the engine had started.
+        kill_marked(mark)
 
 
 class Says(Protocol):

@@ -100,7 +100,11 @@ def _wait(child: int, folder: Path, title: str, *, ready: bool) -> ServerState:
     except BaseException:
         if not ended:
             os.kill(child, signal.SIGTERM)
-            os.waitpid(child, 0)
+            try:
+                os.waitpid(child, 0)
+            except KeyboardInterrupt:
+                os.kill(child, signal.SIGTERM)
+                os.waitpid(child, 0)
         raise
 
 

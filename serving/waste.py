@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from contracts.scan_policy import Pattern, ScanPolicy
 from contracts.units import BYTES_PER_MIB
@@ -38,6 +39,40 @@ class Holder:
     """Highest share of the GPU that it (or, where that is not told, anybody) used while it was watched."""
     idle_s: float
     """For how long it has been seen idle, over all scans."""
+
+
+GpuState = Literal["busy", "idle", "unused", "cannot be judged", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as it was seen, whoever holds it."""
+
+    gpu: str
+    """Its number on the bus."""
+    name: str = ""
+    uuid: str = ""
+    used_bytes: int | None = None
+    total_bytes: int | None = None
+    busy_share: float | None = None
+    """Highest utilization while it was watched; None where the driver does not tell (MIG, some virtual GPUs)."""
+    idle_s: float = 0.0
+    """For how long it has been seen idle, over all scans."""
+    holders: tuple[Holder, ...] = ()
+    """Who holds its memory; one without a pid stands for whoever cannot be seen from here."""
+    lost: bool = False
+    """It does not answer."""
+
+    def state(self, policy: ScanPolicy) -> GpuState:
+        """Judge it: `unused` is idle with nobody on it, `idle` with somebody who holds it."""
+        if self.lost:
+            return "lost"
+        if self.busy_share is None:
+            return "cannot be judged"
+        if self.busy_share > policy.gpu_idle_share:
+            return "busy"
+        held = (self.used_bytes or 0) >= policy.min_memory_mib * BYTES_PER_MIB
+        return "idle" if held or any(holder.pid is not None for holder in self.holders) else "unused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,7 @@ def main() -> None:
         sys.exit(3)
     if mode == "leaks":
         print(f"my key is {os.environ['VLLM_API_KEY']} and {os.environ.get('HF_TOKEN')}", flush=True)
+        print(f"my password is {os.environ.get('REGISTRY_PASSWORD')}", flush=True)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # A worker that has left the session, as an engine's core process may: only adoption finds it.

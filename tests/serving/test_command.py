@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.kernels import refuse_without_kernel
-from serving.command import Place, places, plan, split
+from serving.command import Place, places, plan, refuse_without_half, split
 from tests.records import checkpoint
 
 
@@ -88,6 +88,23 @@ def test_a_free_argument_with_a_field_of_its_own_is_refused(name):
         launch(experiment(engine_args={name: 1}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("hf_token", "hf_0123456789", "export HF_TOKEN"),
+        ("hf-token", True, "export HF_TOKEN"),
+        ("--hf-token", "hf_0123456789", "export HF_TOKEN"),
+        ("config", "engine.yaml", "serving.engine_args"),
+        ("config.port", 1, "serving.engine_args"),
+    ],
+)
+def test_an_argument_that_would_show_a_secret_or_go_around_the_fields_is_refused(name, value, remedy):
+    with pytest.raises(InputError, match="is not taken") as caught:
+        launch(experiment(engine_args={name: value}))
+    assert remedy in caught.value.remedy
+    assert "hf_0123456789" not in str(caught.value)
+
+
 def test_a_scheme_without_a_kernel_is_refused_with_what_to_use():
     with pytest.raises(InputError, match="no kernel for gptq-int8 on cpu") as caught:
         launch(experiment(), scheme="gptq-int8")
@@ -149,7 +166,7 @@ def test_sleep_mode_brings_its_admin_endpoints_only_when_wanted():
     ("scheme", "capability", "refused"),
     [
         ("fp8", (7, 5), True), ("fp8", (8, 9), False), ("w8a8", (7, 0), True), ("w8a8", (9, 0), False),
-        ("w8a8", (10, 0), True), ("none", (7, 0), False), ("w4a16", (7, 0), True),
+        ("w8a8", (10, 0), True), ("w4a16", (7, 0), True),
     ],
 )  # fmt: skip
 def test_a_gpu_without_the_kernel_is_refused_with_what_to_use(scheme, capability, refused):
@@ -159,6 +176,28 @@ def test_a_gpu_without_the_kernel_is_refused_with_what_to_use(scheme, capability
     with pytest.raises(InputError, match=r"no kernel for .* on a GPU of compute capability") as caught:
         refuse_without_kernel(scheme, "cuda", capability)
     assert "use " in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 0), "half"), ((7, 5), "half"), ((8, 0), None), ((9, 0), None), (None, None)]
+)
+@pytest.mark.parametrize("scheme", ["none", "gptq-int4"])
+def test_a_gpu_without_bf16_computes_in_half(capability, dtype, scheme):
+    (place,) = places(experiment(), "cuda", (1,), "127.0.0.1", (0,), ("0",), capability)
+    argv = plan(experiment(), checkpoint(scheme=scheme), place, "/py").argv
+    assert (value_of(argv, "--dtype") if "--dtype" in argv else None) == dtype
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "glm4"])
+def test_a_model_that_half_overflows_is_refused_where_there_is_no_bf16(kind):
+    config, serving = {"model_type": kind}, experiment().serving
+    with pytest.raises(InputError, match=f"7.5 has no BF16, and vLLM does not compute {kind} in float16"):
+        refuse_without_half(config, serving, (7, 5))
+    refuse_without_half(config, serving, (8, 0))
+    refuse_without_half(config, serving, None)
+    refuse_without_half({"model_type": "llama"}, serving, (7, 5))
+    refuse_without_half({}, serving, (7, 5))
+    refuse_without_half(config, experiment(engine_args={"dtype": "float32"}).serving, (7, 5))
 
 
 def test_replicas_share_the_cores_and_the_gpus():

@@ -17,6 +17,10 @@ from serving.diagnose import cause_of, quantization_of, tail
         ("api_server.py: error: unrecognized arguments: --frobnicate", 2, "does not know"),
         ("ValueError: Failed to find a kernel that can implement the WNA16 linear layer", 1, "cannot run the quantization"),
         ("safetensors_rust.SafetensorError: Error while deserializing header", 1, "damaged"),
+        ("OSError: /c/model does not appear to have a file named config.json.", 1, "missing"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/c/model/config.json'", 1, "missing"),
+        ("OSError: Can't load the configuration of '/c/model'.", 1, "missing"),
+        ("huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error", 1, "does not exist"),
         ("", -9, "killed"),
         ("", 137, "killed"),
         ("something new", 1, "not one that is known"),
@@ -26,6 +30,26 @@ def test_the_cause_is_named_with_a_remedy(words, code, expected):
     cause = cause_of(words, code)
     assert expected in cause.what
     assert cause.remedy
+
+
+HARMLESS = "WARNING: cannot read /sys/x: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        ("safetensors_rust.SafetensorError: Error while deserializing header", 1, "damaged"),
+        ("ValueError: something new", 1, "not one that is known"),
+        ("INFO loading", -9, "killed"),
+    ],
+)
+def test_a_harmless_warning_early_in_the_start_is_not_the_cause(words, code, expected):
+    assert expected in cause_of(HARMLESS + "INFO loading\n" * 300 + words, code).what
+
+
+def test_a_cause_far_above_the_tracebacks_of_many_workers_is_found():
+    words = "torch.OutOfMemoryError: CUDA out of memory\n" + "  File worker.py\n" * 900
+    assert cause_of(words, 1).what == "out of memory"
 
 
 def test_the_tail_is_short_and_plain():

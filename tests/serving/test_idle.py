@@ -1,5 +1,6 @@
 """From raw idle events to the saving and the penalty: pure, checked by hand and by property."""
 
+import contextlib
 import json
 import math
 import threading
@@ -150,6 +151,50 @@ def test_a_wake_that_fails_is_tried_again(tmp_path):
     assert engine.wakes == 2
     assert [each.kind for each in read_events(tmp_path)][:3] == ["up", "asleep", "awake"]
     assert policy.wakes == 1
+
+
+@contextlib.contextmanager
+def sleepers(seen, *refusing):
+    """Engines that note what they are asked; those in `refusing` (numbers) do not go to sleep."""
+
+    def handler(number):
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                seen.append((number, self.path))
+                self.send_response(500 if number in refusing and "sleep" in self.path else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        return Handler
+
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler(number)) for number in range(2)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield [f"http://127.0.0.1:{server.server_port}" for server in servers]
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_before_the_gate_opens(tmp_path):
+    seen = []
+
+    class Door(Gate):
+        def open(self):
+            seen.append("open")
+            return super().open()
+
+    with sleepers(seen, 1) as urls:
+        policy = IdlePolicy(Door(), SleepMode(urls, 1, lambda: None), STOP, tmp_path)
+        policy.start()
+        until(lambda: "open" in seen)
+        policy.close()
+    first_open = seen[: seen.index("open") + 1]
+    assert first_open == [(0, "/sleep?level=1"), (1, "/sleep?level=1"), (0, "/wake_up"), (1, "/wake_up"), "open"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.logs import RotatingLog, follow, last_lines, numbered
+from serving.logs import RotatingLog, follow, identity_of, last_lines, numbered, read_all, secrets_in, set_aside
 
 
 def test_a_full_log_becomes_the_first_of_the_older_ones(tmp_path):
@@ -28,6 +28,33 @@ def test_nothing_older_is_kept_when_none_is_wanted(tmp_path):
     log.close()
     assert [p.name for p in tmp_path.iterdir()] == ["l"]
     assert (tmp_path / "l").read_bytes() == b"12345678\n"
+
+
+def test_whatever_is_named_like_a_secret_is_one():
+    environment = {
+        "MY_KEY": "short", "HF_TOKEN": "hf_0123456789", "DB_PASSWORD": "passw0rd", "AWS_SECRET": "1234567",
+        "A_SECRET": "12345678", "TOKENIZERS": "0123456789", "KEYBOARD": "0123456789", "EMPTY_KEY": "",
+    }  # fmt: skip
+    assert set(secrets_in(environment, ["MY_KEY", "ABSENT", "EMPTY_KEY"])) == {
+        b"short",
+        b"hf_0123456789",
+        b"passw0rd",
+        b"12345678",
+    }
+
+
+def test_an_earlier_engines_log_is_set_aside_and_is_not_this_ones(tmp_path):
+    file = tmp_path / "server.log"
+    set_aside(file, 2)
+    assert list(tmp_path.iterdir()) == [], "there was none"
+    for text in ("first\n", "", "second\n", "third\n"):
+        set_aside(file, 2)
+        file.write_text(text)
+    assert [numbered(file, number).read_text() for number in (1, 2)] == ["second\n", "first\n"], (
+        "an empty one pushes none out"
+    )
+    assert read_all(file) == "second\nthird\n"
+    assert read_all(file, without=identity_of(numbered(file, 1))) == "third\n"
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20))

