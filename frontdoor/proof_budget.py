@@ -17,8 +17,8 @@ DRAIN_S = 5.0  # the last requests of a probe end; counters and files are read
 # From a deadline's SIGTERM until all is gone, if need be by SIGKILL: an engine with its tree, a stage that serves nothing.
 STOP_S, PLAIN_STOP_S = 10.0, 2.0
 # No start may eat more than a third of the time: a precision that hangs leaves some for the others.
-START_SHARE, LONGEST_START_S = 1 / 3, 600.0
-LATEST = 2.0  # times what a precision is expected to take at most: then it hangs
+START_SHARE, LEAST_START_S, LONGEST_START_S = 1 / 3, 180.0, 600.0
+LATEST = 2.0  # times what measuring is expected to take at most: then it hangs
 MOST_PROBES, LEAST_PROBES = 5, 2
 SATURATION_SHARE = 0.3
 SHORTEST_S, GOOD_S, LONGEST_S = 5.0, 12.0, 45.0  # of a probe's window; a further probe is worth having above the second
@@ -85,7 +85,7 @@ def share_out(budget_s: float, work: Work) -> Allotment:
         spent = cost_s(search)
         scheme = work.start_s + work.mixes * spent
         total = work.before_s + work.schemes * scheme + STOP_S + work.after_s
-        return Allotment(search, spent, scheme, total, min(LONGEST_START_S, round(START_SHARE * budget_s)))
+        return Allotment(search, spent, scheme, total, ready_limit_s(budget_s))
     # The saturated probe gets its share of the windows: the shortest one decides.
     shortest = (LEAST_PROBES + 1) * edges + (SHORTEST_S + 0.1) / SATURATION_SHARE
     needed = fixed + cells * shortest
@@ -94,6 +94,11 @@ def share_out(budget_s: float, work: Work) -> Allotment:
         where="--minutes",
         remedy=f"give it {math.ceil(needed / 60)} minutes",
     )
+
+
+def ready_limit_s(budget_s: float) -> float:
+    """Return how long a server may take to be ready."""
+    return min(LONGEST_START_S, max(LEAST_START_S, round(START_SHARE * budget_s)))
 
 
 def start_s(guess_s: float, seen_s: Sequence[float]) -> float:
@@ -111,6 +116,9 @@ def fits(needed_s: float, spent_s: float, budget_s: float, after_s: float) -> bo
     return needed_s <= left_s(spent_s, budget_s, after_s)
 
 
-def deadline_s(needed_s: float, spent_s: float, budget_s: float, after_s: float) -> float:
-    """Return after how long a precision's step is ended: when time is up, or when it must be hanging."""
-    return min(left_s(spent_s, budget_s, after_s), LATEST * needed_s)
+def deadline_s(ready_s: float, measuring_s: float, left: float) -> float:
+    """Return after how long a precision's step is ended: when time is up, or when it must be hanging.
+
+    `ready_s` is what its start may take, `measuring_s` what all of its searches take at most.
+    """
+    return min(left, ready_s + LATEST * measuring_s)

@@ -134,13 +134,14 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
         note_loaded(session, scheme, runs[0])
         return "reused", ""
     work = proof_plan.work_of(session.wanted, (scheme,))
-    start = proof_budget.start_s(work.start_s, session.starts_s)
-    needed = start + work.mixes * proof_budget.cost_s(experiments[0].bench.search)
-    times = (needed, session.spent_s(), session.budget_s, work.after_s)
-    if not proof_budget.fits(*times):
+    measuring = work.mixes * proof_budget.cost_s(experiments[0].bench.search)
+    needed = proof_budget.start_s(work.start_s, session.starts_s) + measuring
+    times = (session.spent_s(), session.budget_s, work.after_s)
+    if not proof_budget.fits(needed, *times):
         return "skipped", f"not measured for time: it takes up to {human_seconds(needed)}; run the same command to go on"
     try:
-        code = serve(session, experiments, scheme, proof_budget.deadline_s(*times))
+        ready, left = experiments[0].serving.ready_timeout_s, proof_budget.left_s(*times)
+        code = serve(session, experiments, scheme, proof_budget.deadline_s(ready, measuring, left))
     except OutOfTimeError as late:
         # It may have been measured whole, and hung in its stop.
         if not is_current(session, experiments, runs):
