@@ -139,12 +139,14 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
     times = (session.spent_s(), session.budget_s, work.after_s)
     if not proof_budget.fits(needed, *times):
         return "skipped", f"not measured for time: it takes up to {human_seconds(needed)}; run the same command to go on"
+    before = digests(runs)
     try:
         ready, left = experiments[0].serving.ready_timeout_s, proof_budget.left_s(*times)
         code = serve(session, experiments, scheme, proof_budget.deadline_s(ready, measuring, left))
     except OutOfTimeError as late:
-        # It may have been measured whole, and hung in its stop.
-        if not is_current(session, experiments, runs):
+        # It may have been measured whole, VALID or not, and hung in its stop.
+        untouched = any(now in {None, was} for now, was in zip(digests(runs), before, strict=True))
+        if untouched and not is_current(session, experiments, runs):
             return "skipped", f"not measured for time: {late.what}; {late.remedy}"
         code = 0
     if code in STOPPED:
@@ -162,6 +164,11 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
 def is_current(session: Session, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:
     """Tell whether every mix of a precision stands there, VALID and of these inputs."""
     return not any(stale_summary(run, each, session.engine) for run, each in zip(runs, experiments, strict=True))
+
+
+def digests(runs: list[Path]) -> list[str | None]:
+    """Return each run's summary as its sha256; None where there is none."""
+    return [Summary.sha256_in(run) if Summary.exists(run) else None for run in runs]
 
 
 def serve(session: Session, experiments: tuple[Experiment, ...], scheme: str, limit_s: float) -> int:

@@ -131,8 +131,9 @@ def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed, monkeypatch)
         raise OutOfTimeError("it was ended")
 
     monkeypatch.setattr(proof_steps, "serve", hung)
-    assert proof(timed).exception is None
-    assert states(timed)["none"].state == "done"
+    timed.invalid = {"w8a8"}
+    assert "measure: w8a8 (invalid)" in str(proof(timed).exception)
+    assert [states(timed)[scheme].state for scheme in SCHEMES] == ["done", "invalid", "done"]
 
 
 def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_that_was_begun_without(timed, monkeypatch):
