@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from breakeven.stage import SUMMARY_PREFIX
 from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError, RunFailedError
 from contracts.record import Interval
+from contracts.roofline import Roofline
 from contracts.run import Summary
 from contracts.units import TOKENS_PER_MTOK
 from contracts.verdict import RunVerdict, Verdict
@@ -31,6 +32,7 @@ class Entry:
     usd_per_mtok: Interval | None
     first_tokens_per_month: dict[str, float | None] = field(default_factory=dict)
     """First break-even by API, where a verdict stands on this run."""
+    roofline: Roofline | None = None
 
     @property
     def cost(self) -> Interval | None:
@@ -46,7 +48,7 @@ def read(path: Path) -> Entry:
     kl = quality.mean_kl_divergence if quality else None
     if kl is None and summary.mean_kl_divergence is not None:
         kl = Interval(value=summary.mean_kl_divergence)
-    return entry(summary, kl, _priced(folder, summary))
+    return replace(entry(summary, kl, _priced(folder, summary)), roofline=Roofline.beside(folder))
 
 
 def _priced(folder: Path, summary: Summary) -> RunVerdict | None:

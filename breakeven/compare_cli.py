@@ -85,6 +85,7 @@ def _data(entries: Sequence[Entry], best: set[str], worse: Sequence[Regression])
             "perplexity_ratio": e.summary.perplexity_ratio,
             "usd_per_mtok": interval(e.usd_per_mtok),
             "first_tokens_per_month": e.first_tokens_per_month,
+            "roofline": [point.model_dump() for point in e.roofline.points] if e.roofline else None,
             "pareto": e.summary.run in best,
         }
         for e in entries
@@ -131,6 +132,11 @@ def _lines(entries: Sequence[Entry], best: set[str], apis: Sequence[str]) -> lis
         ("USD per M output tokens", all_of(lambda e: _spread(e.usd_per_mtok))),
         ("accelerator-hours per M", all_of(lambda e: _spread(e.accelerator_hours_per_mtok))),
     ]
+    if any(e.roofline for e in entries):
+        lines += [
+            ("copy bandwidth used (MBU)", all_of(lambda e: _shares(e, "bandwidth_utilization"))),
+            ("matrix rate used (MFU)", all_of(lambda e: _shares(e, "ops_utilization"))),
+        ]
     lines += [(f"break-even, {api}", all_of(lambda e, api=api: _first(e, api))) for api in apis]
     return [*lines, ("on the Pareto front", all_of(lambda e: "yes" if e.summary.run in best else ""))]
 
@@ -140,6 +146,13 @@ def _first(e: Entry, api: str) -> str:
         return "-"
     found = e.first_tokens_per_month[api]
     return "none" if found is None else human_count(found)
+
+
+def _shares(e: Entry, name: str) -> str:
+    """Say a utilization of each load that a run's roofline has; "-" without one."""
+    points = e.roofline.points if e.roofline else ()
+    found = [(p.point, getattr(p, name)) for p in points]
+    return ", ".join(f"{share:.1%} {'at ' * (load == 'peak')}{load}" for load, share in found if share is not None) or "-"
 
 
 def _number(value: float | None) -> str:

@@ -40,6 +40,10 @@ class RunFailedError(TokenhourError):
     exit_code = 1
 
 
+class OutOfTimeError(RunFailedError):
+    """Work was ended at its deadline; what it had finished is kept."""
+
+
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Return a "did you mean" clause for `name` out of `known`, or the list of all when nothing is near."""
     names = sorted(known)

@@ -6,10 +6,12 @@ History
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from contracts.environment import Accelerator
 from contracts.record import Interval, Part, Record
+from contracts.run import Summary
 
 MatrixType = Literal["bf16", "int8", "fp8"]
 
@@ -88,6 +90,14 @@ class Roofline(Record):
     inputs: dict[str, str]
     """sha256 of summary.json, checkpoint.json and machine_rates.json."""
     created_utc: str
+
+    @classmethod
+    def beside(cls, run: Path) -> Roofline | None:
+        """Read the roofline of a run folder; None where there is none, or one of an earlier measurement."""
+        if not cls.exists(run) or not Summary.exists(run):
+            return None
+        found = cls.read(run)
+        return found if found.inputs.get(Summary.file_name) == Summary.sha256_in(run) else None
 
     def sentence(self) -> str:
         """Say the utilizations in a line: "peak: 61 % of copy bandwidth, 12 % of bf16 matrix rate"."""

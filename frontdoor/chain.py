@@ -14,7 +14,7 @@ from types import FrameType
 
 import click
 
-from contracts.errors import InputError, RunFailedError
+from contracts.errors import InputError, OutOfTimeError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
 from contracts.kernels import refuse_bits_without_kernel, refuse_without_kernel
 from contracts.lineage import ENGINE_ENV, engine_version, stale_summary
@@ -23,6 +23,8 @@ from contracts.shipped import prices_folder
 from contracts.units import human_seconds
 
 _STOP_GRACE_S = 40.0
+# SIGINT and SIGTERM, as a shell writes them and as a parent sees them: somebody wants the work to stop.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,11 @@ def steps(file: str, experiment: Experiment, results: str) -> Iterator[Step]:
     yield Step("report", ("report", file, *to))
 
 
-def run_step(arguments: tuple[str, ...]) -> int:
-    """Run `tokenhour ARGUMENTS` as a child that dies with us; SIGTERM is passed on, and none outlives this call."""
+def run_step(arguments: tuple[str, ...], limit_s: float | None = None, stop_s: float = _STOP_GRACE_S) -> int:
+    """Run `tokenhour ARGUMENTS` as a child that dies with us; SIGTERM is passed on, and none outlives this call.
+
+    After `limit_s` the child gets SIGTERM, after `stop_s` more SIGKILL, and OutOfTimeError is raised.
+    """
     environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
     child = subprocess.Popen([sys.executable, "-m", "tokenhour", *arguments], env=environment)
 
@@ -56,18 +61,25 @@ def run_step(arguments: tuple[str, ...]) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        return child.wait()
+        return child.wait(limit_s)
+    except subprocess.TimeoutExpired as error:
+        child.terminate()
+        _reap(child, stop_s)
+        raise OutOfTimeError(
+            f"{' '.join(arguments[:2])} was ended after {human_seconds(limit_s or 0.0)}",
+            remedy="run the same command to go on",
+        ) from error
     except KeyboardInterrupt:
         # The terminal sent SIGINT to the child as well: it is stopping what it started.
-        _reap(child)
+        _reap(child, _STOP_GRACE_S)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _reap(child: subprocess.Popen[bytes]) -> None:
+def _reap(child: subprocess.Popen[bytes], grace_s: float) -> None:
     try:
-        child.wait(_STOP_GRACE_S)
+        child.wait(grace_s)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

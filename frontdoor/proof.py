@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from contracts.environment import accelerator, accelerator_for
 from contracts.errors import InputError, RunFailedError
-from contracts.experiment import Experiment
+from contracts.experiment import Experiment, load_experiment
 from contracts.lineage import ENGINE_ENV, engine_version
 from contracts.proof import Proof, ProofStep
 from contracts.run import Summary
@@ -37,7 +38,8 @@ PROOF_TABLE = "proof.md"
 def cli(quick: bool, model: str, device: str, instance: str | None, minutes: float | None, results: Path) -> None:
     """Measure a model in BF16, FP8, INT8 and INT4 on this machine's GPU, and say what each costs beside the APIs.
 
-    Started again, it goes on where it stopped. Exit 1 when something failed, was INVALID or did not fit the time.
+    Deadlines hold the minutes: a precision that does not fit is named as not measured for time. Started again, it goes on
+    where it stopped. Exit 1 when something failed, was INVALID or did not fit the time.
 
     \b
     Examples:
@@ -88,10 +90,12 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
     wanted = session.wanted
     schemes, without = served(wanted)
     first = [scheme for scheme in schemes if scheme not in proof_plan.WITH_WEIGHTS]
-    allotted = proof_budget.share_out(session.budget_s, proof_plan.work_of(wanted, first))
+    allotted = allot(session, first)
     # The minutes are those of the four; each of bitsandbytes' two gets as much as one of them, on top.
     session.budget_s += (len(schemes) - len(first)) * allotted.scheme_s
-    experiments = tuple(proof_plan.experiment(wanted, mix, schemes, allotted.search) for mix in wanted.mixes)
+    experiments = tuple(
+        proof_plan.experiment(wanted, mix, schemes, allotted.search, allotted.ready_timeout_s) for mix in wanted.mixes
+    )
     for each in experiments:
         preflight(each, session.engine, session.results)
     session.folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +107,23 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
     probes = f"{allotted.search.max_probes} rates of at most {allotted.search.max_probe_s:.0f} s"
     print(f"   each measurement: saturated {allotted.search.saturation_s:.0f} s, {probes}", file=sys.stderr)
     return schemes, experiments
+
+
+def allot(session: Session, schemes: Sequence[str]) -> proof_budget.Allotment:
+    """Share out the time, more of it for measuring where the generator's certificate is kept.
+
+    A proof that was begun without one keeps the windows that it began with: with others nothing of it would be current.
+    """
+    from bench.calibrate import kept_at
+
+    wanted, certified = session.wanted, kept_at(session.results, 1).is_file()
+    found = proof_budget.share_out(session.budget_s, proof_plan.work_of(wanted, schemes, certified=certified))
+    with contextlib.suppress(InputError):
+        other = proof_budget.share_out(session.budget_s, proof_plan.work_of(wanted, schemes, certified=not certified))
+        file = session.folder / f"{wanted.mixes[0].name}.json"
+        if file.is_file() and load_experiment(file).bench.search == other.search:
+            return other
+    return found
 
 
 def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, str]]]:

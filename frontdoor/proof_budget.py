@@ -1,8 +1,12 @@
-"""How the minutes of a GPU proof are shared out: a pure function of the budget and of what has to be done."""
+"""How the minutes of a GPU proof are shared out: a pure function of the budget and of what has to be done.
+
+The shares are a plan; deadlines hold it. Every step ends, with its stop, before what comes after it needs the time.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.bench_spec import SearchSpec
@@ -10,6 +14,11 @@ from contracts.errors import InputError
 from contracts.units import human_seconds
 
 DRAIN_S = 5.0  # the last requests of a probe end; counters and files are read
+# From a deadline's SIGTERM until all is gone, if need be by SIGKILL: an engine with its tree, a stage that serves nothing.
+STOP_S, PLAIN_STOP_S = 10.0, 2.0
+# No start may eat more than a third of the time: a precision that hangs leaves some for the others.
+START_SHARE, LEAST_START_S, LONGEST_START_S = 1 / 3, 180.0, 600.0
+LATEST = 2.0  # times what measuring is expected to take at most: then it hangs
 MOST_PROBES, LEAST_PROBES = 5, 2
 SATURATION_SHARE = 0.3
 SHORTEST_S, GOOD_S, LONGEST_S = 5.0, 12.0, 45.0  # of a probe's window; a further probe is worth having above the second
@@ -22,9 +31,9 @@ class Work:
     schemes: int
     mixes: int
     start_s: float
-    """From a server's launch to its first answer, and its stop."""
+    """From a server's launch to its first answer, and its stop: a guess until one has been measured."""
     before_s: float
-    """Environment, preflight, the machine's rates, the generator's calibration."""
+    """Environment, preflight with the engine's parser, the machine's rates, the generator's calibration."""
     after_s: float
     """Rooflines, verdicts, reports, comparison."""
     warmup_s: float
@@ -40,6 +49,8 @@ class Allotment:
     scheme_s: float
     """A server's start, all of its measurements and its stop."""
     total_s: float
+    ready_timeout_s: float
+    """How long a server may take to be ready."""
 
 
 def cost_s(search: SearchSpec) -> float:
@@ -54,7 +65,7 @@ def share_out(budget_s: float, work: Work) -> Allotment:
     Raises InputError when not even the shortest measurement fits, with the budget that would do.
     """
     cells = work.schemes * work.mixes
-    fixed = work.before_s + work.after_s + work.schemes * work.start_s
+    fixed = work.before_s + work.after_s + STOP_S + work.schemes * work.start_s
     each = (budget_s - fixed) / cells
     edges = 2 * work.warmup_s + DRAIN_S
     for probes, wanted_s in (*((n, GOOD_S) for n in range(MOST_PROBES, LEAST_PROBES, -1)), (LEAST_PROBES, SHORTEST_S)):
@@ -73,7 +84,8 @@ def share_out(budget_s: float, work: Work) -> Allotment:
         )
         spent = cost_s(search)
         scheme = work.start_s + work.mixes * spent
-        return Allotment(search, spent, scheme, work.before_s + work.schemes * scheme + work.after_s)
+        total = work.before_s + work.schemes * scheme + STOP_S + work.after_s
+        return Allotment(search, spent, scheme, total, ready_limit_s(budget_s))
     # The saturated probe gets its share of the windows: the shortest one decides.
     shortest = (LEAST_PROBES + 1) * edges + (SHORTEST_S + 0.1) / SATURATION_SHARE
     needed = fixed + cells * shortest
@@ -84,6 +96,29 @@ def share_out(budget_s: float, work: Work) -> Allotment:
     )
 
 
+def ready_limit_s(budget_s: float) -> float:
+    """Return how long a server may take to be ready."""
+    return min(LONGEST_START_S, max(LEAST_START_S, round(START_SHARE * budget_s)))
+
+
+def start_s(guess_s: float, seen_s: Sequence[float]) -> float:
+    """Return what a start is expected to take: the slowest that was seen on this machine and its stop, else the guess."""
+    return max(seen_s) + STOP_S if seen_s else guess_s
+
+
+def left_s(spent_s: float, budget_s: float, after_s: float, stop_s: float = STOP_S) -> float:
+    """Return how long a step may run now: its stop and what comes after it are kept out of its time."""
+    return budget_s - spent_s - stop_s - after_s
+
+
 def fits(needed_s: float, spent_s: float, budget_s: float, after_s: float) -> bool:
     """Tell whether a step may still begin: it ends within the budget, with the time for the verdicts kept."""
-    return spent_s + needed_s + after_s <= budget_s
+    return needed_s <= left_s(spent_s, budget_s, after_s)
+
+
+def deadline_s(ready_s: float, measuring_s: float, left: float) -> float:
+    """Return after how long a precision's step is ended: when time is up, or when it must be hanging.
+
+    `ready_s` is what its start may take, `measuring_s` what all of its searches take at most.
+    """
+    return min(left, ready_s + LATEST * measuring_s)

@@ -1,10 +1,15 @@
-"""Hold a proof's runs against the reference committed for the same GPU: `python -m frontdoor.proof_gate RESULTS`."""
+"""Hold proofs against the reference committed for the same GPU: `python -m frontdoor.proof_gate RESULTS`.
+
+What was held against what, and what could not be, is printed and goes onto the job's page: a gate that found nothing to
+compare must not look like one that passed.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.errors import InputError, RunFailedError, exit_code_of
@@ -13,6 +18,8 @@ from contracts.run import Summary
 from frontdoor.chain import run_step
 
 REFERENCE = "reference"
+QUICK = "-quick"
+PAGE_ENV = "GITHUB_STEP_SUMMARY"
 
 
 def slug(accelerator: str) -> str:
@@ -20,33 +27,62 @@ def slug(accelerator: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", accelerator.lower()).strip("-")
 
 
-def pairs(results: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield (reference run, this run) of each proof in `results`, where results/reference/<gpu>/ holds such a run."""
-    proofs = sorted(results.glob(f"proof-*/{Proof.file_name}"))
-    if not proofs:
-        raise InputError("no proof here", where=str(results), remedy="make gpu-proof first")
-    for file in proofs:
-        found = Proof.read(file)
-        kept = results / REFERENCE / slug(found.accelerator.name)
-        for run in found.runs:
-            if Summary.exists(kept / run):
-                yield kept / run, results / run
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the gate says of one proof."""
+
+    sentences: tuple[str, ...]
+    bad: bool
 
 
 def gate(results: Path) -> None:
-    """Compare each pair; RunFailedError when one has regressed, or when the comparison itself cannot be made."""
-    found = list(pairs(results))
-    if not found:
-        print(f"no reference of this GPU is committed below {results / REFERENCE}: nothing to hold it against")
-        return
-    worse = [run.name for reference, run in found if run_step(("compare", "--gate", str(reference), str(run)))]
-    if worse:
+    """Hold each proof in `results` against its reference and say how it went.
+
+    Raises RunFailedError when a run has regressed or cannot be compared, when the reference has a run that the proof
+    lacks, and when it is of another length. Without any reference it is said, and no failure.
+    """
+    files = sorted(results.glob(f"proof-*/{Proof.file_name}"))
+    if not files:
+        raise InputError("no proof here", where=str(results), remedy="make gpu-proof first")
+    outcomes = {found.name: held(found, results) for found in map(Proof.read, (file.parent for file in files))}
+    lines = [f"- {name}: {sentence}" for name, outcome in outcomes.items() for sentence in outcome.sentences]
+    print("\n".join(lines))
+    if page := os.environ.get(PAGE_ENV):
+        with Path(page).open("a", encoding="utf-8") as stream:
+            stream.write("\n".join(("## Held against the committed reference", "", *lines, "", "")))
+    if bad := [name for name, outcome in outcomes.items() if outcome.bad]:
         raise RunFailedError(
-            f"regressed, or not comparable: {', '.join(worse)}",
+            f"not as good as the reference, or not to be compared with it: {', '.join(bad)}",
             where=str(results),
             remedy="find the cause, or commit a new reference and say why (docs/gpu.md)",
         )
-    print(f"{len(found)} runs are no worse than their reference")
+
+
+def held(found: Proof, results: Path) -> Outcome:
+    """Compare each run of a proof with its counterpart in the reference of this GPU."""
+    kept = results / REFERENCE / slug(found.accelerator.name)
+    if not Proof.exists(kept / found.name):
+        return without_reference(found.name, kept)
+    # The folders that are there: a list may have lost some.
+    reference = [run for run in Proof.read(kept / found.name).runs if Summary.exists(kept / run)]
+    both = [run for run in found.runs if run in reference]
+    worse = [run for run in both if run_step(("compare", "--gate", str(kept / run), str(results / run)))]
+    lacking = [run for run in reference if run not in found.runs]
+    extra = [run for run in found.runs if run not in reference]
+    sentences = [f"{len(both) - len(worse)} of {len(both)} runs are no worse than their reference"]
+    sentences += [f"**regressed, or not comparable**: {', '.join(worse)}"] if worse else []
+    sentences += [f"**the reference has runs that this proof lacks**: {', '.join(lacking)}"] if lacking else []
+    sentences += [f"without a counterpart in the reference, held against nothing: {', '.join(extra)}"] if extra else []
+    return Outcome(tuple(sentences), bad=bool(worse or lacking or not both))
+
+
+def without_reference(name: str, kept: Path) -> Outcome:
+    """Say that nothing was compared; a reference of the other length alone is a mistake, not a lack."""
+    other = name.removesuffix(QUICK) if name.endswith(QUICK) else name + QUICK
+    if Proof.exists(kept / other):
+        said = f"**the only reference of this model and GPU is {other}**, which is measured otherwise: nothing was compared"
+        return Outcome((said,), bad=True)
+    return Outcome((f"no reference of it is committed below {kept}: nothing was compared",), bad=False)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from contracts.process import die_with_parent
 from contracts.record import Record
 from contracts.rundir import RunDir
 from contracts.server import Server
-from frontdoor.chain import run_step
+from frontdoor.chain import STOPPED, run_step
 
 
 def share_server(owner: Path, experiment: Experiment, results: Path, scheme: str) -> None:
@@ -39,7 +39,7 @@ def share_server(owner: Path, experiment: Experiment, results: Path, scheme: str
 
 
 def measure(scheme: str, results: Path, files: list[str]) -> int:
-    """Measure what is not current; return the worst exit code."""
+    """Measure what is not current; return the worst exit code, or that of a stop: then no further mix begins."""
     worst, engine = 0, engine_version(Path.cwd())
     owner = Path(os.environ["TOKENHOUR_SERVER"]).parent
     for file in files:
@@ -49,6 +49,8 @@ def measure(scheme: str, results: Path, files: list[str]) -> int:
         if engine and not stale_summary(run.path, experiment, engine):
             continue
         code = run_step(("bench", "run", file, "--scheme", scheme, "--results", str(results)))
+        if code in STOPPED:
+            return code if code > 0 else 128 - code
         worst = max(worst, code if code >= 0 else 1)
     return worst
 

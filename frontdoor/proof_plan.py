@@ -11,13 +11,16 @@ from contracts.bench_spec import SearchSpec
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.price import InstancePrice
-from frontdoor.proof_budget import Work
+from frontdoor.proof_budget import LONGEST_START_S, Work
 
 SCHEMES = ("none", "fp8", "w8a8", "w4a16")
 # bitsandbytes packs when it loads: there must be weights to pack.
 WITH_WEIGHTS = ("bnb-int8", "bnb-nf4")
 DEFAULT_MODEL = "shape:llama-3.1-8b"
 MINUTES = {"full": 20.0, "quick": 8.0}
+# The engine's parser asked once (15 s), the machine's rates (10 s), imports, preflight; the generator's calibration (30 s).
+CERTIFIED_S, CALIBRATION_S = 45.0, 30.0
+AFTER_MIX_S = 20.0
 # The engine says what it loaded: anything else would be measured under a wrong name.
 _PACKED: set[str | None] = {"compressed-tensors"}
 LOADED: dict[str, set[str | None]] = {
@@ -78,7 +81,9 @@ class Wanted:
     @property
     def name(self) -> str:
         """Name the proof's own folder."""
-        label = re.sub(r"[^a-z0-9.]+", "-", self.model.rsplit("/", 1)[-1].removeprefix("shape:").lower()).strip("-.")
+        label = re.sub(r"[^a-z0-9.]+", "-", re.sub("^(shape|package):", "", self.model.rsplit("/", 1)[-1]).lower()).strip(
+            "-."
+        )
         return f"proof-{self.device}-{label or 'model'}{'-quick' if self.quick else ''}"
 
 
@@ -87,16 +92,19 @@ def schemes_for(wanted: Wanted) -> tuple[str, ...]:
     return SCHEMES if wanted.dummy else (*SCHEMES, *WITH_WEIGHTS)
 
 
-def work_of(wanted: Wanted, schemes: Sequence[str]) -> Work:
-    """Say what has to be done and what each thing is expected to take."""
+def work_of(wanted: Wanted, schemes: Sequence[str], *, certified: bool = False) -> Work:
+    """Say what has to be done and what each thing is expected to take; `certified`: the generator's certificate is kept."""
     cuda = wanted.device == "cuda"
     start = (45.0 if wanted.quick else 80.0) if cuda else 40.0
     # A request of 256 tokens takes about 5 s: before that the batch is still filling.
-    warmup = (3.0 if wanted.quick else 6.0) if cuda else 1.0
-    return Work(len(schemes), len(wanted.mixes), start, before_s=45.0, after_s=30.0, warmup_s=warmup)
+    warmup = (2.5 if wanted.quick else 6.0) if cuda else 1.0
+    before, after = CERTIFIED_S + (0.0 if certified else CALIBRATION_S), AFTER_MIX_S * len(wanted.mixes)
+    return Work(len(schemes), len(wanted.mixes), start, before_s=before, after_s=after, warmup_s=warmup)
 
 
-def experiment(wanted: Wanted, mix: Mix, schemes: Sequence[str], search: SearchSpec) -> Experiment:
+def experiment(
+    wanted: Wanted, mix: Mix, schemes: Sequence[str], search: SearchSpec, ready_timeout_s: float = LONGEST_START_S
+) -> Experiment:
     """Write the experiment of one mix. Mixes differ in their bench section alone, so that one server serves them all."""
     cuda = wanted.device == "cuda"
     serving: dict[str, Any] = {
@@ -104,7 +112,7 @@ def experiment(wanted: Wanted, mix: Mix, schemes: Sequence[str], search: SearchS
         "dummy_weights": wanted.dummy,
         "max_model_len": 4096,
         "max_num_seqs": 256 if cuda else 16,
-        "ready_timeout_s": 600,
+        "ready_timeout_s": ready_timeout_s,
     }
     if not cuda:
         serving |= {"enforce_eager": True, "kv_cache_gib": 1}
@@ -120,6 +128,8 @@ def experiment(wanted: Wanted, mix: Mix, schemes: Sequence[str], search: SearchS
             # INT4 with a fixed zero: the format that the published figures are of.
             "quantize": {"symmetric": True} if wanted.dummy else {},
             "serving": serving,
+            # Nobody but the generator asks: an ended measurement has nothing to wait for.
+            "operations": {"drain_s": 0},
             "bench": {
                 "workload": {"name": mix.name, "prompt": _around(mix.prompt_tokens), "output": _around(mix.output_tokens)},
                 "slo": {"percentile": 90, "ttft_s": mix.ttft_s, "tpot_s": mix.tpot_s},

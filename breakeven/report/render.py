@@ -19,6 +19,7 @@ from breakeven.show import OUTCOME_WORDS
 from breakeven.stage import SUMMARY_PREFIX, refuse_invalid
 from breakeven.words import best_run
 from contracts.errors import InputError, RunFailedError
+from contracts.roofline import Roofline
 from contracts.run import Summary
 from contracts.rundir import RunDir
 from contracts.store import write_bytes_atomic, write_text_atomic
@@ -62,7 +63,8 @@ def render(folder: Path, *, allow_synthetic: bool = False) -> Path:
         write_bytes_atomic(folder / "plots" / f"{plot.name}.png", plot.png)
         write_bytes_atomic(folder / "plots" / f"{plot.name}.svg", plot.svg)
     exports = write_all(folder, verdict, best_run(verdict.runs))
-    context = build_context(verdict, summaries, plots, run_plots(folder.parent, summaries), exports)
+    of_runs = run_plots(folder.parent, summaries)
+    context = build_context(verdict, summaries, plots, of_runs, exports, rooflines(folder.parent, summaries))
     write_text_atomic(folder / "report.md", fill("report.md.j2", context))
     write_text_atomic(folder / "report.html", fill("report.html.j2", context))
     RunDir(folder).note("report", "done")
@@ -75,8 +77,12 @@ def build_context(
     plots: Sequence[Plot],
     of_runs: Sequence[tuple[str, str, str]] = (),
     exports: Sequence[str] = (),
+    limits: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Gather what the templates show. `of_runs` are the runs' own plots: (run, caption, data URI)."""
+    """Gather what the templates show.
+
+    `of_runs` are the runs' own plots: (run, caption, data URI); `limits` say how near to the hardware's limits each ran.
+    """
     best = best_run(verdict.runs)
     hard = first_page.toughest(best) if best else None
     lines = steps(verdict, best, hard) if best and hard else []
@@ -109,6 +115,7 @@ def build_context(
         "plot_steps": PLOT_STEPS,
         "plots": [(plot, data_uri(plot.svg)) for plot in plots],
         "run_plots": of_runs,
+        "rooflines": limits,
         "sections": sections(verdict),
         "outcome_words": OUTCOME_WORDS,
         "invalid": [s for s in summaries if s.validity == "INVALID"],
@@ -160,6 +167,12 @@ def run_plots(results: Path, summaries: Sequence[Summary]) -> list[tuple[str, st
             said = title.read_text(encoding="utf-8").strip() if title.is_file() else file.stem.replace("-", " ")
             found.append((summary.run, said, data_uri(file.read_bytes())))
     return found
+
+
+def rooflines(results: Path, summaries: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Return what each run's roofline says, where one stands on exactly this measurement."""
+    found = ((summary.run, Roofline.beside(results / summary.run)) for summary in summaries)
+    return [(run, roofline.sentence()) for run, roofline in found if roofline is not None]
 
 
 def data_uri(svg: bytes) -> str:

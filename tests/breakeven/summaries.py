@@ -4,6 +4,7 @@ from contracts.bench_spec import LengthSpec, SloSpec, WorkloadSpec
 from contracts.environment import Accelerator
 from contracts.experiment import Experiment
 from contracts.record import Interval
+from contracts.roofline import Roofline, RooflinePoint
 from contracts.run import LoadPoint, Percentiles, Reason, Summary, TokensPerHour
 
 EXPERIMENT = Experiment.model_validate(
@@ -129,3 +130,22 @@ def write_all(results, **changes):
         folder.mkdir(parents=True)
         one.write(folder)
     return made
+
+
+def write_roofline(folder, bandwidth=0.61, ops=0.123, summary_sha256=None):
+    """Write how near to its machine's limits the run in `folder` came, at its peak and at the SLO."""
+    run = Summary.read(folder)
+    rest = {"step_s": 0.02, "weight_bytes_per_s": 1e12, "kv_bytes_per_s": 1e11, "model_ops_per_s": 1e13}
+    points = tuple(
+        RooflinePoint(
+            point=point, probe=0, input_tps=2.0, output_tps=1.0, bandwidth_utilization=part * bandwidth,
+            ops_utilization=part * ops, **rest,
+        )
+        for point, part in (("peak", 1.0), ("at the SLO", 0.5))
+    )  # fmt: skip
+    Roofline(
+        run=run.run, scheme=run.scheme, model_name=run.model_name, accelerators=1, copy_bytes_per_s=1e12,
+        matrix_type="bf16", matrix_ops_per_s=1e14, weight_bytes_per_step=1, kv_bytes_per_token=1,
+        ops_per_prompt_token=1.0, ops_per_output_token=1.0, points=points, synthetic=(),
+        inputs={"summary.json": summary_sha256 or Summary.sha256_in(folder)}, created_utc=run.clock_anchor_utc,
+    ).write(folder)  # fmt: skip

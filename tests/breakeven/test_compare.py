@@ -13,7 +13,7 @@ from contracts.bench_spec import SloSpec
 from contracts.environment import Accelerator
 from contracts.errors import InputError, RunFailedError
 from contracts.record import Interval
-from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all
+from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all, write_roofline
 
 L40S = Accelerator(kind="cuda", name="L40S", count=1, memory_bytes=2**35)
 
@@ -130,3 +130,16 @@ def test_the_front_holds_whatever_no_other_beats_in_both():
     entries = [at("fast", 2e6, 0.2), at("true", 1e6, 0.0), at("between", 1.5e6, 0.05), at("beaten", 0.9e6, 0.2)]
     assert pareto(entries) == {"fast", "true", "between"}
     assert {r.run for r in regressions(entries)} == {"true", "between", "beaten"}
+
+
+def test_a_roofline_beside_a_run_is_shown_and_an_earlier_measurements_is_not(three):
+    assert "MBU" not in call(*three).output
+    write_roofline(three[0])
+    write_roofline(three[1], summary_sha256="of an earlier measurement")
+    text = " ".join(call(*three).output.split())
+    assert "copy bandwidth used (MBU)" in text
+    assert "61.0% at peak" in text
+    assert "matrix rate used (MFU)" in text
+    found = json.loads(call(*three, "--json").output)["runs"]
+    assert [point["ops_utilization"] for point in found[0]["roofline"]] == [0.123, 0.0615]
+    assert found[1]["roofline"] is None

@@ -21,7 +21,7 @@ from contracts.quantize_spec import QualityGate
 from contracts.run import Summary
 from contracts.verdict import Flip
 from tests.breakeven.scenarios import decide
-from tests.breakeven.summaries import EXPERIMENT, LAG, write_all
+from tests.breakeven.summaries import EXPERIMENT, LAG, write_all, write_roofline
 
 PLOTS = (
     "cost", "load", "bill", "tornado", "distribution", "heatmap", "day", "ahead", "latency", "precision",
@@ -219,3 +219,16 @@ def test_what_turns_it_says_how_far_and_whether_that_is_likely():
     )
     assert found[1].must == "\u00d74, to $6,600 a month for each replica"
     assert found[1].likely.startswith("unlikely: outside")
+
+
+def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path):
+    folder, _ = solved(tmp_path)
+    render(folder)
+    assert "hardware's limits" not in (folder / "report.md").read_text()
+    write_roofline(tmp_path / "golden-none")
+    write_roofline(tmp_path / "golden-w8a8", summary_sha256="of an earlier measurement")
+    render(folder)
+    said = "peak: 61.0% of copy bandwidth, 12.3% of the bf16 matrix rate; at the SLO: 30.5% of copy bandwidth"
+    assert f"- golden-none: {said}" in (folder / "report.md").read_text()
+    assert f'<li><a href="#run-golden-none">golden-none</a>: {said}' in (folder / "report.html").read_text()
+    assert "golden-w8a8: peak" not in (folder / "report.md").read_text()

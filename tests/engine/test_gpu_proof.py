@@ -51,6 +51,7 @@ def call(folder: Path) -> Call:
     # (A generator that was calibrated meanwhile has a certificate that says so.)
     assert {reason for reason in reasons - DISTURBANCES if "certificate" not in reason} == set()
     assert done.returncode == (0 if found.complete else 1)
+    assert found.spent_s <= found.budget_s
     valid = frozenset(each.scheme for each in summaries.values() if each.validity == "VALID")
     return Call(found.complete, valid, {step.name: step.state for step in found.steps})
 

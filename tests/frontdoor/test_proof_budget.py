@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import InputError
-from frontdoor.proof_budget import SHORTEST_S, Work, cost_s, fits, share_out
+from frontdoor.proof_budget import LATEST, SHORTEST_S, STOP_S, Work, cost_s, deadline_s, fits, share_out, start_s
 from frontdoor.proof_plan import MINUTES, SCHEMES, WITH_WEIGHTS, Wanted, schemes_for, work_of
 
 WORKS = st.builds(
@@ -56,7 +56,7 @@ def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick):
     assert MINUTES == {"full": 20.0, "quick": 8.0}
 
 
-@pytest.mark.parametrize(("quick", "minutes"), [(True, 3.5), (False, 9.5)])
+@pytest.mark.parametrize(("quick", "minutes"), [(True, 3.1), (False, 9.5)])
 def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick, minutes):
     """Six precisions would not fit 20 minutes with windows that say anything: the four keep theirs."""
     wanted = Wanted("./Llama-3.1-8B-Instruct", "cuda", quick, None)
@@ -71,5 +71,30 @@ def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick, minutes):
 
 
 def test_a_step_begins_only_when_it_also_ends_in_time():
-    assert fits(100, 50, 180, 30)
-    assert not fits(100, 51, 180, 30)
+    """Its own end by force is in its time as well."""
+    assert fits(100, 50, 180 + STOP_S, 30)
+    assert not fits(100, 51, 180 + STOP_S, 30)
+
+
+def test_a_deadline_is_when_time_is_up_or_when_a_step_must_be_hanging():
+    assert deadline_s(180, 50, left=100) == 100
+    assert deadline_s(180, 50, left=1000) == 180 + LATEST * 50
+
+
+def test_a_measured_start_replaces_the_guess():
+    assert start_s(45, ()) == 45
+    assert start_s(45, (20, 30, 25)) == 30 + STOP_S
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_no_start_may_eat_the_time_of_the_others(quick):
+    budget = 60 * MINUTES["quick" if quick else "full"]
+    found = share_out(budget, work_of(Wanted("shape:llama-3.1-8b", "cuda", quick, None), SCHEMES))
+    assert found.ready_timeout_s == (180 if quick else budget / 3)
+
+
+def test_a_kept_certificate_leaves_more_time_for_measuring():
+    wanted = Wanted("shape:llama-3.1-8b", "cuda", quick=True, instance=None)
+    without, with_one = (work_of(wanted, SCHEMES, certified=kept) for kept in (False, True))
+    assert (without.before_s, with_one.before_s) == (75, 45)
+    assert share_out(480, with_one).measurement_s > share_out(480, without).measurement_s + 5

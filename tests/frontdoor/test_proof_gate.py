@@ -1,63 +1,128 @@
-"""CI holds a proof against the reference of the same GPU, and says plainly where there is none."""
+"""CI holds a proof against the reference of its GPU; what could not be compared is said, and never looks like a pass."""
 
 import pytest
 
 from contracts.errors import InputError, RunFailedError
 from contracts.proof import Proof
 from frontdoor import proof_gate
-from frontdoor.proof_gate import gate, pairs, slug
+from frontdoor.proof_gate import gate, slug
 from tests.breakeven.summaries import summary
 from tests.frontdoor.test_proof import H100
 from tests.records import WHEN
 
+NAME = "proof-cuda-x-quick"
+RUNS = (f"{NAME}-chat-none", f"{NAME}-chat-fp8")
+
+
+def write(folder, name=NAME, runs=RUNS):
+    Proof(
+        name=name, model="shape:llama-3.1-8b", weights="dummy", device="cuda", accelerator=H100, quick=True,
+        budget_s=480, spent_s=400, steps=(), loaded=(), published=(), runs=runs, complete=True, inputs={}, created_utc=WHEN,
+    ).write(folder / name)  # fmt: skip
+    for run in runs:
+        (folder / run).mkdir(parents=True)
+        summary(run=run).write(folder / run)
+    return folder
+
+
+def reference(results, *runs, gpu=H100.name, name=NAME):
+    return write(results / "reference" / slug(gpu), name, runs)
+
 
 @pytest.fixture
 def results(tmp_path):
-    runs = ("proof-cuda-x-quick-chat-none", "proof-cuda-x-quick-chat-fp8")
-    Proof(
-        name="proof-cuda-x-quick", model="shape:llama-3.1-8b", weights="dummy", device="cuda", accelerator=H100, quick=True,
-        budget_s=480, spent_s=400, steps=(), loaded=(), published=(), runs=runs, complete=True, inputs={}, created_utc=WHEN,
-    ).write(tmp_path / "proof-cuda-x-quick")  # fmt: skip
-    for run in runs:
-        (tmp_path / run).mkdir()
-        summary(run=run).write(tmp_path / run)
-    return tmp_path
+    return write(tmp_path)
 
 
-def reference(results, gpu=H100.name):
-    kept = results / "reference" / slug(gpu) / "proof-cuda-x-quick-chat-none"
-    kept.mkdir(parents=True)
-    summary(run=kept.name).write(kept)
-    return kept
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """The job's page."""
+    file = tmp_path / "page.md"
+    file.write_text("before\n")
+    monkeypatch.setenv(proof_gate.PAGE_ENV, str(file))
+    return file
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """Comparisons that were made; their exit code by run."""
+    asked: list[tuple[str, ...]] = []
+    codes: dict[str, int] = {}
+
+    def compare(arguments):
+        asked.append(arguments)
+        return codes.get(arguments[-1].rsplit("/", 1)[-1], 0)
+
+    monkeypatch.setattr(proof_gate, "run_step", compare)
+    return asked, codes
 
 
 def test_a_gpus_folder_is_named_by_its_name():
     assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
 
 
-def test_no_reference_is_said_and_no_failure(results, capsys):
-    reference(results, "NVIDIA L4")
+def test_no_reference_is_said_and_no_failure(results, page, compared, capsys):
+    reference(results, *RUNS, gpu="NVIDIA L4")
     gate(results)
-    assert "no reference of this GPU" in capsys.readouterr().out
+    for said in (capsys.readouterr().out, page.read_text()):
+        assert f"- {NAME}: no reference of it is committed below" in said
+        assert "nothing was compared" in said
+    assert compared[0] == []
 
 
-@pytest.mark.parametrize(("code", "fails"), [(0, False), (1, True), (2, True)])
-def test_a_regression_or_an_impossible_comparison_fails(results, monkeypatch, code, fails):
-    kept = reference(results)
-    assert list(pairs(results)) == [(kept, results / kept.name)]
-    asked = []
+def test_runs_that_are_no_worse_pass_and_the_page_says_so(results, page, compared):
+    kept = reference(results, *RUNS)
+    gate(results)
+    assert compared[0] == [("compare", "--gate", str(kept / run), str(results / run)) for run in RUNS]
+    assert page.read_text().startswith("before\n## Held against the committed reference\n")
+    assert f"- {NAME}: 2 of 2 runs are no worse than their reference\n" in page.read_text()
 
-    def compare(arguments):
-        asked.append(arguments)
-        return code
 
-    monkeypatch.setattr(proof_gate, "run_step", compare)
-    if fails:
-        with pytest.raises(RunFailedError, match="proof-cuda-x-quick-chat-none"):
-            gate(results)
-    else:
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_regression_or_an_impossible_comparison_fails(results, page, compared, code):
+    reference(results, *RUNS)
+    compared[1][RUNS[1]] = code
+    with pytest.raises(RunFailedError, match=NAME):
         gate(results)
-    assert asked == [("compare", "--gate", str(kept), str(results / kept.name))]
+    assert f"**regressed, or not comparable**: {RUNS[1]}" in page.read_text()
+    assert "1 of 2 runs" in page.read_text()
+
+
+def test_a_run_that_the_reference_has_and_the_proof_lacks_fails(results, page, compared):
+    reference(results, *RUNS, f"{NAME}-chat-w8a8")
+    with pytest.raises(RunFailedError):
+        gate(results)
+    assert f"**the reference has runs that this proof lacks**: {NAME}-chat-w8a8" in page.read_text()
+    assert len(compared[0]) == 2
+
+
+def test_a_run_without_a_counterpart_is_listed(results, page, compared):
+    reference(results, RUNS[0])
+    gate(results)
+    assert f"without a counterpart in the reference, held against nothing: {RUNS[1]}" in page.read_text()
+    assert len(compared[0]) == 1
+
+
+def test_a_reference_of_which_no_run_is_here_is_no_pass(results, page):
+    reference(results)
+    with pytest.raises(RunFailedError):
+        gate(results)
+    assert "0 of 0 runs" in page.read_text()
+
+
+@pytest.mark.parametrize(("here", "kept"), [(NAME, "proof-cuda-x"), ("proof-cuda-x", NAME)])
+def test_a_reference_of_the_other_length_alone_fails(tmp_path, page, here, kept):
+    write(tmp_path / "results", here, (f"{here}-chat-none",))
+    reference(tmp_path / "results", f"{kept}-chat-none", name=kept)
+    with pytest.raises(RunFailedError):
+        gate(tmp_path / "results")
+    assert f"**the only reference of this model and GPU is {kept}**" in page.read_text()
+
+
+def test_another_models_reference_is_none_of_this_one(results, page):
+    reference(results, "proof-cuda-y-quick-chat-none", name="proof-cuda-y-quick")
+    gate(results)
+    assert "no reference of it" in page.read_text()
 
 
 def test_without_a_proof_there_is_nothing_to_hold(tmp_path):

