@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.validity import Facts, reasons
+from bench.validity import Facts, lag_limit_s, reasons
 from contracts.bench_spec import BenchSpec, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 
@@ -51,6 +51,20 @@ def test_prefix_hits_are_held_against_what_was_declared_and_what_the_plan_repeat
 def test_an_xid_invalidates_with_its_code_and_gpu():
     (said,) = reasons([PEAK, GOOD], GOOD, BENCH, Facts(xids=("79 of GPU 1",)))
     assert (said.rule, said.measured) == ("a GPU reported an error (Xid)", "Xid 79 of GPU 1")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "limit_s"),
+    [
+        ({"ttft_s": 2.0, "e2e_s": 1.0, "tpot_s": 0.05}, 0.1),
+        ({"ttft_s": 0.5, "e2e_s": 5.0}, 0.05),
+        ({"e2e_s": 3.0, "tpot_s": 0.05}, 0.3),
+        ({"tpot_s": 0.05}, 0.005),
+    ],
+    ids=["e2e is tighter", "TTFT is tighter", "no TTFT", "TPOT alone"],
+)
+def test_the_generator_may_lag_by_a_share_of_the_tighter_bound_that_counts_from_the_arrival(bounds, limit_s):
+    assert lag_limit_s(SloSpec(percentile=90, **bounds)) == pytest.approx(limit_s)
 
 
 def test_wrong_output_lengths_invalidate():
