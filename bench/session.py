@@ -29,6 +29,7 @@ from bench.target import Target
 from bench.telemetry import counters
 from bench.verdicts import certain_to_miss, hopeless
 from bench.workers import Workers
+from contracts.bench_spec import WorkloadSpec
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
 from contracts.request import RequestRow
@@ -82,6 +83,7 @@ class Wish:
     phase: Any
     length_s: float
     rate_rps: float | None = None
+    """Requests/s, every turn of a conversation counted."""
     users: int | None = None
     seed: int | None = None
     """Other arrivals and lengths than those of the probe's own number."""
@@ -98,7 +100,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     started_ns = time.monotonic_ns() + int(lead_s * 1e9)
     start_s = (started_ns - session.zero_ns) / 1e9
     window = (start_s + edge_s, wish.length_s)
-    inside = _scheduled_inside(planned, edge_s, wish.length_s)
+    inside = workload.most_inside(planned, _think_s(spec.workload), edge_s, edge_s + wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
     with Live(_title(number, wish), session.folder / "telemetry.jsonl") as status:
         stopped = _watch(session, number, plan, window, inside, status)
@@ -170,7 +172,7 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     trace = session.source.trace
     times = arrivals.schedule(
         spec.arrivals,
-        wish.rate_rps,
+        wish.rate_rps / workload.turns_of(spec.workload),  # what arrives is conversations
         horizon_s,
         arrivals.rng_of(spec.workload.seed, seed),
         trace.times_s if trace else None,
@@ -178,8 +180,8 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     return workload.asks(spec.workload, session.source, seed, times, serial_from=number)
 
 
-def _scheduled_inside(planned: list[list[Ask]], edge_s: float, length_s: float) -> int:
-    return sum(1 for talk in planned if talk[0].at_s is not None and edge_s <= talk[0].at_s < edge_s + length_s)
+def _think_s(spec: WorkloadSpec) -> float:
+    return spec.conversations.think_s if spec.conversations else 0.0
 
 
 def _write_plan(
@@ -188,7 +190,7 @@ def _write_plan(
     target, spec = session.target, session.target.spec
     corpus = session.folder / "corpus.npy"
     path = session.folder / f"plan-{number}.json"
-    prefix, talks = spec.workload.shared_prefix, spec.workload.conversations
+    prefix = spec.workload.shared_prefix
     orders = {
         "probe": number,
         "worker": 0,
@@ -201,7 +203,7 @@ def _write_plan(
         "key_env": target.key_env,
         "salt": session.salt,
         "prefix_tokens": prefix.tokens if prefix else 0,
-        "think_s": talks.think_s if talks else 0.0,
+        "think_s": _think_s(spec.workload),
         "concurrency": wish.users,
         "zero_ns": session.zero_ns,
         "start_ns": started_ns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +17,7 @@ TOKEN_DISAGREEMENT = 0.005
 LENGTH_MISMATCH = 0.005  # of the successful requests
 ERROR_RATE = 0.01
 DRIFT = 0.30  # between the halves of the saturated window
+SHORT_OF_TURNS = 0.10  # of the requests that the offered rate puts into the window
 THROTTLED = 0.05  # of the samples of a GPU
 ABOVE_SATURATION = 1.05  # of the saturated completion rate
 LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
@@ -58,6 +60,7 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
         *(Reason(rule="a GPU reported an error (Xid)", measured=f"Xid {said}", limit="none") for said in facts.xids),
         *_lengths(facts),
         *_steady(facts.drift),
+        *(r for p in bearing for r in _short_of_turns(p, bench)),
         *_saturation(points, bearing),
         *_capacity(points, at_slo, facts),
     )
@@ -149,6 +152,25 @@ def _lengths(facts: Facts) -> Iterator[Reason]:
 def _steady(drift: float | None) -> Iterator[Reason]:
     if drift is not None and drift > DRIFT:
         yield Reason(rule=DRIFT_RULE, measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
+
+
+def _short_of_turns(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
+    """Conversations that outlast the lead-in: their later turns are not there yet when the window begins.
+
+    The window then holds fewer requests than the rate says. Conversations come by chance, `turns` requests each: their
+    number has the spread of a Poisson count, and two of those are no reason.
+    """
+    talks = bench.workload.conversations
+    if talks is None or point.offered_rps is None or point.stopped_early:
+        return
+    wanted = point.offered_rps * point.window_s
+    if wanted - point.requests > max(SHORT_OF_TURNS * wanted, 2 * math.sqrt(wanted * talks.turns)):
+        yield Reason(
+            rule="no steady state: conversations outlast warmup_s",
+            measured=f"{point.requests / wanted:.0%} of the offered requests came in the window",
+            limit=f"{1 - SHORT_OF_TURNS:.0%}",
+            probe=point.probe,
+        )
 
 
 def _saturation(points: Sequence[LoadPoint], bearing: Sequence[LoadPoint]) -> Iterator[Reason]:

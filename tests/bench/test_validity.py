@@ -3,7 +3,7 @@
 import pytest
 
 from bench.validity import Facts, lag_limit_s, reasons
-from contracts.bench_spec import BenchSpec, LengthSpec, SloSpec, WorkloadSpec
+from contracts.bench_spec import BenchSpec, Conversations, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 
 BENCH = BenchSpec(
@@ -115,6 +115,20 @@ def test_a_rate_above_saturation_invalidates():
     assert rules(good=GOOD.model_copy(update={"stable": False})) == rule
     assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps + 0.01})) == rule
     assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps - 0.01})) == []
+
+
+def test_conversations_that_outlast_the_lead_in_leave_the_window_short_of_their_later_turns():
+    workload = BENCH.workload.model_copy(update={"conversations": Conversations(turns=4)})
+    bench = BENCH.model_copy(update={"workload": workload})
+    peak = PEAK.model_copy(update={"completed_rps": 60.0})
+
+    def found(requests, bench=bench):
+        one = GOOD.model_copy(update={"offered_rps": 50.0, "window_s": 20.0, "requests": requests})
+        return [r.rule for r in reasons([peak, one], one, bench, Facts())]
+
+    assert found(860) == ["no steady state: conversations outlast warmup_s"]  # of 1,000; two spreads are 126
+    assert found(880) == []
+    assert found(860, BENCH) == []
 
 
 def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too():
