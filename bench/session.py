@@ -23,6 +23,7 @@ import numpy as np
 from bench import arrivals, workload
 from bench.asks import Ask, as_columns
 from bench.live import Live, Plan
+from bench.pulse import Pulse
 from bench.summarize import Telemetry, load_point, passed
 from bench.tables import LineTail
 from bench.target import Target
@@ -89,8 +90,21 @@ class Wish:
     """Other arrivals and lengths than those of the probe's own number."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a probe came to its end."""
+
+    stopped_s: float | None = None
+    """When it was stopped early, on the run's clock; None where it was not."""
+    lost: str = ""
+    """Why the server does not answer any more; empty where it does."""
+
+
 def run_probe(session: Session, wish: Wish) -> LoadPoint:
-    """Run one probe: lead-in, window, lead-out of the same load, then drain. Raises RunFailedError when it cannot."""
+    """Run one probe: lead-in, window, lead-out of the same load, then drain.
+
+    Raises RunFailedError when it cannot, and when the server was lost meanwhile: then the probe is kept with what it has.
+    """
     spec, number = session.target.spec, len(session.done)
     edge_s = spec.search.warmup_s
     horizon = edge_s + wish.length_s + edge_s
@@ -103,8 +117,9 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     inside = workload.most_inside(planned, _think_s(spec.workload), edge_s, edge_s + wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
     with Live(_title(number, wish), session.folder / "telemetry.jsonl") as status:
-        stopped = _watch(session, number, plan, window, inside, status)
-        after = read_counters(session.target)
+        ended = _watch(session, number, plan, window, inside, status)
+        stopped = ended.stopped_s
+        after = EngineCounters() if ended.lost else read_counters(session.target)
         probe = Probe(
             probe=number,
             phase=wish.phase,
@@ -127,6 +142,9 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
         status.update(describe(point))
     session.done.append(probe)
     session.points.append(point)
+    if ended.lost:
+        what = f"the server does not answer any more: {ended.lost}"
+        raise RunFailedError(what, where=session.target.base_url, remedy="see the server's log, and measure again")
     return point
 
 
@@ -225,30 +243,36 @@ def _write_plan(
     return path
 
 
-def _watch(
-    session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Live
-) -> float | None:
-    """Wait until the generator says the probe is done; return when it was stopped early (run's clock), or None."""
+def _watch(session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Live) -> Ended:
+    """Wait until the generator says the probe is done; stop it once its outcome is certain or the server is lost."""
     tell(session.crew.generator, {"plan": str(plan)})
     spec = session.target.spec
-    stopped: float | None = None
+    pulse = Pulse(session.target.base_url, spec.inactivity_timeout_s)
+    stopped, lost = None, ""
     rows: list[RequestRow] = []
     tails: dict[Path, LineTail] = {}
     start, length = window
     shown = Plan(start, length, spec.search.warmup_s)
     latest = start + length + spec.search.warmup_s + spec.timeout_s + _GRACE_S
-    while not _said_done(session, 0.4):
+
+    def read_new() -> None:
         for file in session.folder.glob(f"requests-{number}-*.jsonl"):
-            rows += tails.setdefault(file, LineTail(file)).rows()
+            rows.extend(tails.setdefault(file, LineTail(file)).rows())
+
+    while not _said_done(session, 0.4):
+        read_new()
         status.show(rows, shown, session.clock())
         if session.clock() > latest:
             raise RunFailedError(
                 "the load generator does not come to an end", where="bench.generator", remedy="run it again"
             )
-        if stopped is None and _is_certain(rows, window, planned, spec):
+        lost = lost or pulse.lost(rows, session.clock())
+        if stopped is None and (lost or _is_certain(rows, window, planned, spec)):
             stopped = session.clock()
             tell(session.crew.generator, {"cancel": True})
-    return stopped
+    read_new()
+    # A server that was lost just before the end would be found so by the next probe, after all of its time.
+    return Ended(stopped, lost or pulse.lost(rows, session.clock(), wait=True))
 
 
 def _is_certain(rows: list[RequestRow], window: tuple[float, float], planned: int, spec: Any) -> bool:
