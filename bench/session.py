@@ -53,6 +53,8 @@ class Crew:
     hands: tuple[subprocess.Popen[bytes], ...] = ()
     """Its workers on this machine."""
     workers: int = 1
+    joined: bool = False
+    """The workers are on other machines, where no process of ours but themselves can read their CPU."""
 
 
 @dataclass(slots=True)
@@ -232,6 +234,7 @@ def _write_plan(
         "spool": str(session.folder / f"spool-{number}-0.bin"),
         "rows": f"{session.rows_file(number)}-0.jsonl",
         "rows_stem": str(session.rows_file(number)),
+        "cpu_samples": str(session.folder / "telemetry-workers.jsonl") if session.crew.joined else "",
         **as_columns(planned),
     }
     with disk_errors(path):
@@ -342,7 +345,7 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         # Only now: the two would take turns on the cores while they are loaded.
         words = [sys.executable, "-m", "bench.telemetry", json.dumps(orders)]
         started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment))
-        yield Crew(generator, hands, workers.count)
+        yield Crew(generator, hands, workers.count, joined=workers.host is not None)
     finally:
         for child in started:
             _let_go(child)
