@@ -20,7 +20,7 @@ from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.rundir import RunDir
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.conftest import experiment, prepare
-from tests.bench.server import running
+from tests.bench.server import FAULTS, running
 
 pytestmark = pytest.mark.system
 
@@ -90,18 +90,6 @@ def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path):
     changed = first.model_copy(update={"after": wrong})
     found.model_copy(update={"probes": (changed, *found.probes[1:])}).write(tmp_path)
     assert any(r.rule.startswith("token counts disagree") for r in derive(RunDir(tmp_path)).reasons)
-
-
-FAULTS = {
-    "truncate": "truncated",
-    "reset": "connection",
-    "malformed": "malformed",
-    "in_band": "in_band_error",
-    "500": "http_error",
-    "429": "http_error",
-    "503": "http_error",
-    "stall": "timeout",
-}
 
 
 @pytest.fixture(scope="module")
