@@ -21,7 +21,10 @@ def rng_of(seed: int, probe: int) -> np.random.Generator:
 def schedule(
     spec: ArrivalSpec, rate_rps: float, horizon_s: float, rng: np.random.Generator, trace_s: Floats | None = None
 ) -> Floats:
-    """Return the arrival times in [0, horizon), s, at a mean of `rate_rps`. `trace_s`: times of a recorded trace."""
+    """Return the arrival times in [0, horizon), s, at a mean of `rate_rps`. `trace_s`: times of a recorded trace.
+
+    An arrival is a request, or a whole conversation: then `rate_rps` is that of conversations.
+    """
     match spec.process:
         case "constant":
             return constant(rate_rps, horizon_s)

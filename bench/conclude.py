@@ -36,7 +36,8 @@ def conclude(run_dir: RunDir) -> Summary:
     raw = run_dir.path / "raw"
     requests = chain.from_iterable(request_rows(file) for file in sorted(raw.glob("requests-*.jsonl"), key=_by_probe))
     write_table(run_dir.path / REQUESTS_FILE, requests, RequestRow)
-    write_table(run_dir.path / TELEMETRY_FILE, telemetry_rows(raw / "telemetry.jsonl"), TelemetryRow)
+    samples = chain.from_iterable(telemetry_rows(file) for file in sorted(raw.glob("telemetry*.jsonl")))
+    write_table(run_dir.path / TELEMETRY_FILE, samples, TelemetryRow)
     summary = derive(run_dir)
     summary.write(run_dir.path)
     shutil.rmtree(raw)

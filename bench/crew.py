@@ -50,6 +50,11 @@ def clock_offset_ns(exchanges: list[tuple[int, int, int]]) -> tuple[int, int]:
     return theirs - (asked + answered) // 2, (answered - asked) // 2
 
 
+def cpu_sample(said: dict[str, Any]) -> list[Any]:
+    """Return a worker's CPU seconds as a line of telemetry."""
+    return [said["t_s"], "generator", f"worker {said['worker']}", "cpu_s_total", said["cpu_s"]]
+
+
 class Master:
     """Locust's master with the workers that have joined."""
 
@@ -61,7 +66,7 @@ class Master:
         self.waiting: set[int] = set()
         self.failed = ""
         self.sent_corpus = False
-        for name in ("rows", "probe-done", "ping"):
+        for name in ("rows", "cpu", "probe-done", "ping"):
             self.runner.register_message(name, getattr(self, f"on_{name.replace('-', '_')}"))
 
     def wait_for_workers(self) -> bool:
@@ -86,6 +91,17 @@ class Master:
         try:
             with open(file, "ab") as sink:  # noqa: PTH123 (a name built from a stem)
                 sink.write(zlib.decompress(msg.data["data"]))
+        except OSError as error:
+            self.failed = f"the records cannot be written: {error.strerror}"
+
+    def on_cpu(self, environment: Any, msg: Any, **_: Any) -> None:
+        """Keep what a worker of another machine says of its CPU beside the telemetry of this one."""
+        del environment
+        if not self.plan["cpu_samples"]:  # workers of this machine are sampled with everything else
+            return
+        try:
+            with Path(self.plan["cpu_samples"]).open("a", encoding="utf-8") as sink:
+                sink.write(json.dumps(cpu_sample(msg.data)) + "\n")
         except OSError as error:
             self.failed = f"the records cannot be written: {error.strerror}"
 
@@ -193,8 +209,11 @@ class Hand:
             self._done(plan, f"the records cannot be written: {error.strerror}")
             return
         sent = 0
+        self._send_cpu(plan)
         while not probe.finished.wait(_ROWS_EVERY_S):
             sent = self._send_rows(plan, rows, sent)
+            self._send_cpu(plan)
+        self._send_cpu(plan)
         failed = self.worker.conclude(probe)
         self._send_rows(plan, rows, sent)
         self._done(plan, failed)
@@ -225,6 +244,11 @@ class Hand:
             sent += end
             self.runner.send_message("rows", {"worker": plan["worker"], "data": zlib.compress(data[:end], 1)})
         return sent
+
+    def _send_cpu(self, plan: dict[str, Any]) -> None:
+        """Send this process's CPU seconds with the time, which `_localise` has put on the run's clock."""
+        t_s = (time.monotonic_ns() - plan["zero_ns"]) / 1e9
+        self.runner.send_message("cpu", {"worker": plan["worker"], "t_s": round(t_s, 6), "cpu_s": time.process_time()})
 
     def _done(self, plan: dict[str, Any], failed: str) -> None:
         self.runner.send_message("probe-done", {"worker": plan["worker"], "failed": failed})

@@ -47,6 +47,7 @@ from contracts.process import die_with_parent
 _SWEEP_S = 0.05  # how often timeouts are looked for and the spool is handed on
 _SPAWN_PER_S = 100_000  # users are at once; when they send is the schedule's business
 _NICE = -10
+_LONGEST_SLEEP_S = 1.0  # then one looks whether the probe goes on
 
 
 class Probe:
@@ -105,7 +106,12 @@ class Probe:
                 return
             ready = None
             due_ns = time.monotonic_ns() + pause_ns
-            _sleep_until(due_ns)
+            self.sleep_until(due_ns)
+
+    def sleep_until(self, due_ns: int) -> None:
+        """Sleep to an absolute time, or until the probe is cancelled: at a low rate the next arrival may be minutes away."""
+        while not self.cancelled and (left := due_ns - time.monotonic_ns()) > 0:
+            gevent.sleep(min(left / 1e9, _LONGEST_SLEEP_S))
 
     def over(self) -> bool:
         """Tell whether a closed loop has come to its end."""
@@ -126,11 +132,6 @@ class Probe:
         """Send nothing more, and let go of what is under way."""
         self.cancelled = True
         self.plane.abandon()
-
-
-def _sleep_until(due_ns: int) -> None:
-    while (left := due_ns - time.monotonic_ns()) > 0:
-        gevent.sleep(left / 1e9)
 
 
 class LoadUser(User):
@@ -159,7 +160,7 @@ def keep_schedule(probe: Probe) -> None:
     for talk in probe.talks:
         due = probe.started_ns + int((talk[0].at_s or 0.0) * 1e9)
         ready = probe.prepare(talk[0])
-        _sleep_until(due)
+        probe.sleep_until(due)
         if probe.cancelled or probe.plane.broken:
             break
         probe.fire(talk, due, ready)
@@ -170,7 +171,7 @@ def keep_schedule(probe: Probe) -> None:
 
 def loop_closed(probe: Probe) -> None:
     """Send the next request when the last one has ended."""
-    _sleep_until(probe.started_ns)
+    probe.sleep_until(probe.started_ns)
     probe.running += 1
     while (talk := probe.take()) is not None and not probe.plane.broken:
         probe.converse(talk, time.monotonic_ns())

@@ -23,12 +23,14 @@ import numpy as np
 from bench import arrivals, workload
 from bench.asks import Ask, as_columns
 from bench.live import Live, Plan
+from bench.pulse import Pulse
 from bench.summarize import Telemetry, load_point, passed
 from bench.tables import LineTail
 from bench.target import Target
 from bench.telemetry import counters
 from bench.verdicts import certain_to_miss, hopeless
 from bench.workers import Workers
+from contracts.bench_spec import WorkloadSpec
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
 from contracts.request import RequestRow
@@ -51,6 +53,8 @@ class Crew:
     hands: tuple[subprocess.Popen[bytes], ...] = ()
     """Its workers on this machine."""
     workers: int = 1
+    joined: bool = False
+    """The workers are on other machines, where no process of ours but themselves can read their CPU."""
 
 
 @dataclass(slots=True)
@@ -82,13 +86,27 @@ class Wish:
     phase: Any
     length_s: float
     rate_rps: float | None = None
+    """Requests/s, every turn of a conversation counted."""
     users: int | None = None
     seed: int | None = None
     """Other arrivals and lengths than those of the probe's own number."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a probe came to its end."""
+
+    stopped_s: float | None = None
+    """When it was stopped early, on the run's clock; None where it was not."""
+    lost: str = ""
+    """Why the server does not answer any more; empty where it does."""
+
+
 def run_probe(session: Session, wish: Wish) -> LoadPoint:
-    """Run one probe: lead-in, window, lead-out of the same load, then drain. Raises RunFailedError when it cannot."""
+    """Run one probe: lead-in, window, lead-out of the same load, then drain.
+
+    Raises RunFailedError when it cannot, and when the server was lost meanwhile: then the probe is kept with what it has.
+    """
     spec, number = session.target.spec, len(session.done)
     edge_s = spec.search.warmup_s
     horizon = edge_s + wish.length_s + edge_s
@@ -98,11 +116,12 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     started_ns = time.monotonic_ns() + int(lead_s * 1e9)
     start_s = (started_ns - session.zero_ns) / 1e9
     window = (start_s + edge_s, wish.length_s)
-    inside = _scheduled_inside(planned, edge_s, wish.length_s)
+    inside = workload.most_inside(planned, _think_s(spec.workload), edge_s, edge_s + wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
     with Live(_title(number, wish), session.folder / "telemetry.jsonl") as status:
-        stopped = _watch(session, number, plan, window, inside, status)
-        after = read_counters(session.target)
+        ended = _watch(session, number, plan, window, inside, status)
+        stopped = ended.stopped_s
+        after = EngineCounters() if ended.lost else read_counters(session.target)
         probe = Probe(
             probe=number,
             phase=wish.phase,
@@ -125,6 +144,9 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
         status.update(describe(point))
     session.done.append(probe)
     session.points.append(point)
+    if ended.lost:
+        what = f"the server does not answer any more: {ended.lost}"
+        raise RunFailedError(what, where=session.target.base_url, remedy="see the server's log, and measure again")
     return point
 
 
@@ -170,7 +192,7 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     trace = session.source.trace
     times = arrivals.schedule(
         spec.arrivals,
-        wish.rate_rps,
+        wish.rate_rps / workload.turns_of(spec.workload),  # what arrives is conversations
         horizon_s,
         arrivals.rng_of(spec.workload.seed, seed),
         trace.times_s if trace else None,
@@ -178,8 +200,8 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     return workload.asks(spec.workload, session.source, seed, times, serial_from=number)
 
 
-def _scheduled_inside(planned: list[list[Ask]], edge_s: float, length_s: float) -> int:
-    return sum(1 for talk in planned if talk[0].at_s is not None and edge_s <= talk[0].at_s < edge_s + length_s)
+def _think_s(spec: WorkloadSpec) -> float:
+    return spec.conversations.think_s if spec.conversations else 0.0
 
 
 def _write_plan(
@@ -188,7 +210,7 @@ def _write_plan(
     target, spec = session.target, session.target.spec
     corpus = session.folder / "corpus.npy"
     path = session.folder / f"plan-{number}.json"
-    prefix, talks = spec.workload.shared_prefix, spec.workload.conversations
+    prefix = spec.workload.shared_prefix
     orders = {
         "probe": number,
         "worker": 0,
@@ -201,7 +223,7 @@ def _write_plan(
         "key_env": target.key_env,
         "salt": session.salt,
         "prefix_tokens": prefix.tokens if prefix else 0,
-        "think_s": talks.think_s if talks else 0.0,
+        "think_s": _think_s(spec.workload),
         "concurrency": wish.users,
         "zero_ns": session.zero_ns,
         "start_ns": started_ns,
@@ -212,6 +234,7 @@ def _write_plan(
         "spool": str(session.folder / f"spool-{number}-0.bin"),
         "rows": f"{session.rows_file(number)}-0.jsonl",
         "rows_stem": str(session.rows_file(number)),
+        "cpu_samples": str(session.folder / "telemetry-workers.jsonl") if session.crew.joined else "",
         **as_columns(planned),
     }
     with disk_errors(path):
@@ -223,30 +246,36 @@ def _write_plan(
     return path
 
 
-def _watch(
-    session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Live
-) -> float | None:
-    """Wait until the generator says the probe is done; return when it was stopped early (run's clock), or None."""
+def _watch(session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Live) -> Ended:
+    """Wait until the generator says the probe is done; stop it once its outcome is certain or the server is lost."""
     tell(session.crew.generator, {"plan": str(plan)})
     spec = session.target.spec
-    stopped: float | None = None
+    pulse = Pulse(session.target.base_url, spec.inactivity_timeout_s)
+    stopped, lost = None, ""
     rows: list[RequestRow] = []
     tails: dict[Path, LineTail] = {}
     start, length = window
     shown = Plan(start, length, spec.search.warmup_s)
     latest = start + length + spec.search.warmup_s + spec.timeout_s + _GRACE_S
-    while not _said_done(session, 0.4):
+
+    def read_new() -> None:
         for file in session.folder.glob(f"requests-{number}-*.jsonl"):
-            rows += tails.setdefault(file, LineTail(file)).rows()
+            rows.extend(tails.setdefault(file, LineTail(file)).rows())
+
+    while not _said_done(session, 0.4):
+        read_new()
         status.show(rows, shown, session.clock())
         if session.clock() > latest:
             raise RunFailedError(
                 "the load generator does not come to an end", where="bench.generator", remedy="run it again"
             )
-        if stopped is None and _is_certain(rows, window, planned, spec):
+        lost = lost or pulse.lost(rows, session.clock())
+        if stopped is None and (lost or _is_certain(rows, window, planned, spec)):
             stopped = session.clock()
             tell(session.crew.generator, {"cancel": True})
-    return stopped
+    read_new()
+    # A server that was lost just before the end would be found so by the next probe, after all of its time.
+    return Ended(stopped, lost or pulse.lost(rows, session.clock(), wait=True))
 
 
 def _is_certain(rows: list[RequestRow], window: tuple[float, float], planned: int, spec: Any) -> bool:
@@ -316,7 +345,7 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         # Only now: the two would take turns on the cores while they are loaded.
         words = [sys.executable, "-m", "bench.telemetry", json.dumps(orders)]
         started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment))
-        yield Crew(generator, hands, workers.count)
+        yield Crew(generator, hands, workers.count, joined=workers.host is not None)
     finally:
         for child in started:
             _let_go(child)

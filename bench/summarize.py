@@ -274,9 +274,7 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         ceiling_chunks_per_s=raw.certificate.ceiling_chunks_per_s if raw.certificate else None,
         ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,
     )
-    why = [*invalid_reasons(points, best, bench, facts)]
-    if raw.probes.interrupted:
-        why.append(Reason(rule="the run did not end by itself", measured=raw.probes.interrupted, limit="a whole search"))
+    why = (*_not_whole(raw.probes), *invalid_reasons(points, best, bench, facts))
     good = [r for r in raw.requests if r.outcome == "success"]
     return Summary(
         run=subject.run,
@@ -287,8 +285,8 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         workload=bench.workload,
         slo=bench.slo,
         validity="INVALID" if why else "VALID",
-        reasons=tuple(why),
-        warnings=(*_uncertified(raw), *subject.notes, *_warnings(points, best)),
+        reasons=why,
+        warnings=(*_uncertified(raw), *subject.notes, *_unmeasured_workers(raw.probes, telemetry), *_warnings(points, best)),
         peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
         at_slo=_per_hour(_repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,
         highest_passing_rps=best.offered_rps if best else None,
@@ -309,6 +307,13 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         uncertified=None if raw.certificate else raw.probes.uncertified,
         inputs=inputs,
     )
+
+
+def _not_whole(probes: Probes) -> list[Reason]:
+    """Say why the run ended before its time: first of all reasons, since others, such as the error rate, follow from it."""
+    if not probes.interrupted:
+        return []
+    return [Reason(rule="the run did not end by itself", measured=probes.interrupted, limit="a whole search")]
 
 
 def _by_probe(raw: Raw) -> dict[int, list[RequestRow]]:
@@ -400,6 +405,18 @@ def _mean(values: Sequence[int]) -> float:
 
 def _uncertified(raw: Raw) -> list[str]:
     return [raw.probes.uncertified] if raw.probes.uncertified and not raw.certificate else []
+
+
+def _unmeasured_workers(probes: Probes, telemetry: Telemetry) -> list[str]:
+    """Say how many load workers nobody knows the CPU use of: their saturation would not be noticed."""
+    count = max((p.workers for p in probes.probes), default=1)
+    # Where there are several, the master is a generator too, and has the empty index.
+    known = sum(kind == "generator" and metric == "cpu_s_total" and index != "" for kind, index, metric in telemetry.series)
+    if count == 1 or known >= count:
+        return []
+    return [
+        f"the CPU use of {count - known} of {count} load workers was not measured: their saturation would not be noticed"
+    ]
 
 
 def _unused_prefixes(points: Sequence[LoadPoint]) -> list[str]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from contracts.bench_spec import BenchSpec
+from contracts.bench_spec import BenchSpec, SloSpec
 from contracts.run import LoadPoint, Reason
 
-LAG_SHARE = 0.10  # of the tightest latency bound
+LAG_SHARE = 0.10  # of the tighter of the bounds that count from the scheduled arrival
 GENERATOR_CPU = 0.85  # of one core
 PREFIX_SLACK = 0.02
 TOKEN_DISAGREEMENT = 0.005
 LENGTH_MISMATCH = 0.005  # of the successful requests
 ERROR_RATE = 0.01
 DRIFT = 0.30  # between the halves of the saturated window
+SHORT_OF_TURNS = 0.10  # of the requests that the offered rate puts into the window
 THROTTLED = 0.05  # of the samples of a GPU
 ABOVE_SATURATION = 1.05  # of the saturated completion rate
 LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
@@ -58,14 +60,23 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
         *(Reason(rule="a GPU reported an error (Xid)", measured=f"Xid {said}", limit="none") for said in facts.xids),
         *_lengths(facts),
         *_steady(facts.drift),
+        *(r for p in bearing for r in _short_of_turns(p, bench)),
         *_saturation(points, bearing),
         *_capacity(points, at_slo, facts),
     )
 
 
+def lag_limit_s(slo: SloSpec) -> float:
+    """Return how late the generator may be (p99, s): being late adds to TTFT and e2e, so the tighter of those two counts.
+
+    TPOT has no part in it, and stands in only where it is the one bound that there is.
+    """
+    from_arrival = [b for b in (slo.ttft_s, slo.e2e_s) if b is not None]
+    return LAG_SHARE * min(from_arrival or [slo.tpot_s or 0.0])
+
+
 def _instrument(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
-    bounds = [b for b in (bench.slo.ttft_s, bench.slo.e2e_s, bench.slo.tpot_s) if b is not None]
-    limit = LAG_SHARE * bounds[0]
+    limit = lag_limit_s(bench.slo)
     if point.lag_p99_s is not None and point.lag_p99_s > limit:
         yield Reason(rule=LAG_RULE, measured=f"p99 {point.lag_p99_s:.3f} s", limit=f"{limit:.3f} s", probe=point.probe)
     if point.generator_cpu_share is not None and point.generator_cpu_share > GENERATOR_CPU:
@@ -141,6 +152,25 @@ def _lengths(facts: Facts) -> Iterator[Reason]:
 def _steady(drift: float | None) -> Iterator[Reason]:
     if drift is not None and drift > DRIFT:
         yield Reason(rule=DRIFT_RULE, measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
+
+
+def _short_of_turns(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
+    """Conversations that outlast the lead-in: their later turns are not there yet when the window begins.
+
+    The window then holds fewer requests than the rate says. Conversations come by chance, `turns` requests each: their
+    number has the spread of a Poisson count, and two of those are no reason.
+    """
+    talks = bench.workload.conversations
+    if talks is None or point.offered_rps is None or point.stopped_early:
+        return
+    wanted = point.offered_rps * point.window_s
+    if wanted - point.requests > max(SHORT_OF_TURNS * wanted, 2 * math.sqrt(wanted * talks.turns)):
+        yield Reason(
+            rule="no steady state: conversations outlast warmup_s",
+            measured=f"{point.requests / wanted:.0%} of the offered requests came in the window",
+            limit=f"{1 - SHORT_OF_TURNS:.0%}",
+            probe=point.probe,
+        )
 
 
 def _saturation(points: Sequence[LoadPoint], bearing: Sequence[LoadPoint]) -> Iterator[Reason]:

@@ -78,6 +78,11 @@ def check(spec: BenchSpec) -> None:
         )
 
 
+def turns_of(spec: WorkloadSpec) -> int:
+    """Return how many requests an arrival makes: the turns of a conversation, else one."""
+    return spec.conversations.turns if spec.conversations else 1
+
+
 def asks(
     spec: WorkloadSpec, found: Source, probe: int, arrivals: NDArray[np.float64] | int, *, serial_from: int | None = None
 ) -> list[list[Ask]]:
@@ -87,9 +92,9 @@ def asks(
     differs from run to run, enters in `ids_of`.
     """
     count = arrivals if isinstance(arrivals, int) else len(arrivals)
+    turns = turns_of(spec)
     at = [None] * count if isinstance(arrivals, int) else arrivals.tolist()
     rng = np.random.default_rng([spec.seed, probe, 1])
-    turns = spec.conversations.turns if spec.conversations else 1
     prompts, outputs = _lengths(spec, found.trace, count * turns, rng)
     starts = rng.integers(0, len(found.text), size=count * turns)
     groups = rng.integers(0, spec.shared_prefix.groups, size=count) if spec.shared_prefix else np.full(count, -1)
@@ -129,6 +134,17 @@ def _conversation(
         total += answer
         earlier.append((start, own, answer))
     return found
+
+
+def most_inside(planned: list[list[Ask]], think_s: float, start_s: float, end_s: float) -> int:
+    """Return the most requests of an open-loop plan that can be scheduled in [start, end), s after the probe's start.
+
+    Exact where every arrival is one request. A conversation's later turns wait for answers, so that nobody knows their times
+    beforehand: each is counted that pauses of `think_s` alone do not put beyond the end, those of conversations that began
+    in the lead-in as well. Only a number that is never too small makes a verdict before the end certain.
+    """
+    times = [(talk[0].at_s + k * think_s, k) for talk in planned if talk[0].at_s is not None for k in range(len(talk))]
+    return sum(earliest < end_s and (turn > 0 or earliest >= start_s) for earliest, turn in times)
 
 
 def expected_hit_rate(spec: WorkloadSpec, planned: list[list[Ask]], *, warm: bool = False) -> float:

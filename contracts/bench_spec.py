@@ -51,6 +51,8 @@ class SharedPrefix(Part):
 class Conversations(Part):
     """Each arrival is a conversation; a turn's prompt repeats all earlier turns with answers of the requested length.
 
+    All rates count requests, that is turns: at 6 requests/s two conversations of 3 turns begin each second.
+
     The answers in the history are bundled text, not what the model said: lengths are exact, the prefix cache finds the
     earlier prompt and not the earlier answer.
     """
@@ -103,7 +105,7 @@ class ArrivalSpec(Part):
     day_s: Positive = 86_400.0
     """`diurnal`: how long that day lasts in the run."""
     rates_rps: tuple[Positive, ...] = ()
-    """Measure at these rates instead of searching."""
+    """Measure at these rates instead of searching: requests/s, every turn of a conversation counted."""
     concurrency: tuple[Count, ...] = ()
     """`closed`: measure with so many requests at once, instead of searching."""
 

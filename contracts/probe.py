@@ -1,7 +1,8 @@
 """What was done to the server, probe by probe: raw, so that a summary can be derived again.
 
 History
-    1  first version
+    1  first version; where conversations were measured before all rates counted requests, offered_rps and planned_requests
+       count conversations
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Probe(Part):
     phase: Literal["saturation", "search", "confirm", "sweep", "fixed"]
     arrivals: Literal["closed", "poisson", "constant", "gamma", "bursts", "diurnal", "trace"]
     offered_rps: float | None
+    """Open loop only. Requests/s, every turn of a conversation counted."""
     concurrency: int | None
     started_s: float
     """The schedule's zero."""
@@ -39,7 +41,8 @@ class Probe(Part):
     before: EngineCounters
     after: EngineCounters
     planned_requests: int | None = None
-    """Open loop: scheduled inside the window as it was planned. A probe that is stopped early is judged against it."""
+    """Open loop: scheduled inside the window as it was planned; of conversations the most turns that can be, since the later
+    ones wait for answers. A probe that is stopped early is judged against it."""
     planned_window_s: float | None = None
     workers: int = 1
     expected_prefix_hit_rate: float | None = None

@@ -34,7 +34,7 @@ class LoadPoint(Part):
     phase: Literal["saturation", "search", "confirm", "sweep", "fixed"]
     arrivals: Literal["closed", "poisson", "constant", "gamma", "bursts", "diurnal", "trace"]
     offered_rps: float | None
-    """Open loop only."""
+    """Open loop only. Requests/s, every turn of a conversation counted, as in completed_rps and goodput_rps."""
     concurrency: int | None
     """Closed loop only."""
     window_start_s: float

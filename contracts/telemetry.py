@@ -21,7 +21,7 @@ class TelemetryRow:
     source: str
     """`host`, `engine` (its /metrics), `process` (the engine's tree), `generator` or `gpu`."""
     index: str
-    """Which GPU; empty where there is one of its kind."""
+    """Which GPU, engine or load process; empty where there is one of its kind, and for the first."""
     metric: str
     """Name with its unit, such as cpu_share, rss_bytes, power_w, energy_j, generation_tokens_total."""
     value: float

@@ -1,18 +1,27 @@
 """A toy's records, as earlier stages would have left them, and one good measurement that many tests look at."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from bench.calibrate import kept_at
+from bench.cli import cli
 from bench.run import run
 from contracts.certificate import Accuracy, Certificate
+from contracts.checkpoint import Checkpoint
+from contracts.errors import exit_code_of
 from contracts.experiment import Experiment
+from contracts.run import Summary
 from contracts.rundir import RunDir
 from contracts.server import Server
 from tests import records
 from tests.bench.server import running
 
+ROOT = Path(__file__).parents[2]
 BRIEF = {"saturation_s": 0.6, "probe_s": 0.6, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.6}
 
 
@@ -104,3 +113,23 @@ def measured(tmp_path_factory, model_folder):
         (run_dir.path / "summary.json").write_text("an older one")
         summary = run(spec, server, run_dir)
     return run_dir, summary, toy
+
+
+def by_command(results: Path, run_dir: RunDir, **environment: str) -> tuple[int, Summary]:
+    """Measure a prepared run by the command line; return its exit code and the summary.
+
+    With variables of the environment in a process of its own, else in this one and without plots, which is quicker.
+    """
+    file = results / "experiment.yaml"
+    file.write_bytes((run_dir.path / Experiment.file_name).read_bytes())
+    manifest = (run_dir.path / Checkpoint.file_name).read_bytes()
+    (Path(Server.read(run_dir.path).checkpoint_path) / Checkpoint.file_name).write_bytes(manifest)
+    keep_certificate(results)
+    words = ["run", str(file), "--scheme", "none", "--results", str(results)]
+    if environment:
+        argv = [sys.executable, "-m", "bench", *words]
+        code = subprocess.run(argv, env={**os.environ, **environment}, timeout=200, check=False, cwd=ROOT).returncode
+    else:
+        with mock.patch("bench.cli._draw"):
+            code = exit_code_of(lambda: cli.main(words, standalone_mode=False))
+    return code, Summary.read(run_dir.path)

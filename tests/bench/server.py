@@ -12,6 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+FAULTS = {
+    "truncate": "truncated",
+    "reset": "connection",
+    "malformed": "malformed",
+    "in_band": "in_band_error",
+    "500": "http_error",
+    "429": "http_error",
+    "503": "http_error",
+    "stall": "timeout",
+}
+"""The kinds of broken streams, and the outcome that each is recorded with."""
+
 
 @dataclass
 class Server:

@@ -20,7 +20,7 @@ from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.rundir import RunDir
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.conftest import experiment, prepare
-from tests.bench.server import running
+from tests.bench.server import FAULTS, running
 
 pytestmark = pytest.mark.system
 
@@ -90,18 +90,6 @@ def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path):
     changed = first.model_copy(update={"after": wrong})
     found.model_copy(update={"probes": (changed, *found.probes[1:])}).write(tmp_path)
     assert any(r.rule.startswith("token counts disagree") for r in derive(RunDir(tmp_path)).reasons)
-
-
-FAULTS = {
-    "truncate": "truncated",
-    "reset": "connection",
-    "malformed": "malformed",
-    "in_band": "in_band_error",
-    "500": "http_error",
-    "429": "http_error",
-    "503": "http_error",
-    "stall": "timeout",
-}
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +189,28 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
         assert process.wait(20) == 1
     said = json.loads((run_dir.path / "summary.json").read_text())
     assert "generator ended" in str(said["reasons"])
+
+
+def test_a_search_with_conversations_offers_and_judges_requests(tmp_path, model_folder):
+    """Two slots of 40 ms: about 50 requests/s, which are 17 conversations/s of 3 turns."""
+    spec = experiment(
+        workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 6}, "conversations": {"turns": 3}},
+        arrivals={"process": "constant"},
+        search={"saturation_s": 1.5, "probe_s": 1.5, "warmup_s": 0.4, "max_probes": 3, "max_probe_s": 1.5},
+    )
+    with running(slots=2, ttft_s=0.02, itl_s=0.004) as toy:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        summary = run(spec, server, run_dir)
+    peak, *rated = summary.load_curve
+    assert rated[0].offered_rps == pytest.approx(0.7 * peak.completed_rps)
+    for point in rated:
+        if not point.stopped_early:
+            assert point.requests == pytest.approx(point.offered_rps * point.window_s, rel=0.25)
+    assert rated[0].slo_met
+    assert summary.highest_passing_rps >= rated[0].offered_rps
+    assert {r.rule for r in summary.reasons} <= DISTURBANCES
+    planned = Probes.read(run_dir.path).probes[1].planned_requests
+    assert rated[0].requests <= planned <= 1.5 * rated[0].requests  # and those that the lead-in's conversations may add
 
 
 def test_engine_metrics_of_several_engines_are_added():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.validity import Facts, reasons
-from contracts.bench_spec import BenchSpec, LengthSpec, SloSpec, WorkloadSpec
+from bench.validity import Facts, lag_limit_s, reasons
+from contracts.bench_spec import BenchSpec, Conversations, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 
 BENCH = BenchSpec(
@@ -51,6 +51,20 @@ def test_prefix_hits_are_held_against_what_was_declared_and_what_the_plan_repeat
 def test_an_xid_invalidates_with_its_code_and_gpu():
     (said,) = reasons([PEAK, GOOD], GOOD, BENCH, Facts(xids=("79 of GPU 1",)))
     assert (said.rule, said.measured) == ("a GPU reported an error (Xid)", "Xid 79 of GPU 1")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "limit_s"),
+    [
+        ({"ttft_s": 2.0, "e2e_s": 1.0, "tpot_s": 0.05}, 0.1),
+        ({"ttft_s": 0.5, "e2e_s": 5.0}, 0.05),
+        ({"e2e_s": 3.0, "tpot_s": 0.05}, 0.3),
+        ({"tpot_s": 0.05}, 0.005),
+    ],
+    ids=["e2e is tighter", "TTFT is tighter", "no TTFT", "TPOT alone"],
+)
+def test_the_generator_may_lag_by_a_share_of_the_tighter_bound_that_counts_from_the_arrival(bounds, limit_s):
+    assert lag_limit_s(SloSpec(percentile=90, **bounds)) == pytest.approx(limit_s)
 
 
 def test_wrong_output_lengths_invalidate():
@@ -101,6 +115,20 @@ def test_a_rate_above_saturation_invalidates():
     assert rules(good=GOOD.model_copy(update={"stable": False})) == rule
     assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps + 0.01})) == rule
     assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps - 0.01})) == []
+
+
+def test_conversations_that_outlast_the_lead_in_leave_the_window_short_of_their_later_turns():
+    workload = BENCH.workload.model_copy(update={"conversations": Conversations(turns=4)})
+    bench = BENCH.model_copy(update={"workload": workload})
+    peak = PEAK.model_copy(update={"completed_rps": 60.0})
+
+    def found(requests, bench=bench):
+        one = GOOD.model_copy(update={"offered_rps": 50.0, "window_s": 20.0, "requests": requests})
+        return [r.rule for r in reasons([peak, one], one, bench, Facts())]
+
+    assert found(860) == ["no steady state: conversations outlast warmup_s"]  # of 1,000; two spreads are 126
+    assert found(880) == []
+    assert found(860, BENCH) == []
 
 
 def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too():

@@ -1,12 +1,14 @@
 """A probe is stopped only when nothing that is still to come can change its outcome."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import metrics
 from bench.verdicts import certain_to_miss, hopeless, may_miss
-from contracts.bench_spec import SloSpec
+from bench.workload import Source, asks, most_inside
+from contracts.bench_spec import Conversations, LengthSpec, SloSpec, WorkloadSpec
 from tests.bench.rows import row
 
 SLO = SloSpec(percentile=90, ttft_s=1.0)
@@ -17,6 +19,17 @@ def test_one_in_ten_may_miss_a_p90():
     rows = [row(float(k), ttft=2.0) for k in range(11)]
     assert certain_to_miss(rows, 100, SLO)
     assert not certain_to_miss(rows[:10], 100, SLO)
+
+
+def test_of_conversations_every_turn_counts_for_what_may_miss():
+    """20 conversations of 5 turns: 4 of 100 requests do not miss a p90, though 4 of 20 conversations would."""
+    spec = WorkloadSpec(
+        prompt=LengthSpec(mean_tokens=10), output=LengthSpec(mean_tokens=10), conversations=Conversations(turns=5)
+    )
+    planned = most_inside(asks(spec, Source(np.arange(1000)), 1, np.arange(20.0)), 0.0, 0.0, 20.0)
+    missed = [row(float(k), ttft=2.0) for k in range(11)]
+    assert not certain_to_miss(missed[:4], planned, SLO)
+    assert certain_to_miss(missed, planned, SLO)
 
 
 @given(st.lists(st.floats(0.1, 3.0), min_size=64, max_size=200), st.data())

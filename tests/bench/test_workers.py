@@ -1,5 +1,6 @@
 """Several load processes, here and on other machines: every arrival once, their rows merged, a lost one noticed."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,18 +13,23 @@ import psutil
 import pytest
 
 from bench import reference
-from bench.crew import clock_offset_ns, stripe
+from bench.conclude import derive
+from bench.crew import clock_offset_ns, cpu_sample, stripe
 from bench.run import measure
-from bench.tables import read_table
+from bench.session import free_port
+from bench.summarize import Telemetry
+from bench.tables import read_table, write_table
 from bench.target import of_server
 from bench.workers import Workers
 from contracts.errors import InputError
 from contracts.request import REQUESTS_FILE, RequestRow
+from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.conftest import experiment, keep_certificate, prepare
 from tests.bench.server import running
 
 pytestmark = pytest.mark.system
 
+CPU = "cpu_s_total"
 ROOT = Path(__file__).parents[2]
 FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_s": 1.0, "warmup_s": 0.2}}
 
@@ -139,6 +145,39 @@ arrivals: {rates_rps: [60]}
 timeout_s: 5
 inactivity_timeout_s: 2
 """
+
+
+def test_a_worker_that_joined_is_saturated_by_its_own_word():
+    """Two workers whose CPU grows by 0.3 and 0.95 s a second beside a master that idles."""
+    said = [{"worker": k, "t_s": t, "cpu_s": 5 + share * t} for k, share in ((0, 0.3), (1, 0.95)) for t in range(0, 20, 2)]
+    master = [TelemetryRow(float(t), "generator", "", "cpu_s_total", 0.01 * t) for t in range(0, 20, 2)]
+    found = Telemetry.of([*master, *(TelemetryRow(*cpu_sample(one)) for one in said)])
+    assert found.rate("generator", "cpu_s_total", 2.0, 12.0) == pytest.approx(0.95)
+
+
+def test_workers_that_join_say_what_cpu_they_take(tmp_path, model_folder):
+    spec = experiment(**FIXED)
+    port = free_port()
+    with running() as toy, contextlib.ExitStack() as stack:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        for k in range(2):
+            words = [sys.executable, "-m", "bench", "worker", f"127.0.0.1:{port}", "--out", str(tmp_path / f"w{k}")]
+            hand = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+            stack.callback(hand.wait)
+            stack.callback(hand.terminate)
+        summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port))
+    samples = read_table(run_dir.path / TELEMETRY_FILE, TelemetryRow)
+    assert {r.index for r in samples if r.source == "generator"} == {"", "worker 0", "worker 1"}
+    (point,) = summary.load_curve
+    window = point.window_start_s, point.window_start_s + point.window_s
+    shares = [s.rate(*window) for key, s in Telemetry.of(samples).series.items() if key[0] == "generator" and key[2] == CPU]
+    assert len(shares) == 3
+    assert point.generator_cpu_share == max(share or 0.0 for share in shares) > 0
+    assert not any("was not measured: their" in said for said in summary.warnings)
+    # A worker of an earlier version says nothing: that is said instead.
+    table = [r for r in samples if r.index != "worker 1"]
+    write_table(run_dir.path / TELEMETRY_FILE, table, TelemetryRow)
+    assert any("CPU use of 1 of 2 load workers was not measured" in said for said in derive(run_dir).warnings)
 
 
 @pytest.mark.skipif(not namespaces_work(), reason="network namespaces cannot be made here (root and iproute2 are needed)")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.asks import as_columns, cut, from_columns, ids_of
-from bench.workload import Source, asks, expected_hit_rate, lengths
+from bench.workload import Source, asks, expected_hit_rate, lengths, most_inside
 from contracts.bench_spec import Conversations, LengthSpec, SharedPrefix, WorkloadSpec
 
 TEXT = np.arange(1000, 6000)
@@ -84,3 +84,13 @@ def test_a_plan_survives_the_way_to_a_worker():
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
     planned = asks(spec, SOURCE, 1, np.array([0.5, 1.5]))
     assert from_columns(as_columns(planned)) == planned
+
+
+def test_what_a_window_can_hold_of_a_plan_counts_every_turn_of_its_conversations():
+    """Three conversations of 5 turns: one in the lead-in, one inside the window [1, 11), one behind it."""
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=5)})
+    planned = asks(spec, SOURCE, 1, np.array([0.5, 5.0, 11.0]))
+    assert most_inside(planned, 0.0, 1.0, 11.0) == 4 + 5
+    assert most_inside(planned, 4.0, 1.0, 11.0) == 2 + 2  # at 4.5 and 8.5, at 5 and 9: later turns are beyond the end
+    single = asks(SPEC, SOURCE, 1, np.array([0.5, 1.0, 5.0, 11.0]))
+    assert most_inside(single, 0.0, 1.0, 11.0) == 2
