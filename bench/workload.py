@@ -28,7 +28,7 @@ def lengths(spec: LengthSpec, count: int, rng: np.random.Generator) -> Ints:
     """Draw `count` token lengths, cut to [min_tokens, max_tokens].
 
     `lognormal` has the stated mean and coefficient of variation before cutting: sigma^2 = ln(1 + cv^2),
-    mu = ln(mean) - sigma^2 / 2.
+    mu = ln(mean) - sigma^2 / 2. `uniform` draws whole numbers from min_tokens to max_tokens, both among them.
     """
     if spec.distribution == "fixed":
         return np.full(count, round(spec.mean_tokens), dtype=np.int64)

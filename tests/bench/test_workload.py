@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bench.asks import as_columns, cut, from_columns, ids_of
 from bench.workload import Source, asks, expected_hit_rate, lengths
@@ -27,6 +28,31 @@ def test_lognormal_lengths_stay_inside_their_limits(mean, cv):
 def test_lognormal_lengths_have_the_stated_mean():
     spec = LengthSpec(distribution="lognormal", mean_tokens=300, cv=0.5)
     assert lengths(spec, 50_000, np.random.default_rng(0)).mean() == pytest.approx(300, rel=0.02)
+
+
+def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends():
+    drawn = lengths(SPEC.prompt, 20_000, np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(50, abs=0.5)
+    assert (drawn.min(), drawn.max()) == (20, 80)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({}, "min_tokens and max_tokens"),
+        ({"max_tokens": 255}, "wants min_tokens"),
+        ({"min_tokens": 32, "max_tokens": 400}, "not the middle of 32 and 400: write 216"),
+    ],
+)
+def test_uniform_lengths_without_ends_around_their_mean_are_refused(ends, said):
+    """A mean alone drew up to a million tokens."""
+    with pytest.raises(ValidationError, match=said):
+        LengthSpec(distribution="uniform", mean_tokens=128, **ends)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 255), (1, 254), (2, 255)])
+def test_a_middle_between_two_tokens_may_be_rounded(low, high):
+    assert LengthSpec(distribution="uniform", mean_tokens=128, min_tokens=low, max_tokens=high).mean_tokens == 128
 
 
 @given(st.integers(1, 300), st.integers(0, 5000), st.integers(0, 10**6))
