@@ -7,8 +7,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.asks import as_columns, cut, from_columns, ids_of
-from bench.workload import Source, asks, expected_hit_rate, lengths
-from contracts.bench_spec import Conversations, LengthSpec, SharedPrefix, WorkloadSpec
+from bench.workload import Source, asks, check, expected_hit_rate, lengths
+from contracts.bench_spec import (
+    ArrivalSpec,
+    BenchSpec,
+    Conversations,
+    LengthSpec,
+    RequestsFile,
+    SharedPrefix,
+    SloSpec,
+    WorkloadSpec,
+)
+from contracts.errors import InputError
 
 TEXT = np.arange(1000, 6000)
 SOURCE = Source(TEXT)
@@ -104,6 +114,33 @@ def test_what_a_prefix_cache_can_find_is_known_beforehand():
         prompt=LengthSpec(mean_tokens=100), output=LengthSpec(mean_tokens=8), shared_prefix=SharedPrefix(tokens=50)
     )
     assert expected_hit_rate(fixed, asks(fixed, SOURCE, 1, 50)) == pytest.approx(0.49)
+
+
+def replayed(folder, text):
+    (folder / "trace.csv").write_text(text)
+    return BenchSpec(
+        workload=WorkloadSpec(requests=RequestsFile(file=str(folder / "trace.csv"))),
+        arrivals=ArrivalSpec(process="trace"),
+        slo=SloSpec(percentile=90, ttft_s=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prompt_tokens,completion_tokens\n1,2\n", "wants workload.requests with timestamps"),
+        ("prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,5\n", "all have the same time"),
+        ("prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n", "all have the same time"),
+    ],
+    ids=["no times", "one time", "one request"],
+)
+def test_a_trace_without_a_pattern_in_time_is_refused_before_any_server_is_asked(tmp_path, text, said):
+    with pytest.raises(InputError, match=said):
+        check(replayed(tmp_path, text))
+
+
+def test_a_trace_with_times_is_taken(tmp_path):
+    check(replayed(tmp_path, "prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,6\n"))
 
 
 def test_a_plan_survives_the_way_to_a_worker():
