@@ -237,7 +237,7 @@ def _watch(
     latest = start + length + spec.search.warmup_s + spec.timeout_s + _GRACE_S
     while not _said_done(session, 0.4):
         for file in session.folder.glob(f"requests-{number}-*.jsonl"):
-            rows += tails.setdefault(file, LineTail(file)).rows()
+            rows += tails.setdefault(file, LineTail(file, chunks=False)).rows()
         status.show(rows, shown, session.clock())
         if session.clock() > latest:
             raise RunFailedError(
