@@ -94,5 +94,5 @@ def trace(times_s: Floats, rate_rps: float, horizon_s: float) -> Floats:
 
 
 def native_rate_rps(times_s: Floats) -> float:
-    """Return a trace's own mean rate."""
+    """Return a trace's own mean rate, requests/s; its times are not all the same."""
     return (len(times_s) - 1) / float(times_s[-1] - times_s[0])

@@ -75,13 +75,13 @@ def worker(master: str, out: Path) -> None:
 
 @click.command("import-log")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for requests.csv and traffic.json.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what is made of it.")
 @click.option("--name", default=None, help="What to call the source; default: the log's file name.")
 def import_log(log: Path, out: Path, name: str | None) -> None:
     """Turn a request LOG into a workload file and a traffic profile for the economics.
 
     LOG is CSV or JSON lines with a prompt and a completion token count in each line and, if possible, a timestamp; or
-    an OpenAI usage export (buckets with n_requests or num_model_requests).
+    an OpenAI usage export (buckets with n_requests or num_model_requests), which gives mean lengths instead of requests.
 
     \b
     Example:
@@ -99,6 +99,11 @@ def import_log(log: Path, out: Path, name: str | None) -> None:
         print(f"  assumed: {line}")
     if found.requests_file:
         print(f"  {found.requests_file}  (bench.workload.requests.file)")
+    if found.left_out:
+        print(f"  {found.left_out} requests without prompt or completion tokens cannot be asked again: they are not in it")
+    if found.fragment_file:
+        print("  no requests.csv: the log has sums, no single requests that could be asked again")
+        print(f"  {found.fragment_file}  (the workload of a load file: its mean lengths)")
     print(f"  {found.profile_file}  (the economics' traffic)")
 
 

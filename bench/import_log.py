@@ -40,6 +40,8 @@ class Entry:
     requests: float
     at_s: float | None
     """Unix time."""
+    place: str = ""
+    """File and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,17 @@ class Imported:
     profile_file: Path
     requests_file: Path | None
     """None for a usage export, which has no single requests."""
+    fragment_file: Path | None
+    """Instead of it: the mean lengths, as the `workload` of a load file."""
+    left_out: int
+    """Requests without prompt or without completion tokens: in the profile, not in `requests_file`."""
 
 
 def convert(log: Path, out: Path, name: str) -> Imported:
-    """Read `log`, write requests.csv and traffic.json into `out`. Raises InputError naming line, field and value."""
+    """Read `log`, write requests.csv (or workload.yaml) and traffic.json into `out`.
+
+    Raises InputError naming line, field and value.
+    """
     entries = list(_entries(log))
     if not entries:
         raise InputError("has no request", where=str(log), remedy="check the file")
@@ -62,11 +71,15 @@ def convert(log: Path, out: Path, name: str) -> Imported:
     if existing.exists():
         raise InputError("a traffic profile stands here already", where=str(existing), remedy="choose another --out")
     single = all(entry.requests == 1 for entry in entries)
-    requests_file = out / "requests.csv" if single else None
+    kept = [e for e in entries if e.prompt and e.completion]  # others cannot be asked again
+    requests_file = out / "requests.csv" if single and kept else None
+    fragment_file = out / "workload.yaml" if requests_file is None else None
     if requests_file is not None:
-        write_text_atomic(requests_file, _as_csv(entries))
+        write_text_atomic(requests_file, _as_csv(kept))
+    if fragment_file is not None:
+        write_text_atomic(fragment_file, _fragment(profile))
     profile.write(out)
-    return Imported(profile, existing, requests_file)
+    return Imported(profile, existing, requests_file, fragment_file, len(entries) - len(kept) if single else 0)
 
 
 def _entries(log: Path) -> Iterator[Entry]:
@@ -111,6 +124,7 @@ def _entry(row: Mapping[str, Any], place: str) -> Entry:
         cached=number_of(flat, cached, place) if cached else 0.0,
         requests=number_of(flat, count, place) if count else 1.0,
         at_s=_time(flat[when], when, place) if when else None,
+        place=place,
     )
 
 
@@ -129,13 +143,23 @@ def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> Traff
     tokens = np.asarray([e.prompt + e.completion for e in entries])
     if not requests or not tokens.sum():
         raise InputError("has no tokens", where=name, remedy="check the file")
+    for side, total in (("prompt", sum(e.prompt for e in entries)), ("completion", sum(e.completion for e in entries))):
+        if not total:
+            raise InputError(f"has no {side} tokens in any line", where=name, remedy="check the file")
     means = TokenMeans(
         prompt=sum(e.prompt for e in entries) / requests,
         cached=sum(e.cached for e in entries) / requests,
         completion=sum(e.completion for e in entries) / requests,
     )
     times = [e.at_s for e in entries if e.at_s is not None]
-    if len(times) != len(entries):
+    if 0 < len(times) < len(entries):
+        untimed = next(e for e in entries if e.at_s is None)
+        raise InputError(
+            f"has no time, as {len(times)} of {len(entries)} lines have",
+            where=untimed.place,
+            remedy=f"add one of {', '.join(TIME)}, or remove the line",
+        )
+    if not times:
         flat = (1 / HOURS_PER_WEEK,) * HOURS_PER_WEEK
         return _profile(name, inputs, flat, 1, requests, requests, means, None, (
             "the log has no timestamps: demand is taken as flat and its requests as those of one month",
@@ -206,14 +230,26 @@ def _profile(
     )
 
 
+def _fragment(profile: TrafficProfile) -> str:
+    """Write what a load file's `workload` can take from sums: mean lengths, and nothing about how they vary."""
+    tokens = profile.tokens
+    return (
+        f"# Mean lengths of {profile.source}, which has no single requests: every request here is a mean one.\n"
+        "# A load file wants an objective beside it (slo), see docs/load.md.\n"
+        "workload:\n"
+        f"  prompt: {{mean_tokens: {max(1, round(tokens.prompt))}}}\n"
+        f"  output: {{mean_tokens: {max(1, round(tokens.completion))}}}\n"
+    )
+
+
 def _as_csv(entries: list[Entry]) -> str:
-    """Write single requests in the order of their times; requests without tokens on a side cannot be asked again."""
-    kept = sorted((e for e in entries if e.prompt and e.completion), key=lambda e: e.at_s or 0.0)
+    """Write single requests in the order of their times."""
+    kept = sorted(entries, key=lambda e: e.at_s or 0.0)
     timed = all(e.at_s is not None for e in kept)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["prompt_tokens", "completion_tokens", *(["timestamp_s"] if timed else [])])
-    start = kept[0].at_s or 0.0 if kept else 0.0
+    start = kept[0].at_s or 0.0
     for e in kept:
         writer.writerow([round(e.prompt), round(e.completion), *([f"{(e.at_s or 0.0) - start:.3f}"] if timed else [])])
     return out.getvalue()

@@ -70,27 +70,31 @@ class Latencies:
     e2e: Floats
     """Last token from the scheduled arrival."""
     tpot: Floats
-    """(last - first) / (tokens - tokens of the first chunk); undefined for one chunk, left out."""
+    """(last - first) / (tokens - tokens of the first chunk); undefined for one chunk, left out and counted."""
     interchunk: Floats
     lag: Floats
     """Scheduled to sent, of every request that was sent."""
     failures: int
+    single_chunk: int
+    """Successes of which TPOT is undefined."""
 
 
 def latencies(rows: Sequence[RequestRow]) -> Latencies:
     """Compute the latencies of `rows`."""
     good = [r for r in rows if r.outcome == "success" and r.chunks]
     gaps = [np.diff(np.asarray(r.chunk_offsets_s)) for r in good]
+    spent = [t for r in good if (t := tpot(r)) is not None]
     return Latencies(
         ttft=_array(r.first_token_s - r.scheduled_s for r in good if r.first_token_s is not None),
         ttft_from_sent=_array(
             r.first_token_s - r.sent_s for r in good if r.first_token_s is not None and r.sent_s is not None
         ),
         e2e=_array(r.last_token_s - r.scheduled_s for r in good if r.last_token_s is not None),
-        tpot=_array(t for r in good if (t := tpot(r)) is not None),
+        tpot=_array(spent),
         interchunk=np.concatenate(gaps) if gaps else np.empty(0),
         lag=_array(r.sent_s - r.scheduled_s for r in rows if r.sent_s is not None),
         failures=sum(1 for r in rows if r.outcome != "cancelled") - len(good),
+        single_chunk=len(good) - len(spent),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench import workload
+from bench.arrivals import native_rate_rps
 from bench.asks import Ints
 from bench.calibrate import certified
 from bench.conclude import RAW, conclude
@@ -59,6 +60,9 @@ def measure(
     wanted = kind or kind_of(target)
     workload.check(target.spec)
     source = workload.source(target.spec.workload, _text(target))
+    if target.spec.arrivals.process == "trace" and source.trace is not None and source.trace.times_s is not None:
+        own = native_rate_rps(source.trace.times_s)
+        print(f"   the trace's own mean rate is {own:.3g} requests/s; it is stretched to each rate", file=sys.stderr)
     run_dir.supersede(*RAW, Certificate.file_name)
     uncertified: str | None = "generator uncertified: no calibration was asked for"
     if results is not None:
@@ -92,6 +96,7 @@ def measure(
         wanted=wanted,
         interrupted=interrupted,
         uncertified=uncertified,
+        text_source=workload.TEXT_SOURCE,
     )
     probes.write(run_dir.path)
     return conclude(run_dir)

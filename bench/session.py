@@ -260,7 +260,7 @@ def _watch(session: Session, number: int, plan: Path, window: tuple[float, float
 
     def read_new() -> None:
         for file in session.folder.glob(f"requests-{number}-*.jsonl"):
-            rows.extend(tails.setdefault(file, LineTail(file)).rows())
+            rows.extend(tails.setdefault(file, LineTail(file, chunks=False)).rows())
 
     while not _said_done(session, 0.4):
         read_new()

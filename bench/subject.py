@@ -36,6 +36,8 @@ class Subject:
     exact_output: bool = True
     """Whether the server was told to give exactly the requested lengths."""
     exact_prompts: bool = True
+    engine_counters: bool = True
+    """Whether its engine should have counters to hold the usage against; where it has none, `notes` says so."""
 
 
 def of_server(experiment: Experiment, checkpoint: Checkpoint, server: Server) -> Subject:
@@ -73,4 +75,5 @@ def of_endpoint(load: Load, found: Endpoint) -> Subject:
         notes=found.degraded,
         exact_output=found.exact_output,
         exact_prompts=found.token_ids or found.tokenizer is not None,
+        engine_counters=found.engine_counters,
     )

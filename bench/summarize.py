@@ -10,12 +10,12 @@ import numpy as np
 from bench import metrics
 from bench.search import Bracket
 from bench.subject import Subject
-from bench.validity import Facts
+from bench.validity import Facts, bearing
 from bench.validity import reasons as invalid_reasons
 from bench.verdicts import may_miss, worst_misses
 from contracts.bench_spec import BenchSpec, SloSpec
 from contracts.certificate import Certificate
-from contracts.probe import EngineCounters, Probe, Probes
+from contracts.probe import Probe, Probes
 from contracts.record import Interval
 from contracts.request import RequestRow
 from contracts.run import CertificateClaim, LoadPoint, Reason, Summary, TokensPerHour
@@ -153,13 +153,14 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         engine_prompt_tokens=engine_in,
         engine_generation_tokens=engine_out,
         token_disagreement=_disagreement(rows, ((usage_in, engine_in), (usage_out, engine_out))),
-        prefix_hit_rate=_hit_rate(probe.before, probe.after),
+        prefix_hit_rate=_hit_rate(probe, rows),
         kv_cache_peak=telemetry.peak("engine", "kv_cache_share", start, end),
         host_cpu_share=telemetry.mean("host", "cpu_share", start, end),
         generator_cpu_share=telemetry.rate("generator", "cpu_s_total", start, end),
         energy_j=telemetry.energy_j(start, end),
         expected_prefix_hit_rate=probe.expected_prefix_hit_rate,
         missed_share=None if closed else _missed(inside, bench.slo),
+        tpot_left_out=found.single_chunk,
     )
 
 
@@ -206,22 +207,41 @@ def _difference(before: float | None, after: float | None) -> int | None:
 
 
 def _disagreement(rows: Sequence[RequestRow], pairs: tuple[tuple[int, int | None], ...]) -> float | None:
-    """Return the largest relative difference between usage and the engine's counters, where every request succeeded.
+    """Return the largest relative difference between usage, the engine's counters and the caps of the requests.
 
-    A failed request's tokens are counted by the engine but have no usage record, so that the two cannot be compared.
+    A failed request's tokens are counted by the engine but have no usage record, so that those two can be compared only
+    where every request succeeded. None: they could not be, and no usage is above its cap.
     """
-    if any(row.outcome != "success" for row in rows):
+    over = _over_cap(rows)
+    found = [over] if over else []
+    if all(row.outcome == "success" for row in rows):
+        found += [
+            abs(usage - engine) / max(usage, engine) for usage, engine in pairs if engine is not None and max(usage, engine)
+        ]
+    return max(found, default=None)
+
+
+def _over_cap(rows: Sequence[RequestRow]) -> float:
+    """Return the share of the completion tokens that lie above what their request allowed."""
+    told = [(r.completion_tokens, r.output_tokens_requested) for r in rows if r.completion_tokens is not None]
+    total = sum(usage for usage, _ in told)
+    return sum(max(0, usage - cap) for usage, cap in told) / total if total else 0.0
+
+
+def _hit_rate(probe: Probe, rows: Sequence[RequestRow]) -> float | None:
+    """Return the share of prompt tokens that the prefix cache found: by the engine's counters, else by the usage records.
+
+    vLLM leaves `cached_tokens` out where they are none, so that a request without them counts as one of 0 where others of
+    the probe have some. None: neither the engine nor a request says anything.
+    """
+    queries = _difference(probe.before.prefix_queries, probe.after.prefix_queries)
+    hits = _difference(probe.before.prefix_hits, probe.after.prefix_hits)
+    if queries and hits is not None:
+        return hits / queries
+    good = [r for r in rows if r.outcome == "success" and r.prompt_tokens]
+    if all(r.cached_tokens is None for r in good):
         return None
-    found = [
-        abs(usage - engine) / max(usage, engine) for usage, engine in pairs if engine is not None and max(usage, engine)
-    ]
-    return max(found) if found else None
-
-
-def _hit_rate(before: EngineCounters, after: EngineCounters) -> float | None:
-    queries = _difference(before.prefix_queries, after.prefix_queries)
-    hits = _difference(before.prefix_hits, after.prefix_hits)
-    return hits / queries if queries and hits is not None else None
+    return sum(r.cached_tokens or 0 for r in good) / sum(r.prompt_tokens or 0 for r in good)
 
 
 def passed(point: LoadPoint) -> bool:
@@ -285,8 +305,14 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         workload=bench.workload,
         slo=bench.slo,
         validity="INVALID" if why else "VALID",
-        reasons=why,
-        warnings=(*_uncertified(raw), *subject.notes, *_unmeasured_workers(raw.probes, telemetry), *_warnings(points, best)),
+        reasons=tuple(why),
+        warnings=(
+            *_uncertified(raw),
+            *subject.notes,
+            *_unmeasured_workers(raw.probes, telemetry),
+            *_unchecked(subject, raw, bearing(points, best)),
+            *_warnings(points, best),
+        ),
         peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
         at_slo=_per_hour(_repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,
         highest_passing_rps=best.offered_rps if best else None,
@@ -417,6 +443,21 @@ def _unmeasured_workers(probes: Probes, telemetry: Telemetry) -> list[str]:
     return [
         f"the CPU use of {count - known} of {count} load workers was not measured: their saturation would not be noticed"
     ]
+
+
+def _unchecked(subject: Subject, raw: Raw, bearing_points: Sequence[LoadPoint]) -> list[str]:
+    """Say which rules of validity could not be applied to any of the probes that bear the result."""
+    said: list[str] = []
+    if not bearing_points:
+        return said
+    if subject.engine_counters and all(p.token_disagreement is None for p in bearing_points):
+        why = "a request failed, the probe was stopped early, or the counters were not readable"
+        said.append(f"no probe that bears the result could be held against the engine's token counters: {why}")
+    # A counter that stands still is a cache that is off: that is known, though there is no rate.
+    counted = any(p.after.prefix_queries is not None for p in raw.probes.probes)
+    if not counted and all(p.prefix_hit_rate is None for p in bearing_points):
+        said.append("neither engine counters nor usage say what the prefix cache found: its hit rate was not checked")
+    return said
 
 
 def _unused_prefixes(points: Sequence[LoadPoint]) -> list[str]:

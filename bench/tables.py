@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from itertools import islice, pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from contracts.store import disk_errors
 from contracts.telemetry import TelemetryRow
 
 Row = TypeVar("Row", RequestRow, TelemetryRow)
-_BATCH_ROWS = 2000
+_BATCH_ROWS, _BATCH_CHUNKS = 2000, 100_000
+"""Of a row group: what is written or read at once, and so how much memory a table of any length takes beside its rows."""
 _LISTS = {"chunk_offsets_s": np.float64, "chunk_tokens": np.int32}
 
 
@@ -51,23 +52,39 @@ def telemetry_rows(file: Path) -> Iterator[TelemetryRow]:
     return (TelemetryRow(*row) for row in read_lines(file) if isinstance(row, list))
 
 
-class LineTail:
-    """Reads the rows of a file that is still being written."""
+_NO_CHUNKS: dict[str, Any] = {name: np.empty(0, dtype=kind) for name, kind in _LISTS.items()}
+_PIECE_BYTES = 1 << 20
 
-    def __init__(self, file: Path) -> None:
+
+class LineTail:
+    """Reads the rows of a file that is still being written, piece by piece: memory holds the rows and not the text.
+
+    Without `chunks` their lists of chunks are left empty (the counts stay): all that watching a probe wants, and so little
+    that a probe of any length can be watched.
+    """
+
+    def __init__(self, file: Path, *, chunks: bool = True) -> None:
         self._file = file
         self._at = 0
+        self._chunks = chunks
 
     def rows(self) -> list[RequestRow]:
         """Return the whole rows that have been written since the last call."""
         if not self._file.is_file():
             return []
+        found: list[RequestRow] = []
         with self._file.open("rb") as stream:
             stream.seek(self._at)
-            data = stream.read()
-        end = data.rfind(b"\n") + 1
-        self._at += end
-        return [_compact(json.loads(line)) for line in data[:end].splitlines()]
+            while lines := stream.readlines(_PIECE_BYTES):
+                whole = lines if lines[-1].endswith(b"\n") else lines[:-1]
+                self._at += sum(map(len, whole))
+                found += [self._row(json.loads(line)) for line in whole]
+                if len(whole) < len(lines):
+                    break
+        return found
+
+    def _row(self, row: dict[str, Any]) -> RequestRow:
+        return _compact(row) if self._chunks else RequestRow(**row | _NO_CHUNKS)
 
 
 def write_table(file: Path, rows: Iterable[RequestRow] | Iterable[TelemetryRow], kind: type) -> None:
@@ -77,16 +94,28 @@ def write_table(file: Path, rows: Iterable[RequestRow] | Iterable[TelemetryRow],
 
     schema = pa.schema([(f.name, _arrow_type(pa, str(f.type))) for f in fields(kind)])
     part = file.with_name(f".{file.name}.part")
-    stream = iter(rows)
     with disk_errors(file):
         try:
             with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-                while batch := list(islice(stream, _BATCH_ROWS)):
+                for batch in _batches(rows):
                     columns = {f.name: [getattr(row, f.name) for row in batch] for f in fields(kind)}
                     writer.write_table(pa.table(columns, schema=schema))
             os.replace(part, file)  # noqa: PTH105 (the same on paths)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _batches(rows: Iterable[RequestRow] | Iterable[TelemetryRow]) -> Iterator[list[RequestRow | TelemetryRow]]:
+    batch: list[RequestRow | TelemetryRow] = []
+    chunks = 0
+    for row in rows:
+        batch.append(row)
+        chunks += row.chunks if isinstance(row, RequestRow) else 0
+        if len(batch) >= _BATCH_ROWS or chunks >= _BATCH_CHUNKS:
+            yield batch
+            batch, chunks = [], 0
+    if batch:
+        yield batch
 
 
 def _arrow_type(pa: Any, annotation: str) -> Any:
@@ -106,7 +135,10 @@ def read_table(file: Path, kind: Callable[..., Row]) -> list[Row]:
     found: list[Row] = []
     try:
         with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(_BATCH_ROWS):
+            groups = (
+                table.iter_batches(_BATCH_ROWS, row_groups=[k], use_threads=False) for k in range(table.num_row_groups)
+            )
+            for batch in chain.from_iterable(groups):
                 columns = {name: _values(batch.column(name)) for name in batch.schema.names}
                 found += [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
     except (OSError, pa.ArrowInvalid) as error:

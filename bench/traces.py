@@ -6,6 +6,8 @@
 | burstgpt | BurstGPT | Timestamp (s), Model, Request tokens, Response tokens, Total tokens, Log Type |
 | mooncake | Mooncake | JSON lines: timestamp (ms), input_length, output_length, hash_ids |
 | pairs | `bench import-log` | prompt_tokens, completion_tokens, and if there are any timestamp_s |
+
+Lengths and times are taken; Mooncake's `hash_ids` (which blocks of prompts are shared) are not.
 """
 
 from __future__ import annotations

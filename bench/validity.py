@@ -47,21 +47,26 @@ class Facts:
     """Of the generator's certificate; None where it was not calibrated."""
 
 
+def bearing(points: Sequence[LoadPoint], at_slo: LoadPoint | None) -> list[LoadPoint]:
+    """Return the points that bear the result: the peak, the fixed rates, and the best rate of a search or sweep."""
+    return [p for p in points if p.phase in ("saturation", "fixed") or p is at_slo]
+
+
 def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchSpec, facts: Facts) -> tuple[Reason, ...]:
     """Return every reason why the run is INVALID; empty for a VALID one."""
-    bearing = [p for p in points if p.phase in ("saturation", "fixed") or p is at_slo]
+    held = bearing(points, at_slo)
     return (
         *(r for p in points for r in _instrument(p, bench)),
         *(r for p in points for r in _certified(p, facts)),
         *(r for p in points for r in _tokens(p, bench)),
-        *(r for p in bearing for r in _errors(p)),
-        *(r for p in bearing for r in _throttling(p, facts)),
+        *(r for p in held for r in _errors(p)),
+        *(r for p in held for r in _throttling(p, facts)),
         *(Reason(rule="a GPU was lost", measured=f"GPU {index}", limit="none") for index in facts.lost_gpus),
         *(Reason(rule="a GPU reported an error (Xid)", measured=f"Xid {said}", limit="none") for said in facts.xids),
         *_lengths(facts),
         *_steady(facts.drift),
-        *(r for p in bearing for r in _short_of_turns(p, bench)),
-        *_saturation(points, bearing),
+        *(r for p in held for r in _short_of_turns(p, bench)),
+        *_saturation(points, held),
         *_capacity(points, at_slo, facts),
     )
 
@@ -114,7 +119,7 @@ def _throttling(point: LoadPoint, facts: Facts) -> Iterator[Reason]:
 def _tokens(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
     if point.token_disagreement is not None and point.token_disagreement > TOKEN_DISAGREEMENT:
         yield Reason(
-            rule="token counts disagree (usage, engine counters)",
+            rule="token counts disagree (usage, engine counters, request cap)",
             measured=f"{point.token_disagreement:.2%}",
             limit=f"{TOKEN_DISAGREEMENT:.1%}",
             probe=point.probe,
@@ -173,10 +178,10 @@ def _short_of_turns(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
         )
 
 
-def _saturation(points: Sequence[LoadPoint], bearing: Sequence[LoadPoint]) -> Iterator[Reason]:
+def _saturation(points: Sequence[LoadPoint], held: Sequence[LoadPoint]) -> Iterator[Reason]:
     """An open-loop figure is a steady state: completions kept up, and the engine can complete so many when saturated."""
     peak = next((p for p in points if p.phase == "saturation"), None)
-    for point in bearing:
+    for point in held:
         if point.offered_rps is None:
             continue
         if point.stable is False:

@@ -28,7 +28,7 @@ def lengths(spec: LengthSpec, count: int, rng: np.random.Generator) -> Ints:
     """Draw `count` token lengths, cut to [min_tokens, max_tokens].
 
     `lognormal` has the stated mean and coefficient of variation before cutting: sigma^2 = ln(1 + cv^2),
-    mu = ln(mean) - sigma^2 / 2.
+    mu = ln(mean) - sigma^2 / 2. `uniform` draws whole numbers from min_tokens to max_tokens, both among them.
     """
     if spec.distribution == "fixed":
         return np.full(count, round(spec.mean_tokens), dtype=np.int64)
@@ -70,11 +70,15 @@ def source(spec: WorkloadSpec, text: Ints) -> Source:
 def check(spec: BenchSpec) -> None:
     """Read the file of requests before any server is asked. Raises InputError naming file, line and field."""
     trace = load(Path(spec.workload.requests.file), spec.workload.requests.format) if spec.workload.requests else None
-    if spec.arrivals.process == "trace" and (trace is None or trace.times_s is None):
+    if spec.arrivals.process != "trace":
+        return
+    remedy = "add the times to the file, or choose another process"
+    if trace is None or trace.times_s is None:
+        what = "the process `trace` wants workload.requests with timestamps"
+        raise InputError(what, where="arrivals.process", remedy=remedy)
+    if trace.times_s[-1] <= trace.times_s[0]:
         raise InputError(
-            "the process `trace` wants workload.requests with timestamps",
-            where="arrivals.process",
-            remedy="add the times to the file, or choose another process",
+            "its requests all have the same time: there is no pattern to replay", where="workload.requests", remedy=remedy
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from contracts.numbers import Count, Fraction, NotNegative, Positive
-from contracts.record import Part
+from contracts.record import Part, is_recorded
 from contracts.request import SALT_TOKENS
 
 
@@ -16,19 +16,34 @@ class LengthSpec(Part):
 
     distribution: Literal["fixed", "uniform", "lognormal"] = "fixed"
     mean_tokens: Positive
-    """The value itself for `fixed`; the mean before cutting for the others."""
+    """The value itself for `fixed`; the mean before cutting for `lognormal`; for `uniform` the middle of its two ends."""
     cv: NotNegative = 0.0
     """Coefficient of variation of `lognormal`."""
     min_tokens: Count = 1
+    """Given explicitly for `uniform`, as is max_tokens."""
     max_tokens: Count = 1_000_000
 
     @model_validator(mode="after")
-    def _ordered(self) -> LengthSpec:
+    def _ordered(self, info: ValidationInfo) -> LengthSpec:
         if self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
         if self.distribution != "fixed" and not self.min_tokens <= self.mean_tokens <= self.max_tokens:
             raise ValueError("mean_tokens is outside [min_tokens, max_tokens]")
+        if self.distribution == "uniform" and not is_recorded(info):  # what was measured before this rule stays readable
+            self._check_uniform()
         return self
+
+    def _check_uniform(self) -> None:
+        """Only the ends are drawn from: a mean that they do not have would be a promise that nobody keeps."""
+        missing = [name for name in ("min_tokens", "max_tokens") if name not in self.model_fields_set]
+        if missing:
+            raise ValueError(f"uniform wants {' and '.join(missing)} beside mean_tokens, their middle")
+        middle = (self.min_tokens + self.max_tokens) / 2
+        if abs(self.mean_tokens - middle) > 0.5:
+            raise ValueError(
+                f"mean_tokens = {self.mean_tokens:g} is not the middle of {self.min_tokens} and {self.max_tokens}: "
+                f"write {middle:g}, or other ends"
+            )
 
 
 class RequestsFile(Part):

@@ -67,3 +67,5 @@ class Probes(Record):
     """Why the run ended before its time, if it did."""
     uncertified: str | None = None
     """Why the generator has no certificate, such as `no compiler: generator uncertified`."""
+    text_source: str | None = None
+    """Where the text of the prompts comes from, and its licence; None in records older than this field."""

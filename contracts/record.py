@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from contracts.errors import InputError
 from contracts.store import sha256_file, write_bytes_atomic
@@ -15,6 +15,14 @@ from contracts.yamlfile import explain
 
 # Reading all fields' docstrings from the source takes a fifth of a start: only frontdoor.schemas shows them, and asks.
 DESCRIBE = "TOKENHOUR_DESCRIBE_FIELDS"
+
+
+_RECORDED = "recorded"
+
+
+def is_recorded(info: ValidationInfo) -> bool:
+    """Tell whether a record is being read: a rule that came later holds for what people write, not for what was measured."""
+    return bool(info.context and info.context.get(_RECORDED))
 
 
 class Part(BaseModel):
@@ -78,7 +86,7 @@ class Record(Part):
     def parse(cls, data: Any, *, where: str) -> Self:
         """Validate JSON-like data into the record; InputError names `where` and each bad field."""
         try:
-            return cls.model_validate_json(json.dumps(data))
+            return cls.model_validate_json(json.dumps(data), context={_RECORDED: True})
         except ValidationError as error:
             raise InputError(
                 explain(error, cls, lines={}), where=where, remedy=f"see docs/records/{cls.kind()}.md for the fields"

@@ -70,8 +70,10 @@ class LoadPoint(Part):
     """Whole probe, from the engine's counters."""
     engine_generation_tokens: int | None
     token_disagreement: float | None
-    """Largest relative difference between usage, engine counters and what was requested."""
+    """Largest relative difference between usage, engine counters and the requests' caps; None where a request failed or the
+    engine has no counters, unless usage is above a cap."""
     prefix_hit_rate: float | None
+    """Share of prompt tokens that the prefix cache found: by the engine's counters, else by `cached_tokens` of the usage."""
     kv_cache_peak: float | None
     """Share of the KV cache in use, highest."""
     host_cpu_share: float | None
@@ -87,6 +89,8 @@ class LoadPoint(Part):
     """Share of the planned prompt tokens that repeat earlier ones: the most that the prefix cache can find."""
     missed_share: float | None = None
     """Share of the window's requests that missed a bound: of that bound which most of them missed."""
+    tpot_left_out: int = 0
+    """Successes of a single chunk: TPOT is undefined there, and its percentiles are of the others."""
 
 
 class Reason(Part):

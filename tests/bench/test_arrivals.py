@@ -56,6 +56,13 @@ def test_a_trace_keeps_its_pattern_at_another_rate():
     assert stretch.std() < 1e-6 * stretch.mean()
 
 
+def test_a_trace_at_its_own_rate_is_the_trace():
+    own = arrivals.native_rate_rps(TRACE)
+    assert own == pytest.approx(0.5, rel=0.1)
+    times = times_of(ArrivalSpec(process="trace"), rate=own, horizon=float(TRACE[-1] - TRACE[0]))
+    assert times[:499] == pytest.approx(TRACE[:499] - TRACE[0])
+
+
 @given(st.floats(0.5, 50), st.floats(0.5, 20), st.floats(0.1, 5))
 def test_no_gamma_schedule_ends_before_its_horizon(rate, horizon, shape):
     times = arrivals.gamma(rate, horizon, shape, np.random.default_rng(0))

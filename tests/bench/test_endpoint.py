@@ -43,8 +43,8 @@ def words_of(folder, url, load=LOAD, model="toy", verb="run"):
     return [*words, "--workload", str(folder / "load.yaml"), "--out", str(folder / "out")]
 
 
-def bench(folder, url, load=LOAD, model="toy", env=None, verb="run"):
-    words = words_of(folder, url, load, model, verb)
+def bench(folder, url, load=LOAD, model="toy", env=None, verb="run", more=()):
+    words = [*words_of(folder, url, load, model, verb), *more]
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False)
 
 

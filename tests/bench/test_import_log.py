@@ -3,11 +3,15 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from bench.cli_tools import import_log
 from bench.import_log import convert
 from bench.traces import load
+from contracts.endpoint import Load
 from contracts.errors import InputError
 from contracts.traffic import TrafficProfile
+from contracts.yamlfile import validate_yaml
 
 MONDAY = 4 * 86_400
 
@@ -68,11 +72,30 @@ def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path):
         }
         for h in range(168)
     ]
-    made = convert(write(tmp_path, json.dumps({"object": "page", "data": buckets}), "usage.json"), tmp_path / "out", "x")
+    log = write(tmp_path, json.dumps({"object": "page", "data": buckets}), "usage.json")
+    made = convert(log, tmp_path / "out", "x")
     assert made.requests_file is None
+    assert not (tmp_path / "out/requests.csv").exists()
     assert made.profile.requests == 4 * 168
     assert made.profile.tokens.prompt == 250
     assert made.profile.tokens.cached == 22.5
+    load_file = write(tmp_path, made.fragment_file.read_text() + "slo: {percentile: 90, ttft_s: 1}\n", "load.yaml")
+    workload = validate_yaml(Load, load_file).workload
+    assert (workload.prompt.mean_tokens, workload.output.mean_tokens) == (250, 100)
+    said = CliRunner().invoke(import_log, [str(log), "--out", str(tmp_path / "again")]).output
+    assert "no requests.csv: the log has sums" in said
+    assert "again/workload.yaml" in said
+
+
+def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path):
+    log = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n10,0\n0,5\n20,5\n")
+    made = convert(log, tmp_path / "out", "x")
+    assert made.left_out == 2
+    assert made.profile.requests == 4
+    assert load(made.requests_file).prompt_tokens.tolist() == [10, 20]
+    said = CliRunner().invoke(import_log, [str(log), "--out", str(tmp_path / "again")]).output
+    assert "2 requests without prompt or completion tokens" in said
+    assert convert(week_of_csv(tmp_path), tmp_path / "all", "x").left_out == 0
 
 
 def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path):
@@ -89,6 +112,11 @@ def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path):
         ("prompt_tokens,completion_tokens\n10,5\n10\n", ["log.csv:3", "2 columns"]),
         ("prompt_tokens,completion_tokens\n10,-5\n", ["log.csv:2", "completion_tokens = '-5'"]),
         ("timestamp,prompt_tokens,completion_tokens\nnoon,1,2\n", ["log.csv:2", "timestamp = 'noon' is no time"]),
+        (
+            "timestamp,prompt_tokens,completion_tokens\n5,1,2\n,1,2\n7,1,2\n",
+            ["log.csv:3", "has no time, as 2 of 3 lines have", "remove the line"],
+        ),
+        ("prompt_tokens,completion_tokens\n10,0\n10,0\n", ["has no completion tokens"]),
         ('{"prompt_tokens": 1, "completion_tokens": 2}\n{oops\n', ["log.csv:2", "not JSON"]),
         ("", ["has no request"]),
     ],

@@ -26,6 +26,11 @@ def test_tpot_leaves_out_the_first_chunk_and_is_undefined_for_one():
     assert metrics.tpot(row(tokens=1)) is None
 
 
+def test_successes_of_a_single_chunk_are_counted_where_tpot_leaves_them_out():
+    found = metrics.latencies([row(0), row(1, tokens=1), row(2, tokens=1), row(3, outcome="timeout")])
+    assert (len(found.tpot), found.single_chunk, found.failures) == (1, 2, 1)
+
+
 @given(LATENCIES, st.integers(1, 50))
 def test_a_failure_never_improves_a_tail(values, failures):
     clean = metrics.percentile_with_failures(np.array(values), 0, 90)

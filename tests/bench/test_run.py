@@ -73,6 +73,11 @@ def test_raw_records_are_kept_and_nothing_else_is_left(measured):
     assert not (run_dir.path / "raw").exists()
 
 
+def test_the_record_says_where_the_text_of_the_prompts_comes_from(measured):
+    run_dir, _, _ = measured
+    assert "PSF licence" in Probes.read(run_dir.path).text_source
+
+
 def test_an_older_measurement_is_moved_aside_not_overwritten(measured):
     run_dir, _, _ = measured
     assert (run_dir.path / "superseded/1/summary.json").read_text() == "an older one"

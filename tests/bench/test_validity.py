@@ -26,7 +26,11 @@ def test_a_run_that_breaks_no_rule_is_valid():
     [
         ({"lag_p99_s": 0.11}, {"lag_p99_s": 0.09}, "client lag"),
         ({"generator_cpu_share": 0.9}, {"generator_cpu_share": 0.8}, "generator saturated"),
-        ({"token_disagreement": 0.006}, {"token_disagreement": 0.004}, "token counts disagree (usage, engine counters)"),
+        (
+            {"token_disagreement": 0.006},
+            {"token_disagreement": 0.004},
+            "token counts disagree (usage, engine counters, request cap)",
+        ),
         ({"prefix_hit_rate": 0.05}, {"prefix_hit_rate": 0.01}, "prefix-cache hits above what the workload declares"),
         ({"failed": 2}, {"failed": 1}, "error rate"),
     ],
@@ -79,6 +83,12 @@ def test_no_steady_state_invalidates():
 
 def test_nothing_completed_invalidates():
     assert rules(peak=PEAK.model_copy(update={"succeeded": 0})) == ["nothing completed"]
+
+
+def test_a_search_or_sweep_without_an_open_loop_probe_invalidates():
+    for kind in ("search", "sweep"):
+        assert [r.rule for r in reasons([PEAK], None, BENCH, Facts(kind=kind))] == ["no open-loop probe"]
+    assert reasons([PEAK], None, BENCH, Facts(kind="fixed")) == ()
 
 
 def test_a_search_without_enough_samples_anywhere_invalidates():

