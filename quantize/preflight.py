@@ -108,13 +108,19 @@ def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec) -> int:
     return embeddings + layer + hessians + activations
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether an allocation failed: torch says so in the text of a RuntimeError."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in said for s in _OUT_OF_MEMORY))
+
+
 @contextlib.contextmanager
 def memory_errors(what: str) -> Iterator[None]:
     """Turn an allocation that failed after all into one message."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         raise RunFailedError(
             f"memory ran out: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",

@@ -19,6 +19,7 @@ from quantize.schemes.original import export
 from quantize.source import Source
 from quantize.tokens import ModelTokens
 from tests.quantize.hub import hub
+from tests.quantize.packed import gguf_of
 from tests.quantize.tiny import experiment, tiny_model
 
 pytestmark = pytest.mark.system
@@ -122,6 +123,56 @@ def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, ca
     shown = capfd.readouterr().err
     assert said in shown
     assert "remedy:" in shown
+    assert desk.left() == []
+
+
+def _half(desk, file):
+    gguf_of(desk.model, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _only_magic(_, file):
+    file.write_bytes(b"GGUF")
+
+
+def _no_gguf(_, file):
+    file.write_bytes(b"pickle")
+
+
+def _not_there(_desk, _file):
+    pass
+
+
+def _no_language_model(desk, file):
+    gguf_of(desk.model, file, architecture="clip")
+
+
+def _without_a_layer(desk, file):
+    gguf_of(desk.model, file, without="blk.1.ffn_up.weight")
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (_half, "the GGUF file cannot be read: "),
+        (_only_magic, "the GGUF file cannot be read: "),
+        (_no_gguf, "not a GGUF file"),
+        (_not_there, "no such file"),
+        (_no_language_model, "architecture clip is not supported"),
+        (_without_a_layer, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
+    ],
+)
+def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(desk, capfd, write, said):
+    file = desk.folder / "x.gguf"
+    write(desk, file)
+    desk.data["model"]["source"] = str(file)
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert f"{file}: " in shown
+    assert shown.count("error:") == 1
+    assert "remedy:" in shown
+    assert "Traceback" not in shown
     assert desk.left() == []
 
 

