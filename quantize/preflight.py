@@ -13,9 +13,12 @@ from contracts.environment import Accelerator, accelerator, available_memory_byt
 from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import QuantizeSpec
 from contracts.units import human_bytes
+from quantize.hub import Download
 
 # Interpreter, torch and the quantizer's libraries, resident before any weight is loaded.
 _LIBRARIES_BYTES = 900_000_000
+# Memory that evaluating an original takes, in sizes of its bf16 files: its fp32 weights are two, its activations the rest.
+COPIES = 3
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -80,6 +83,27 @@ def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
             f"about {human_bytes(needed)} of memory are needed, {human_bytes(have)} are free",
             remedy="close other programs, or use a larger machine or a smaller model",
         )
+
+
+def preflight_download(place: Path, found: Download) -> None:
+    """Raise InputError, before a hub is asked to send it, when a model or its copy below `place` will not fit."""
+    cache, copies = _standing(found.cache), _standing(place)
+    shared = cache.stat().st_dev == copies.stat().st_dev
+    needed = found.missing_bytes + (found.weight_bytes if shared else 0)
+    free = shutil.disk_usage(cache).free
+    if free < needed:
+        raise InputError(
+            f"{human_bytes(needed)} of disk are needed to fetch the model{' and to copy its weights' if shared else ''}, "
+            f"{human_bytes(free)} are free",
+            where=str(found.cache),
+            remedy="free some space, or name a folder on another disk in HF_HOME",
+        )
+    preflight(place, found.weight_bytes, found.weight_bytes * COPIES)
+
+
+def _standing(place: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that is there."""
+    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
 
 
 def preflight_device(shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None) -> None:

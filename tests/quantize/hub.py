@@ -19,12 +19,15 @@ def _json(value) -> Reply:
 def answer(folder: Path, path: str) -> Reply:
     """Return status, body and headers for a path of the repository acme/tiny, licensed apache-2.0."""
     files = sorted(folder.iterdir())
+    path, _, asked = path.partition("?")
     if path.startswith("/api/models/acme/tiny"):
         if path.endswith("/revision/absent"):
             return 404, b"", {"X-Error-Code": "RevisionNotFound"}
         if "/tree/" in path:
             return _json([{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0" * 40} for f in files])
-        siblings = [{"rfilename": f.name} for f in files]
+        # Sizes are told only to those who ask for them.
+        sizes = {f.name: {"size": f.stat().st_size} if "blobs=" in asked else {} for f in files}
+        siblings = [{"rfilename": f.name, **sizes[f.name]} for f in files]
         card = {"license": "apache-2.0"}
         return _json({"id": "acme/tiny", "modelId": "acme/tiny", "sha": COMMIT, "siblings": siblings, "cardData": card})
     file = folder / path.rsplit("/", 1)[-1]
@@ -43,7 +46,7 @@ def hub(folder: Path, refusal: str | None = None):
             pass
 
         def do_GET(self):
-            status, body, headers = answer(folder, self.path.split("?")[0])
+            status, body, headers = answer(folder, self.path)
             if refusal:
                 status, body, headers = 401, b"", {"X-Error-Code": refusal}
             self.send_response(status)

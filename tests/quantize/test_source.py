@@ -1,5 +1,6 @@
 """The four ways to weights, and every way they can be missing."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import ModelSpec
+from quantize.hub import explained
 from quantize.schemes.original import export
 from quantize.source import resolve
 from tests.quantize.hub import COMMIT, hub
@@ -31,6 +33,15 @@ except InputError as error:
 """
 
 
+SIZES = """
+import json, sys
+from contracts.quantize_spec import ModelSpec
+from quantize.source import download_of
+found = download_of(ModelSpec(source=sys.argv[1]))
+print(json.dumps(found and [found.missing_bytes, found.weight_bytes]))
+"""
+
+
 def refusal(source) -> str:
     with pytest.raises(InputError) as caught:
         resolve(ModelSpec(source=str(source)))
@@ -38,10 +49,10 @@ def refusal(source) -> str:
     return str(caught.value)
 
 
-def from_hub(tmp_path, endpoint, *, revision="", offline="0"):
+def from_hub(tmp_path, endpoint, *, code=SHOW, revision="", offline="0"):
     """Resolve in a process of its own: the hub client reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
-    argv = [sys.executable, "-c", SHOW, "acme/tiny", revision]
+    argv = [sys.executable, "-c", code, "acme/tiny", revision]
     out = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(out.stdout.splitlines()[-1])
 
@@ -162,6 +173,27 @@ def test_what_the_hub_refuses(tmp_path):
         assert "HF_TOKEN" in from_hub(tmp_path, endpoint)
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         assert "no revision 'absent'" in from_hub(tmp_path, endpoint, revision="absent")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_not_called_a_network(number):
+    asked = ("model.source: acme/tiny", None, "a local folder")
+    with pytest.raises(RunFailedError, match=r"no space left on the disk|cannot write here"), explained(*asked):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(InputError, match="cannot be reached"), explained(*asked):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
+def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    size = (folder / "model.safetensors").stat().st_size
+    with hub(folder) as endpoint:
+        before = from_hub(tmp_path, endpoint, code=SIZES)
+        from_hub(tmp_path, endpoint)
+        after = from_hub(tmp_path, endpoint, code=SIZES)
+    assert before == [sum(file.stat().st_size for file in folder.iterdir()), size]
+    assert after == [0, size]
+    assert from_hub(tmp_path, "http://127.0.0.1:9", code=SIZES) is None
 
 
 def test_no_network(tmp_path):
