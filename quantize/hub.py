@@ -111,9 +111,16 @@ def dataset_rows(spec: TextSpec, name: str) -> Iterator[tuple[str, Any]]:
     where = f"hub:{name}"
     with explained(where, spec.revision, "a local file or: bundled"):
         from datasets import load_dataset
+        from datasets.exceptions import FileNotFoundDatasetsError
 
         try:
             rows = load_dataset(name, spec.subset, split=spec.split, revision=spec.revision, streaming=True)
+        except FileNotFoundDatasetsError as error:  # of the operating system's kind, but the hub did answer
+            raise InputError(
+                f"the hub does not give this dataset: {error}",
+                where=where,
+                remedy="accept its terms and set HF_TOKEN, or check the name and `revision`",
+            ) from error
         except ValueError as error:  # an unknown subset or split; the message lists those that exist
             raise InputError(str(error), where=where, remedy="correct `subset` or `split`") from error
         for number, row in enumerate(itertools.islice(rows, spec.rows), 1):
