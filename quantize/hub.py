@@ -6,11 +6,14 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec, TextSpec
+from contracts.store import disk_errors
 
 _FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 _TRANSPORT = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}
@@ -18,11 +21,13 @@ _TRANSPORT = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "T
 
 @contextlib.contextmanager
 def explained(where: str, revision: str | None, instead: str) -> Iterator[None]:
-    """Turn what the hub's client raises into an InputError that names the remedy."""
+    """Turn what the hub's client raises into an InputError that names the remedy, and what the disk does into its own."""
+    from huggingface_hub import constants
     from huggingface_hub import errors as hub
 
     try:
-        yield
+        with disk_errors(Path(constants.HF_HUB_CACHE), kept="what was fetched whole is kept"):
+            yield
     except hub.RevisionNotFoundError as error:
         raise InputError(f"no revision {revision!r}", where=where, remedy="name a commit or a tag of it") from error
     except (hub.GatedRepoError, hub.RepositoryNotFoundError) as error:
@@ -47,11 +52,45 @@ def _is_network(error: Exception) -> bool:
     return isinstance(error, OSError) or bool(names & _TRANSPORT)
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What fetching a repository takes."""
+
+    cache: Path
+    """Where it is kept."""
+    missing_bytes: int
+    """Of the files that are not there yet."""
+    weight_bytes: int
+    """Of all safetensors, there or not."""
+
+
+def download(spec: ModelSpec) -> Download | None:
+    """Ask the hub how large the files are; None when it does not say: fetching them then tells why."""
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+
+    try:
+        found = HfApi().model_info(spec.source, revision=spec.revision, files_metadata=True)
+    except Exception:  # noqa: BLE001 (no network, but perhaps all of it is in the cache)
+        return None
+    patterns = _patterns(spec)
+    wanted = [f for f in found.siblings or () if any(fnmatch(f.rfilename, pattern) for pattern in patterns)]
+    absent = [f for f in wanted if not isinstance(try_to_load_from_cache(spec.source, f.rfilename, revision=found.sha), str)]
+    return Download(
+        cache=Path(constants.HF_HUB_CACHE),
+        missing_bytes=sum(f.size or 0 for f in absent),
+        weight_bytes=sum(f.size or 0 for f in wanted if f.rfilename.endswith(".safetensors")),
+    )
+
+
+def _patterns(spec: ModelSpec) -> list[str]:
+    return [*_FILES, *(["*.py"] if spec.trust_remote_code else [])]
+
+
 def snapshot(spec: ModelSpec) -> Path:
     """Fetch a repository's safetensors, configs and tokenizer (no pickles; code only when the experiment trusts it)."""
     from huggingface_hub import snapshot_download
 
-    patterns = [*_FILES, *(["*.py"] if spec.trust_remote_code else [])]
+    patterns = _patterns(spec)
     with explained(f"model.source: {spec.source}", spec.revision, "a local folder (./my-model) or package:NAME"):
         return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=patterns))
 
@@ -72,9 +111,16 @@ def dataset_rows(spec: TextSpec, name: str) -> Iterator[tuple[str, Any]]:
     where = f"hub:{name}"
     with explained(where, spec.revision, "a local file or: bundled"):
         from datasets import load_dataset
+        from datasets.exceptions import FileNotFoundDatasetsError
 
         try:
             rows = load_dataset(name, spec.subset, split=spec.split, revision=spec.revision, streaming=True)
+        except FileNotFoundDatasetsError as error:  # of the operating system's kind, but the hub did answer
+            raise InputError(
+                f"the hub does not give this dataset: {error}",
+                where=where,
+                remedy="accept its terms and set HF_TOKEN, or check the name and `revision`",
+            ) from error
         except ValueError as error:  # an unknown subset or split; the message lists those that exist
             raise InputError(str(error), where=where, remedy="correct `subset` or `split`") from error
         for number, row in enumerate(itertools.islice(rows, spec.rows), 1):

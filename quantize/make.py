@@ -21,12 +21,12 @@ from quantize.inputs import Workshop, calibrated, expected_inputs, folder_of, lo
 from quantize.layers import group_notes, linear_layers, special
 from quantize.layers import resolve as resolve_layers
 from quantize.loading import refuse_code
-from quantize.preflight import Shape, memory_errors, preflight, preflight_device, shape_of
+from quantize.preflight import COPIES, Shape, memory_errors, preflight, preflight_device, preflight_download, shape_of
 from quantize.quiet import PeakMemory, quiet
 from quantize.schemes import GROUPED, Job, Recipe, check, resolve_group_size, scheme
 from quantize.schemes.original import export
 from quantize.shapes import is_shape, make_shape
-from quantize.source import Source, resolve
+from quantize.source import Source, download_of, resolve
 from quantize.tasks import check_tasks
 from quantize.text import Windows, calibration_windows, evaluation_windows
 from quantize.tokens import ModelTokens
@@ -81,6 +81,8 @@ def publish(checkpoint: Checkpoint, experiment: Experiment, results: Path) -> No
 
 def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
     folder = folder_of(experiment, "none", where)
+    if download := download_of(experiment.model):
+        preflight_download(where.checkpoints, download)
     source = resolve(experiment.model)
     trusted = experiment.model.trust_remote_code
     if source.gguf is None:
@@ -89,7 +91,7 @@ def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
         if (source.folder / "tokenizer.json").is_file():
             _check_texts(experiment, source.folder)
     weights = sum(file.stat().st_size for file in source.files)
-    preflight(where.checkpoints, weights * (4 if source.gguf else 1), weights * (12 if source.gguf else 3))
+    preflight(where.checkpoints, weights * (4 if source.gguf else 1), weights * (12 if source.gguf else COPIES))
     plan = Plan(
         title=f"original weights of {source.name}",
         model_name=source.name,

@@ -13,9 +13,12 @@ from contracts.environment import Accelerator, accelerator, available_memory_byt
 from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import QuantizeSpec
 from contracts.units import human_bytes
+from quantize.hub import Download
 
 # Interpreter, torch and the quantizer's libraries, resident before any weight is loaded.
 _LIBRARIES_BYTES = 900_000_000
+# Memory that evaluating an original takes, in sizes of its bf16 files: its fp32 weights are two, its activations the rest.
+COPIES = 3
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -82,6 +85,27 @@ def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
         )
 
 
+def preflight_download(place: Path, found: Download) -> None:
+    """Raise InputError, before a hub is asked to send it, when a model or its copy below `place` will not fit."""
+    cache, copies = _standing(found.cache), _standing(place)
+    shared = cache.stat().st_dev == copies.stat().st_dev
+    needed = found.missing_bytes + (found.weight_bytes if shared else 0)
+    free = shutil.disk_usage(cache).free
+    if free < needed:
+        raise InputError(
+            f"{human_bytes(needed)} of disk are needed to fetch the model{' and to copy its weights' if shared else ''}, "
+            f"{human_bytes(free)} are free",
+            where=str(found.cache),
+            remedy="free some space, or name a folder on another disk in HF_HOME",
+        )
+    preflight(place, found.weight_bytes, found.weight_bytes * COPIES)
+
+
+def _standing(place: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that is there."""
+    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+
+
 def preflight_device(shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None) -> None:
     """Raise InputError when one layer's calibration will not fit on the GPU; without a GPU nothing is asked."""
     found = here or accelerator()
@@ -108,13 +132,19 @@ def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec) -> int:
     return embeddings + layer + hessians + activations
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether an allocation failed: torch says so in the text of a RuntimeError."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in said for s in _OUT_OF_MEMORY))
+
+
 @contextlib.contextmanager
 def memory_errors(what: str) -> Iterator[None]:
     """Turn an allocation that failed after all into one message."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         raise RunFailedError(
             f"memory ran out: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",

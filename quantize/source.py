@@ -11,8 +11,10 @@ import yaml
 
 from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec
-from quantize.hub import licence, snapshot
+from quantize.hub import Download, download, licence, snapshot
 
+_PACKAGE = "package:"
+_LOCAL = (".", "/", "~")
 GGUF_NOTE = "The original is itself de-quantized from the GGUF file's {kind}: quality loss is against that."
 
 
@@ -33,12 +35,17 @@ class Source:
 
 def resolve(spec: ModelSpec) -> Source:
     """Find the weights, fetching them when they are on a hub; InputError says what is missing and what to do."""
-    if spec.source.startswith("package:"):
-        return _package(spec.source.removeprefix("package:"))
-    if spec.source.startswith((".", "/", "~")):
+    if spec.source.startswith(_PACKAGE):
+        return _package(spec.source.removeprefix(_PACKAGE))
+    if spec.source.startswith(_LOCAL):
         place = Path(spec.source).expanduser()
         return _gguf_file(place) if place.suffix == ".gguf" else _folder(place)
     return _hub(spec)
+
+
+def download_of(spec: ModelSpec) -> Download | None:
+    """Say what fetching a hub's repository takes; None for weights on this machine, and for a hub that does not say."""
+    return None if spec.source.startswith((_PACKAGE, *_LOCAL)) else download(spec)
 
 
 def _package(wanted: str) -> Source:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from contracts.checkpoint import TextRecord
@@ -92,16 +93,25 @@ def document(row: Any, field: str, tokens: Tokens, where: str) -> str:
     """Return the text of one row: `field`, or a conversation in `messages`, or a user's `prompt` (with its `completion`)."""
     match row:
         case {"messages": [*turns]} if all(_is_turn(turn) for turn in turns):
-            return tokens.chat([{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns])
+            return _chat([{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns], tokens, where)
         case {"prompt": str(prompt)} if field not in row:
             answer = row.get("completion")
             said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else []
-            return tokens.chat([{"role": "user", "content": prompt}, *said])
+            return _chat([{"role": "user", "content": prompt}, *said], tokens, where)
         case Mapping() if isinstance(row.get(field), str):
             return str(row[field])
     raise InputError(
         f"neither a text in `{field}`, nor `messages`, nor a `prompt`", where=where, remedy="correct or remove the row"
     )
+
+
+def _chat(messages: list[dict[str, str]], tokens: Tokens, where: str) -> str:
+    try:
+        return tokens.chat(messages)
+    except TemplateError as error:  # many templates know only some roles, or want them in turn
+        raise InputError(
+            f"the model's chat template refuses this conversation: {error}", where=where, remedy="correct or remove the row"
+        ) from error
 
 
 def _is_turn(turn: Any) -> bool:

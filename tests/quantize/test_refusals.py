@@ -1,5 +1,6 @@
 """Bad input: one clear message, exit code 2, nothing left behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,12 +14,14 @@ from contracts.environment import Accelerator
 from contracts.errors import InputError, RunFailedError, exit_code_of
 from contracts.quantize_spec import QuantizeSpec
 from quantize.cli import cli
+from quantize.hub import Download
 from quantize.loading import refuse_code
-from quantize.preflight import Shape, device_bytes, memory_errors, preflight_device, shape_of
+from quantize.preflight import Shape, device_bytes, memory_errors, preflight_device, preflight_download, shape_of
 from quantize.schemes.original import export
 from quantize.source import Source
 from quantize.tokens import ModelTokens
 from tests.quantize.hub import hub
+from tests.quantize.packed import gguf_of
 from tests.quantize.tiny import experiment, tiny_model
 
 pytestmark = pytest.mark.system
@@ -35,6 +38,14 @@ for offline in (False, True):
         import os
         os.environ["HF_HUB_OFFLINE"] = "1"
     print(exit_code_of(lambda: cli.main(sys.argv[1:], standalone_mode=False)))
+"""
+# A disk with so many free bytes.
+SMALL_DISK = """
+import shutil, sys
+from contracts.errors import exit_code_of
+from quantize.cli import cli
+shutil.disk_usage = lambda _: type("Usage", (), {"free": int(sys.argv[1])})
+print(exit_code_of(lambda: cli.main(sys.argv[2:], standalone_mode=False)))
 """
 SMOL = Shape(hidden=576, intermediate=1536, heads_width=576, layers=30, vocabulary=49152)
 
@@ -125,6 +136,56 @@ def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, ca
     assert desk.left() == []
 
 
+def _half(desk, file):
+    gguf_of(desk.model, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _only_magic(_, file):
+    file.write_bytes(b"GGUF")
+
+
+def _no_gguf(_, file):
+    file.write_bytes(b"pickle")
+
+
+def _not_there(_desk, _file):
+    pass
+
+
+def _no_language_model(desk, file):
+    gguf_of(desk.model, file, architecture="clip")
+
+
+def _without_a_layer(desk, file):
+    gguf_of(desk.model, file, without="blk.1.ffn_up.weight")
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (_half, "the GGUF file cannot be read: "),
+        (_only_magic, "the GGUF file cannot be read: "),
+        (_no_gguf, "not a GGUF file"),
+        (_not_there, "no such file"),
+        (_no_language_model, "architecture clip is not supported"),
+        (_without_a_layer, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
+    ],
+)
+def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(desk, capfd, write, said):
+    file = desk.folder / "x.gguf"
+    write(desk, file)
+    desk.data["model"]["source"] = str(file)
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert f"{file}: " in shown
+    assert shown.count("error:") == 1
+    assert "remedy:" in shown
+    assert "Traceback" not in shown
+    assert desk.left() == []
+
+
 def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk):
     """In one process of its own: the hub's client reads its settings when it is imported."""
     desk.data["model"]["source"] = "acme/tiny"
@@ -178,6 +239,34 @@ def test_a_hub_that_cannot_be_reached_leaves_nothing(desk):
     assert done.returncode == 2, done.stderr
     assert "the hub cannot be reached and this is not in its local cache" in done.stderr
     assert desk.left() == []
+
+
+def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk):
+    """Room for the weights once, not for what the hub sends and its copy in checkpoints."""
+    free = round(1.5 * (desk.model / "model.safetensors").stat().st_size)
+    desk.data["model"]["source"] = "acme/tiny"
+    cache = desk.folder / "hf"
+    with hub(desk.model) as endpoint:
+        settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
+        argv = [sys.executable, "-c", SMALL_DISK, str(free), *desk.arguments()]
+        done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["2"], done.stderr
+    assert "of disk are needed to fetch the model and to copy its weights" in done.stderr
+    assert f"{cache / 'hub'}: " in done.stderr
+    assert "HF_HOME" in done.stderr
+    assert not list(cache.rglob("*.safetensors"))
+    assert desk.left() == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "weights", "free", "fits"),
+    [(60, 50, 109, False), (60, 50, 110, True), (0, 50, 49, False), (0, 50, 50, True)],
+)
+def test_what_is_in_the_cache_needs_room_only_for_its_copy(tmp_path, monkeypatch, missing, weights, free, fits):
+    monkeypatch.setattr("quantize.preflight.shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
+    found = Download(tmp_path / "not" / "there", missing, weights)
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="of disk are needed to fetch"):
+        preflight_download(tmp_path / "checkpoints", found)
 
 
 def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd):

@@ -1,5 +1,6 @@
-"""The three ways to weights, and every way they can be missing."""
+"""The four ways to weights, and every way they can be missing."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import ModelSpec
+from quantize.hub import explained
+from quantize.schemes.original import export
 from quantize.source import resolve
 from tests.quantize.hub import COMMIT, hub
+from tests.quantize.packed import gguf_of
 from tests.quantize.tiny import tiny_model
 
 pytestmark = pytest.mark.system
@@ -29,6 +33,15 @@ except InputError as error:
 """
 
 
+SIZES = """
+import json, sys
+from contracts.quantize_spec import ModelSpec
+from quantize.source import download_of
+found = download_of(ModelSpec(source=sys.argv[1]))
+print(json.dumps(found and [found.missing_bytes, found.weight_bytes]))
+"""
+
+
 def refusal(source) -> str:
     with pytest.raises(InputError) as caught:
         resolve(ModelSpec(source=str(source)))
@@ -36,10 +49,10 @@ def refusal(source) -> str:
     return str(caught.value)
 
 
-def from_hub(tmp_path, endpoint, *, revision="", offline="0"):
+def from_hub(tmp_path, endpoint, *, code=SHOW, revision="", offline="0"):
     """Resolve in a process of its own: the hub client reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
-    argv = [sys.executable, "-c", SHOW, "acme/tiny", revision]
+    argv = [sys.executable, "-c", code, "acme/tiny", revision]
     out = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(out.stdout.splitlines()[-1])
 
@@ -108,6 +121,29 @@ def test_the_package_of_the_demo_carries_its_weights_licence_and_version():
     assert "de-quantized" in found.note
 
 
+def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path):
+    from safetensors.torch import load_file
+
+    model = tiny_model(tmp_path / "m")
+    file = gguf_of(model, tmp_path / "Tiny-2.F32.gguf")
+    found = resolve(ModelSpec(source=str(file)))
+    assert (found.name, found.folder, found.gguf, found.files) == ("Tiny-2", tmp_path, file.name, (file,))
+    assert (found.license, found.revision) == (None, None)
+    assert "de-quantized from the GGUF file's F32" in found.note
+    (tmp_path / "out").mkdir()
+    assert export(found, tmp_path / "out")["method"] == "GGUF de-quantized to bf16"
+    before, after = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert all(before[name].equal(after[name]) for name in before)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["eos_token"] == "</s>"
+
+
+def test_a_gguf_file_that_is_none_or_not_there(tmp_path):
+    assert "no such file" in refusal(tmp_path / "absent.gguf")
+    (tmp_path / "x.gguf").write_bytes(b"pickle")
+    assert "not a GGUF file" in refusal(tmp_path / "x.gguf")
+
+
 def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path):
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         name, revision, licence, files = from_hub(tmp_path, endpoint)
@@ -137,6 +173,27 @@ def test_what_the_hub_refuses(tmp_path):
         assert "HF_TOKEN" in from_hub(tmp_path, endpoint)
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         assert "no revision 'absent'" in from_hub(tmp_path, endpoint, revision="absent")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_not_called_a_network(number):
+    asked = ("model.source: acme/tiny", None, "a local folder")
+    with pytest.raises(RunFailedError, match=r"no space left on the disk|cannot write here"), explained(*asked):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(InputError, match="cannot be reached"), explained(*asked):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
+def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    size = (folder / "model.safetensors").stat().st_size
+    with hub(folder) as endpoint:
+        before = from_hub(tmp_path, endpoint, code=SIZES)
+        from_hub(tmp_path, endpoint)
+        after = from_hub(tmp_path, endpoint, code=SIZES)
+    assert before == [sum(file.stat().st_size for file in folder.iterdir()), size]
+    assert after == [0, size]
+    assert from_hub(tmp_path, "http://127.0.0.1:9", code=SIZES) is None
 
 
 def test_no_network(tmp_path):

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.system
 
 
 @contextlib.contextmanager
-def engine(folder, refuse=False):
-    """Answer /v1/completions with the prompt logprobs of the weights in `folder`, in vLLM's form."""
+def engine(folder, refuse=False, key=None):
+    """Answer /v1/completions with the prompt logprobs of the weights in `folder`, in vLLM's form; 401 without the `key`."""
     import torch
 
     model = load_dense(folder)
@@ -36,6 +36,11 @@ def engine(folder, refuse=False):
 
         def do_POST(self):
             ids = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+            if key and self.headers["Authorization"] != f"Bearer {key}":
+                self.send_response(401)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             with torch.inference_mode():
                 rows = model(torch.tensor([ids])).logits[0].log_softmax(-1)
             said = [None]
@@ -130,6 +135,19 @@ def test_what_the_engine_refuses_is_shown(bench, capfd):
     with engine(bench.made["none"].path, refuse=True) as url:
         assert bench.ask(url) == RunFailedError.exit_code
     assert "the engine answers 400" in capfd.readouterr().err
+
+
+def test_the_key_that_the_server_wants_is_sent_from_the_environment(bench, capfd, monkeypatch):
+    monkeypatch.setenv("TINY_KEY", "secret")
+    with engine(bench.made["gptq-int4"].path, key="secret") as url:
+        assert bench.ask(url, api_key_env="TINY_KEY") == 0
+        for known in ("wrong", None):
+            monkeypatch.setenv("TINY_KEY", known) if known else monkeypatch.delenv("TINY_KEY")
+            assert bench.ask(url, api_key_env="TINY_KEY") == InputError.exit_code
+    shown = capfd.readouterr().err
+    assert shown.count("the server answers 401 Unauthorized") == 2
+    assert "put the right key into TINY_KEY" in shown
+    assert not any("secret" in file.read_text() for file in bench.run.rglob("*.json"))
 
 
 def test_windows_that_do_not_fit_into_the_engine_are_refused(bench, capfd):
