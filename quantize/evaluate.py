@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.errors import InputError
 from quantize.loading import causal_model
 from quantize.quality import WindowStats
 from quantize.states import logits, run
@@ -120,7 +121,15 @@ def choices(model: Any, window: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def load_dense(folder: Path, *, trusted: bool = False) -> Any:
-    """Load an unquantized checkpoint in fp32."""
+    """Load an unquantized checkpoint in fp32. Raises InputError where tensors are missing."""
     import torch
 
-    return causal_model(folder, trusted=trusted, dtype=torch.float32).eval()
+    model, found = causal_model(folder, trusted=trusted, dtype=torch.float32, output_loading_info=True)
+    if absent := sorted(found["missing_keys"]):
+        # transformers would go on with random numbers in their place.
+        raise InputError(
+            f"{len(absent)} tensors are missing: {absent[0]}",
+            where=str(folder),
+            remedy="fetch or copy the weights again, all their files",
+        )
+    return model.eval()

@@ -88,6 +88,15 @@ def _truncated(desk):
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
+def _a_tensor_less(desk):
+    from safetensors.torch import load_file, save_file
+
+    weights = desk.model / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+
+
 def _no_tokenizer(desk):
     (desk.model / "tokenizer.json").unlink()
 
@@ -119,6 +128,7 @@ def _tasks_without_the_extra(desk):
     [
         (_unknown_scheme, "did you mean gptq-int4"),
         (_truncated, "not a whole safetensors file"),
+        (_a_tensor_less, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
         (_no_tokenizer, "no tokenizer"),
         (_bad_tokenizer, "tokenizer cannot be read"),
         (_short_text, "room for 0 windows"),
