@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from contracts import environment
 from contracts.errors import InputError
 from contracts.quantize_spec import QuantizeSpec
 
 _ON_CPUS = "w8a8 or bnb-int8 for 8 bits, gptq-int4, w4a16 or bnb-nf4 for 4"
 NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
+# vLLM's build for x86 CPUs with AVX2 alone lacks the kernel of packed integers (cpu_gemm_wna16), and finds that out with the
+# first request.
+_AVX512 = frozenset({"gptq-int4", "w4a16"})
+_WITHOUT_AVX512 = "w8a8 or bnb-int8 for 8 bits, bnb-nf4 for 4"
 # Scheme -> (first compute capability that has a kernel, first that has none any more, what to use instead).
 CAPABILITIES = {
     "w8a8": ((7, 5), (10, 0), "fp8 on newer GPUs, gptq-int8 on older ones"),
@@ -17,21 +24,37 @@ CAPABILITIES = {
 }
 
 
-def has_kernel(scheme: str, device: str) -> bool:
-    """Tell whether vLLM can serve `scheme` on some machine of the kind `device` ("cpu" or "cuda")."""
-    return scheme not in NO_KERNEL.get(device, {})
+def has_kernel(scheme: str, device: str, flags: Collection[str] | None = None) -> bool:
+    """Tell whether vLLM can serve `scheme` on a machine of the kind `device` ("cpu" or "cuda").
+
+    `flags`: the CPU's instruction sets; absent: this machine's, none: some CPU's.
+    """
+    return _instead(scheme, device, flags) is None
 
 
-def refuse_without_kernel(scheme: str, device: str, capability: tuple[int, int] | None = None) -> None:
-    """Raise InputError when vLLM has no kernel for `scheme` on `device`, naming the ones that have."""
-    instead = NO_KERNEL.get(device, {}).get(scheme)
-    here = device
-    if instead is None and device == "cuda" and capability is not None and scheme in CAPABILITIES:
+def _instead(scheme: str, device: str, flags: Collection[str] | None) -> tuple[str, str] | None:
+    """Return (where there is no kernel, what to use there), or None."""
+    if instead := NO_KERNEL.get(device, {}).get(scheme):
+        return device, instead
+    if device == "cpu" and scheme in _AVX512:
+        have = environment.cpu_flags() if flags is None else flags
+        if "avx2" in have and "avx512f" not in have:
+            return "a CPU without AVX-512", _WITHOUT_AVX512
+    return None
+
+
+def refuse_without_kernel(
+    scheme: str, device: str, capability: tuple[int, int] | None = None, flags: Collection[str] | None = None
+) -> None:
+    """Raise InputError when vLLM has no kernel for `scheme` on `device`, naming the ones that have; `flags`: as above."""
+    found = _instead(scheme, device, flags)
+    if found is None and device == "cuda" and capability is not None and scheme in CAPABILITIES:
         first, last, other = CAPABILITIES[scheme]
         if capability < first or (last is not None and capability >= last):
-            instead, here = other, f"a GPU of compute capability {capability[0]}.{capability[1]}"
-    if instead:
-        raise InputError(f"vLLM has no kernel for {scheme} on {here}", where="schemes", remedy=f"use {instead}")
+            found = f"a GPU of compute capability {capability[0]}.{capability[1]}", other
+    if found:
+        where, instead = found
+        raise InputError(f"vLLM has no kernel for {scheme} on {where}", where="schemes", remedy=f"use {instead}")
 
 
 def refuse_bits_without_kernel(spec: QuantizeSpec, scheme: str, device: str) -> None:

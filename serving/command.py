@@ -112,7 +112,7 @@ def plan(
     Raises InputError for a scheme that the device has no kernel for, and for an engine argument that the experiment
     has a field of its own for.
     """
-    refuse_without_kernel(checkpoint.scheme, place.device)
+    refuse_without_kernel(checkpoint.scheme, place.device, flags=())  # the machine's own were looked at before
     model_id = f"{checkpoint.model_name}-{checkpoint.scheme}"
     argv = (
         *(python, "-m", MODULE, "--model", checkpoint.path, "--served-model-name", model_id),

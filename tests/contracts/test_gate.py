@@ -44,7 +44,19 @@ def test_a_scheme_without_a_kernel_is_refused_by_name_with_ones_that_have_it(dev
             refuse_without_kernel(scheme, device)
         offered = [name for name in SCHEMES if name in caught.value.remedy.replace(",", " ").split()]
         assert offered
-        assert all(has_kernel(name, device) for name in offered)
+        assert all(has_kernel(name, device, flags=()) for name in offered)
+
+
+@pytest.mark.parametrize("scheme", ["gptq-int4", "w4a16"])
+def test_packed_integers_need_avx_512_on_an_x86_cpu(scheme):
+    old, new, arm = ("avx2",), ("avx2", "avx512f"), ("asimddp",)
+    assert [has_kernel(scheme, "cpu", flags) for flags in (old, new, arm, ())] == [False, True, True, True]
+    assert has_kernel(scheme, "cuda", old)
+    with pytest.raises(InputError, match=f"no kernel for {scheme} on a CPU without AVX-512") as caught:
+        refuse_without_kernel(scheme, "cpu", flags=old)
+    offered = [name for name in SCHEMES if name in caught.value.remedy.replace(",", " ").split()]
+    assert sorted(offered) == ["bnb-int8", "bnb-nf4", "w8a8"]
+    assert all(has_kernel(name, "cpu", old) for name in offered)
 
 
 @pytest.mark.parametrize("scheme", ["gptq-int4", "w4a16"])
