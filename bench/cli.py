@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -201,7 +202,7 @@ def _run_noted(target: Any, folder: RunDir, kind: Any, crew: Any, results: Path)
         folder.note("bench", "failed", str(error)[:300])
         raise
     folder.note("bench", "interrupted" if "interrupted" in str(summary.reasons) else "done", summary.validity)
-    _draw(folder.path)
+    _draw_apart(folder.path)
     _print(summary, folder.path)
 
 
@@ -223,6 +224,14 @@ def _draw(folder: Path) -> list[Path]:
 
     with Status("plots"):
         return draw_run(folder)
+
+
+def _draw_apart(folder: Path) -> None:
+    """Draw in a process of its own: what measured holds a row a request, and pictures want as much memory again."""
+    words = [sys.executable, "-m", "bench", "plot", str(folder)]
+    done = subprocess.run(words, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        print(f"   the plots were not drawn; again with: tokenhour bench plot {folder}", file=sys.stderr)
 
 
 def disturbed(summary: Summary) -> bool:

@@ -129,7 +129,8 @@ def memory_mb(process: psutil.Process) -> tuple[str, tuple[float, float]]:
         peak, now = (int(text.split(f"{name}:")[1].split()[0]) / 1e3 for name in ("VmHWM", "VmRSS"))
     except (psutil.Error, OSError, IndexError):
         return "ended", (0.0, 0.0)
-    return words[words.index("-m") + 1] if "-m" in words else " ".join(words[:2]), (peak, now)
+    name = words[words.index("-m") + 1] if "-m" in words else " ".join(words[:2])
+    return name + (" plot" if "plot" in words else ""), (peak, now)
 
 
 def test_a_calibration_takes_under_30_seconds(benchmark):

@@ -27,7 +27,8 @@ class MachineRates(Record):
     copy_bytes_per_s: Interval
     """Bytes read plus bytes written by a copy that no cache can hold."""
     matrix_ops_per_s: dict[MatrixType, Interval]
-    """Of a large square product: 2 n^3 operations over its time, by the type of its operands."""
+    """Of a large square product: 2 n^3 operations over its time, by the type of its operands. On a CPU the faster of that
+    type and fp32: one without arithmetic of the type computes it in fp32."""
     absent: dict[MatrixType, str]
     """Types that could not be measured, and why."""
     copied_bytes: int

