@@ -76,7 +76,7 @@ Product = Callable[[], Callable[[], Any]]
 """Prepares the operands and returns the product to time."""
 
 
-def _products(torch: Any, device: Device, size: int) -> dict[MatrixType, tuple[Product, ...]]:
+def products(torch: Any, device: Device, size: int) -> dict[MatrixType, tuple[Product, ...]]:
     """Return, by type, the ways to compute it."""
 
     def bf16() -> Callable[[], Any]:
@@ -103,10 +103,10 @@ def _products(torch: Any, device: Device, size: int) -> dict[MatrixType, tuple[P
 
 
 def fastest(runs: Sequence[Callable[[], Any]], wait: Callable[[], None]) -> Callable[[], Any]:
-    """Return the one that takes the least time, each tried once."""
+    """Return the one that takes the least time, each tried once after once to warm up."""
     if len(runs) == 1:
         return runs[0]
-    return max(runs, key=lambda run: timed(run, wait, 1.0, warm=0, repeats=1).value)
+    return max(runs, key=lambda run: timed(run, wait, 1.0, warm=1, repeats=1).value)
 
 
 def here(device: Device) -> MachineRates:
@@ -127,7 +127,7 @@ def here(device: Device) -> MachineRates:
     copy = timed(lambda: target.copy_(source), wait, 2.0 * copied)
     found: dict[MatrixType, Interval] = {}
     absent: dict[MatrixType, str] = {}
-    for kind, ways in _products(torch, device, size).items():
+    for kind, ways in products(torch, device, size).items():
         try:
             run = fastest([prepare() for prepare in ways], wait)
             found[kind] = timed(run, wait, 2.0 * size**3)
