@@ -69,6 +69,7 @@ class Latencies:
     ttft_from_sent: Floats
     e2e: Floats
     """Last token from the scheduled arrival."""
+    e2e_from_sent: Floats
     tpot: Floats
     """(last - first) / (tokens - tokens of the first chunk); undefined for one chunk, left out and counted."""
     interchunk: Floats
@@ -90,6 +91,7 @@ def latencies(rows: Sequence[RequestRow]) -> Latencies:
             r.first_token_s - r.sent_s for r in good if r.first_token_s is not None and r.sent_s is not None
         ),
         e2e=_array(r.last_token_s - r.scheduled_s for r in good if r.last_token_s is not None),
+        e2e_from_sent=_array(r.last_token_s - r.sent_s for r in good if r.last_token_s is not None and r.sent_s is not None),
         tpot=_array(spent),
         interchunk=np.concatenate(gaps) if gaps else np.empty(0),
         lag=_array(r.sent_s - r.scheduled_s for r in rows if r.sent_s is not None),

@@ -55,7 +55,11 @@ class LoadPoint(Part):
     ttft_from_sent: Percentiles
     tpot: Percentiles
     e2e: Percentiles
+    """Last token from the scheduled arrival."""
+    e2e_from_sent: Percentiles | None = None
+    """Absent in summaries from before it was kept."""
     interchunk: Percentiles
+    """Gaps between chunks, of all requests; a failed request is one gap without an end."""
     lag_p99_s: float | None
     """Scheduled to sent: how late the generator itself was."""
     slo_met: bool | None

@@ -18,6 +18,7 @@ def test_waiting_before_sending_counts_into_ttft():
     found = metrics.latencies([row(lag=2.0, ttft=0.5)])
     assert found.ttft[0] == pytest.approx(2.5)
     assert found.ttft_from_sent[0] == pytest.approx(0.5)
+    assert found.e2e[0] - found.e2e_from_sent[0] == pytest.approx(2.0)
     assert found.lag[0] == pytest.approx(2.0)
 
 
