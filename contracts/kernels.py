@@ -34,13 +34,11 @@ def has_kernel(scheme: str, device: str, flags: Collection[str] | None = None) -
 
 def _instead(scheme: str, device: str, flags: Collection[str] | None) -> tuple[str, str] | None:
     """Return (where there is no kernel, what to use there), or None."""
+    have = environment.cpu_flags() if flags is None else flags
+    old = device == "cpu" and "avx2" in have and "avx512f" not in have
     if instead := NO_KERNEL.get(device, {}).get(scheme):
-        return device, instead
-    if device == "cpu" and scheme in _AVX512:
-        have = environment.cpu_flags() if flags is None else flags
-        if "avx2" in have and "avx512f" not in have:
-            return "a CPU without AVX-512", _WITHOUT_AVX512
-    return None
+        return device, _WITHOUT_AVX512 if old else instead
+    return ("a CPU without AVX-512", _WITHOUT_AVX512) if old and scheme in _AVX512 else None
 
 
 def refuse_without_kernel(

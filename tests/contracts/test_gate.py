@@ -44,7 +44,7 @@ def test_a_scheme_without_a_kernel_is_refused_by_name_with_ones_that_have_it(dev
             refuse_without_kernel(scheme, device)
         offered = [name for name in SCHEMES if name in caught.value.remedy.replace(",", " ").split()]
         assert offered
-        assert all(has_kernel(name, device, flags=()) for name in offered)
+        assert all(has_kernel(name, device) for name in offered)
 
 
 @pytest.mark.parametrize("scheme", ["gptq-int4", "w4a16"])
