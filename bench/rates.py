@@ -129,8 +129,7 @@ def here(device: Device) -> MachineRates:
     absent: dict[MatrixType, str] = {}
     for kind, ways in products(torch, device, size).items():
         try:
-            run = fastest([prepare() for prepare in ways], wait)
-            found[kind] = timed(run, wait, 2.0 * size**3)
+            found[kind] = timed(fastest([prepare() for prepare in ways], wait), wait, 2.0 * size**3)
         except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
             absent[kind] = str(error).strip().splitlines()[0][:200]
     return MachineRates(
