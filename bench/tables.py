@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +56,10 @@ _NO_CHUNKS: dict[str, Any] = {name: np.empty(0, dtype=kind) for name, kind in _L
 _PIECE_BYTES = 1 << 20
 
 
+def _ends(line: bytes) -> bool:
+    return line.endswith(b"\n")
+
+
 class LineTail:
     """Reads the rows of a file that is still being written, piece by piece: memory holds the rows and not the text.
 
@@ -76,7 +80,8 @@ class LineTail:
         with self._file.open("rb") as stream:
             stream.seek(self._at)
             while lines := stream.readlines(_PIECE_BYTES):
-                whole = lines if lines[-1].endswith(b"\n") else lines[:-1]
+                # Not the last line alone may be torn: readlines goes on with what was written after it met the end.
+                whole = list(takewhile(_ends, lines))
                 self._at += sum(map(len, whole))
                 found += [self._row(json.loads(line)) for line in whole]
                 if len(whole) < len(lines):

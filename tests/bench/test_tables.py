@@ -1,7 +1,9 @@
 """Rows on disk: the tail of a file that is being written gives each whole row once, with its chunks or without."""
 
+import io
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +56,44 @@ def test_the_tail_gives_each_whole_row_once_whatever_is_torn(tmp_path, monkeypat
     assert tail.rows() == []
     for cut in (100, 101, len(text) // 2, len(text) - 1, len(text), len(text)):
         file.write_text(text[:cut])
+        found += tail.rows()
+    same(found, ROWS)
+
+
+class Growing(io.RawIOBase):
+    """A file that has grown by the next piece whenever its end has been met."""
+
+    def __init__(self, pieces):
+        self.pieces, self.data, self.at = list(pieces), b"", 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, _whence=0):
+        self.at = offset
+        return offset
+
+    def readinto(self, buffer):
+        found = self.data[self.at : self.at + len(buffer)]
+        buffer[: len(found)] = found
+        self.at += len(found)
+        if not found and self.pieces:
+            self.data += self.pieces.pop(0)
+        return len(found)
+
+
+def test_a_file_that_grows_while_it_is_read_is_never_read_torn(tmp_path, monkeypatch):
+    file = tmp_path / "rows.jsonl"
+    file.touch()
+    text = lines(ROWS).encode()
+    raw = Growing([text[:150], text[150:1000], text[1000:]])
+    monkeypatch.setattr(raw, "close", lambda: None)
+    monkeypatch.setattr(Path, "open", lambda *_: io.BufferedReader(raw))
+    tail, found = LineTail(file), []
+    for _ in range(6):
         found += tail.rows()
     same(found, ROWS)
 

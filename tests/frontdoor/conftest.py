@@ -10,7 +10,7 @@ from tests.frontdoor.stand_ins import ENGINE, Stages
 
 
 @pytest.fixture
-def stages(tmp_path, monkeypatch):
+def stages(tmp_path, monkeypatch, modern_cpu):  # noqa: ARG001 (marks do not apply to fixtures)
     found = Stages(tmp_path / "results")
     monkeypatch.setattr(proof_steps, "run_step", found)
     monkeypatch.setattr("bench.calibrate.certified", lambda _results: (None, "no compiler in this test"))

@@ -61,6 +61,7 @@ def rungs(tmp_path):
         ({"max_mean_kl_divergence": 0.3, "max_perplexity_ratio": 1.05}, "cpu", "w8a8"),
     ],
 )
+@pytest.mark.usefixtures("modern_cpu")
 def test_the_smallest_that_passes_and_can_be_served_is_chosen(tmp_path, gate, device, chosen):
     found = climb(gated(tmp_path, **gate), rungs(tmp_path), device)
     assert found.chosen == chosen
