@@ -99,12 +99,18 @@ def calibrate(workers: int = 1) -> Certificate:
 
 
 def climb(session: Session, goes_on: Callable[[], bool]) -> list[Level]:
-    """Raise the load until it is not followed or time is up; where not even the first level is, lower it until one is."""
+    """Raise the load until it is not followed or time is up; where not even the first level is, lower it until one is.
+
+    From there once more halfway up, if there is time.
+    """
     levels = [_try(session, LEVELS[0])]
-    for streams in LEVELS[1:] if levels[0].followed else LOWER_LEVELS:
-        if not goes_on() or (len(levels) > 1 and levels[-1].followed != levels[0].followed):
+    up = levels[0].followed
+    for streams in LEVELS[1:] if up else LOWER_LEVELS:
+        if levels[-1].followed != up or not goes_on():
             break
         levels.append(_try(session, streams))
+    if not up and levels[-1].followed and goes_on():
+        levels.append(_try(session, (levels[-1].streams + levels[-2].streams) // 2))
     return sorted(levels, key=lambda found: found.streams)
 
 

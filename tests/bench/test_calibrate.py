@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from bench import reference
-from bench.calibrate import Trial, accuracy, busy_share, certified, errors, level
+from bench import calibrate, reference
+from bench.calibrate import Trial, accuracy, busy_share, certified, climb, errors, level
 from bench.reference import Truth
+from contracts.certificate import Level
 from contracts.errors import InputError, RunFailedError
 from tests.bench.conftest import keep_certificate
 from tests.bench.rows import row
@@ -117,3 +118,29 @@ def test_the_reference_server_keeps_its_schedule_and_tells_the_truth():
     assert found.sent_ns[0] >= 20_000_000
     assert np.all(np.diff(found.sent_ns) > 0)
     assert found.last_ns - found.received_ns >= 35_000_000
+
+
+@pytest.mark.parametrize(
+    ("follows", "tried"),
+    [
+        (9999, [1320, 1500, 1750]),
+        (1400, [1320, 1500]),
+        (1000, [660, 990, 1320]),
+        (700, [660, 990, 1320]),
+        (300, [200, 430, 660, 1320]),
+        (100, [200, 660, 1320]),
+    ],
+)
+def test_the_load_is_raised_or_lowered_to_the_highest_level_that_is_followed(monkeypatch, follows, tried):
+    def attempt(_session, streams):
+        return Level(
+            streams=streams,
+            chunks_per_s=77.0 * streams,
+            ttft_error_p99_s=0,
+            followed=streams <= follows,
+            server_on_time=True,
+        )
+
+    monkeypatch.setattr(calibrate, "_try", attempt)
+    assert [found.streams for found in climb(None, lambda: True)] == tried
+    assert [found.streams for found in climb(None, lambda: False)] == [1320]
