@@ -123,7 +123,7 @@ def listening() -> dict[int, set[tuple[str, int]]]:
 
     found: dict[int, set[tuple[str, int]]] = {}
     for each in psutil.net_connections("tcp"):
-        if each.status == psutil.CONN_LISTEN and each.pid is not None:
+        if each.status == psutil.CONN_LISTEN and each.pid is not None and each.laddr:
             found.setdefault(each.pid, set()).add((each.laddr.ip, each.laddr.port))
     return found
 

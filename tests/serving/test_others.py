@@ -171,6 +171,8 @@ def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_pa
         os.kill(engine, signal.SIGTERM)
     worker = command_of(11, "vllm serve B", frozenset({11}))
     parent = command_of(10, "vllm serve B", frozenset({10, 11}))
+    assert worker is not None
+    assert parent is not None
     assert once_each([worker, parent]) == [parent]
 
 

@@ -86,7 +86,7 @@ def test_the_dashboard_is_one_that_grafana_can_draw(device):
     sources, _ = watching.grafana_provisioning()
     known = {each["uid"] for each in sources["datasources"]}
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    cells = set()
+    cells: set[tuple[int, int]] = set()
     for panel in board["panels"]:
         assert set(panel) == {"id", "type", "title", "datasource", "gridPos", "fieldConfig", "targets"}
         assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
