@@ -67,7 +67,8 @@ def test_status_takes_under_300_ms(benchmark, tmp_path):
         assert b"ready" in shown
     finally:
         server.command("down", "--all")
-    assert benchmark.stats.stats.min < 0.3
+    # The middle one: the fastest of ten says nothing about how long a person waits.
+    assert benchmark.stats.stats.median < 0.3
 
 
 @pytest.mark.parametrize("streams", [1, 16, 64])

@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,8 @@ PACKAGES = (
     "pandas",
     "pydantic",
 )
+# A container's own group of processes.
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class Accelerator(Part):
@@ -129,32 +132,76 @@ def memory_bytes() -> int:
     """Return the host's memory, or the container's limit where that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = (CGROUP / "memory.max").read_text().strip()
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
 
 
 def available_memory_bytes() -> int:
-    """Return what can be used now without swapping, within the container's limit."""
+    """Return what can be used now without swapping, within what the container's limit leaves."""
+    within = min(memory_bytes(), _left_in_container())
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
+        return within
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), within)
+    return min(free, within)
+
+
+def _left_in_container() -> int:
+    """Return the container's limit less what is used of it; the page cache is given back when memory is asked for."""
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        lines = [line.split() for line in (CGROUP / "memory.stat").read_text().splitlines()]
+    except OSError:
         return memory_bytes()
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), memory_bytes())
-    return min(free, memory_bytes())
+    if not limit.isdigit():
+        return memory_bytes()
+    cache = sum(int(value) for name, value in lines if name in {"active_file", "inactive_file"})
+    return max(0, int(limit) - max(0, int(used) - cache))
 
 
 @cache
 def accelerator() -> Accelerator:
-    """Return the GPUs that the driver lists, or the CPU host as one accelerator."""
+    """Return the GPUs that the driver lists, or the CPU host as one accelerator.
+
+    Name and memory are those of the first that CUDA_VISIBLE_DEVICES leaves; the host where it hides all of them.
+    """
     rows = _nvidia_smi()
-    if rows:
-        name, memory_mib, driver = rows[0]
+    words = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(rows))
+    if words:
+        name, memory_mib, driver, _ = rows[number_of(words[0], [row[3] for row in rows]) or 0]
         return Accelerator(
             kind="cuda", name=name, count=len(rows), memory_bytes=int(float(memory_mib)) * 1024**2, driver=driver
         )
     return host()
+
+
+def visible_gpus(said: str | None, count: int) -> tuple[str, ...]:
+    """Return which of `count` GPUs CUDA_VISIBLE_DEVICES leaves, as it names them.
+
+    As CUDA reads it: None (unset) leaves all, and a number that no GPU has hides itself and whatever comes after it.
+    """
+    if said is None or not count:
+        return tuple(map(str, range(count)))
+    words = [word.strip() for word in said.split(",")]
+    bad = (index for index, word in enumerate(words) if not word or (_is_number(word) and not 0 <= int(word) < count))
+    return tuple(words[: next(bad, len(words))])
+
+
+def number_of(name: str, uuids: Sequence[str]) -> int | None:
+    """Return the number of the GPU that CUDA_VISIBLE_DEVICES calls `name`: a number, or a UUID that may be cut short.
+
+    None for one that the driver's list lacks, as it does a slice of a GPU (MIG).
+    """
+    if _is_number(name):
+        return int(name) if 0 <= int(name) < len(uuids) else None
+    return next((number for number, uuid in enumerate(uuids) if uuid.startswith(name)), None)
+
+
+def _is_number(word: str) -> bool:
+    return word.removeprefix("-").isdigit()
 
 
 def host() -> Accelerator:
@@ -167,11 +214,12 @@ def accelerator_for(device: str) -> Accelerator:
     return host() if device == "cpu" else accelerator()
 
 
-def _nvidia_smi() -> list[tuple[str, str, str]]:
+def _nvidia_smi() -> list[tuple[str, str, str, str]]:
+    """Return (name, MiB, driver, UUID) of each GPU, by number."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    query = [tool, "--query-gpu=name,memory.total,driver_version,uuid", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -179,7 +227,7 @@ def _nvidia_smi() -> list[tuple[str, str, str]]:
     if done.returncode != 0:
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
-    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
+    return [(row[0], row[1], row[2], row[3] if len(row) > 3 else "") for row in rows if len(row) >= 3]
 
 
 def _cpuinfo(key: str) -> str | None:

@@ -55,6 +55,28 @@ def refuse_without_kernel(
         raise InputError(f"vLLM has no kernel for {scheme} on {where}", where="schemes", remedy=f"use {instead}")
 
 
+def refuse_kv_without_kernel(
+    dtype: str, device: str, head_size: int | None = None, flags: Collection[str] | None = None
+) -> None:
+    """Raise InputError when vLLM has no KV cache of `dtype` on `device`, as its CPU attention (cpu_attn.py) would at load.
+
+    `head_size`: of the model's attention; None where it is not known. `flags`: as above. On GPUs it depends on the attention
+    backend that vLLM picks, and is left to it.
+    """
+    if device != "cpu" or not dtype.startswith("fp8"):
+        return
+    have = environment.cpu_flags() if flags is None else flags
+    where, remedy = f"serving.kv_cache_dtype = {dtype}", "use auto, and twice the serving.kv_cache_gib for as many tokens"
+    if not {"avx512f", "amx_bf16", "amx_int8"} & set(have):
+        raise InputError("vLLM has no FP8 KV cache on a CPU without AVX-512 or AMX", where=where, remedy=remedy)
+    if head_size is not None and head_size % 32:
+        raise InputError(
+            f"vLLM's FP8 KV cache on a CPU takes heads of a multiple of 32, this model's are {head_size}",
+            where=where,
+            remedy=remedy,
+        )
+
+
 def refuse_bits_without_kernel(spec: QuantizeSpec, scheme: str, device: str) -> None:
     """Raise InputError when an override gives layers bits that vLLM has no kernel for on `device`."""
     weight_only = scheme in {"gptq-int4", "w4a16"}

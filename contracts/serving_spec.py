@@ -16,7 +16,7 @@ class ServingSpec(Part):
     """How vLLM runs: what a measurement depends on. Binds to loopback unless told otherwise."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes CUDA where a driver answers."""
+    """`auto`: what the installed engine is built for (`make setup` picks by the driver); a CPU build on a GPU host warns."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """An address that is not loopback requires `operations.api_key_env`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -29,8 +29,9 @@ class ServingSpec(Part):
     max_num_batched_tokens: Count | None = None
     """Most tokens in one step; absent: the engine's own default."""
     kv_cache_dtype: KvCacheDtype = "auto"
+    """On a CPU, FP8 needs AVX-512 or AMX."""
     kv_cache_gib: Positive = 1.0
-    """KV-cache space on the CPU, GiB."""
+    """KV-cache space on the CPU, GiB; each rank of a replica has as much."""
     gpu_kv_cache_gib: Positive | None = None
     """KV-cache space of each GPU, GiB; absent: what gpu_memory_utilization leaves."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.90

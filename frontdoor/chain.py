@@ -16,7 +16,7 @@ import click
 
 from contracts.errors import InputError, OutOfTimeError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
-from contracts.kernels import refuse_bits_without_kernel, refuse_without_kernel
+from contracts.kernels import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel
 from contracts.lineage import ENGINE_ENV, engine_version, stale_summary
 from contracts.rundir import RunDir
 from contracts.shipped import prices_folder
@@ -98,6 +98,7 @@ def preflight(experiment: Experiment, engine: str, results: Path) -> None:
     for scheme in experiment.schemes:
         refuse_without_kernel(scheme, device)
         refuse_bits_without_kernel(experiment.quantize, scheme, device)
+    refuse_kv_without_kernel(experiment.serving.kv_cache_dtype, device)
     check_exposure(experiment)
     if experiment.serving.engine_args:
         from serving.arguments import check_installed

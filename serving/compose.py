@@ -35,10 +35,10 @@ def render_compose(found: Deployment) -> str:
     contents = {
         "haproxy": haproxy_config(engines, ROUTER_PORT, drain_s=found.drain_s, tls=found.tls),
         "prometheus": _yaml(watching.prometheus_config(engines, f"router:{METRICS_PORT}", gpus)),
-        "rules": _yaml(watching.prometheus_rules(found.usd_per_hour)),
+        "rules": _yaml(watching.prometheus_rules(found.usd_per_hour, own_job=True)),
         "grafana-sources": _yaml(sources),
         "grafana-dashboards": _yaml(providers),
-        "dashboard": watching.dashboard(),
+        "dashboard": watching.dashboard(found.device),
     }
     document = {
         "name": found.name.replace(".", "-"),

@@ -47,6 +47,8 @@ class Deployment:
     start_s: float
     """The measured cold start, or what the experiment allows where none was measured."""
     start_measured: bool
+    start_where: str
+    """What it was measured on, or why a start that was measured does not count here; empty where there was none."""
     drain_s: int
     usd_per_hour: float
     """Of one replica."""
@@ -74,9 +76,9 @@ class Deployment:
     def heading(self) -> str:
         """Say where the numbers come from, as comment lines of the rendered file."""
         start = (
-            f"measured cold start {self.start_s:.0f} s"
+            f"measured cold start {self.start_s:.0f} s on {self.start_where}"
             if self.start_measured
-            else (f"no start was measured yet: serving.ready_timeout_s = {self.start_s:.0f} s is assumed")
+            else f"no start was measured yet{self.start_where}: serving.ready_timeout_s = {self.start_s:.0f} s is assumed"
         )
         dummy = "# serving.dummy_weights: no weights are read, and the answers mean nothing.\n" if self.dummy_weights else ""
         return (
@@ -100,6 +102,7 @@ def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path,
     checkpoint = Checkpoint.read(run) if Checkpoint.exists(run) else None
     server = Server.read(run) if Server.exists(run) else None
     serving = experiment.serving
+    start_s, start_where = _cold_start(server, device, dummy_weights=serving.dummy_weights)
     if serving.executor == "ray":
         raise InputError(
             "a replica over several nodes is not rendered", where="serving.executor = ray", remedy="use KubeRay for it"
@@ -122,8 +125,9 @@ def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path,
         replicas=serving.replicas,
         gpus=serving.gpus_per_replica() if device == "cuda" else 0,
         max_num_seqs=serving.max_num_seqs,
-        start_s=server.cold_start.ready_s if server else serving.ready_timeout_s,
-        start_measured=server is not None,
+        start_s=serving.ready_timeout_s if start_s is None else start_s,
+        start_measured=start_s is not None,
+        start_where=start_where,
         drain_s=experiment.operations.drain_s,
         usd_per_hour=usd,
         price_source=price_source,
@@ -131,6 +135,21 @@ def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path,
         tls=experiment.operations.tls_certificate is not None,
         dummy_weights=serving.dummy_weights,
     )
+
+
+def _cold_start(server: Server | None, device: str, *, dummy_weights: bool) -> tuple[float | None, str]:
+    """Return (seconds, on what) of a start that says something about `device`, or (None, why there is none).
+
+    A start on a CPU tells nothing about one with CUDA graphs, and probes that are too short restart a fleet forever.
+    """
+    if server is None:
+        return None, ""
+    found = server.accelerator
+    if found.kind != device:
+        return None, f" on {device} (on {found.kind} it took {server.cold_start.ready_s:.0f} s, which says nothing about it)"
+    if bool(server.synthetic) != dummy_weights:
+        return None, " with real weights" if server.synthetic else " with dummy weights"
+    return server.cold_start.ready_s, found.name
 
 
 def _usd_per_hour(experiment: Experiment, run: str, results: Path, prices: Path) -> tuple[float, str]:

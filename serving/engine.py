@@ -11,7 +11,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.environment import accelerator
+from contracts.environment import accelerator, number_of
+from contracts.environment import visible_gpus as visible_of
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.lineage import ENGINE_ENV, built_for, engine_packages, engine_version
@@ -39,7 +40,12 @@ def device_of(experiment: Experiment, engine: str) -> str:
     wanted, here = experiment.serving.device, accelerator().kind
     device = built_for(engine) if wanted == "auto" else wanted
     if device == "cuda" and here != "cuda":
-        raise InputError("no NVIDIA driver answers here", where="serving.device", remedy="use device: cpu and make setup")
+        hidden = "CUDA_VISIBLE_DEVICES" in os.environ and shutil.which("nvidia-smi") is not None
+        raise InputError(
+            "CUDA_VISIBLE_DEVICES hides every GPU" if hidden else "no NVIDIA driver answers here",
+            where="serving.device",
+            remedy="unset it, or use device: cpu and make setup" if hidden else "use device: cpu and make setup",
+        )
     if device != built_for(engine):
         raise InputError(
             f"the installed engine is {engine}",
@@ -47,6 +53,17 @@ def device_of(experiment: Experiment, engine: str) -> str:
             remedy=f"make setup DEVICE={device}",
         )
     return device
+
+
+def beside_gpus(experiment: Experiment, engine: str) -> str | None:
+    """Say that the CPU will serve although GPUs are here, where nobody has asked for that; None otherwise."""
+    here = accelerator()
+    if experiment.serving.device != "auto" or built_for(engine) != "cpu" or here.kind != "cuda":
+        return None
+    return (
+        f"WARNING: {here.count} x {here.name} stand idle: the installed engine is {engine}, and the CPU serves. "
+        "`make setup DEVICE=cuda` installs the build for GPUs; `serving.device: cpu` says that the CPU is meant"
+    )
 
 
 def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
@@ -87,9 +104,7 @@ def visible_gpus() -> tuple[str, ...]:
     here = accelerator()
     if here.kind != "cuda":
         return ()
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    # Set to nothing it hides them all.
-    return tuple(map(str, range(here.count))) if said is None else tuple(p.strip() for p in said.split(",") if p.strip())
+    return visible_of(os.environ.get("CUDA_VISIBLE_DEVICES"), here.count)
 
 
 def gpus_used(serving: ServingSpec, device: str, gpus: Sequence[str]) -> tuple[str, ...]:
@@ -104,18 +119,30 @@ def usable_cores() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
-def compute_capability() -> tuple[int, int] | None:
-    """Return the first GPU's compute capability; None where it cannot be asked."""
+def compute_capabilities(gpus: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the compute capabilities that the GPUs `gpus` (as CUDA_VISIBLE_DEVICES names them) have, the lowest first.
+
+    Those of all GPUs where none is named (Ray chooses them); empty where they cannot be asked.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return None
-    query = [tool, "--query-gpu=compute_cap", "--format=csv,noheader"]
+        return ()
+    query = [tool, "--query-gpu=uuid,compute_cap", "--format=csv,noheader"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
-        major, minor = said.split(".")
-        return int(major), int(minor)
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.strip()]
+        found = [(row[0], (int(row[1].split(".")[0]), int(row[1].split(".")[1]))) for row in rows]
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
+        return ()
+    uuids = [uuid for uuid, _ in found]
+    # What the list lacks is a slice of one of them (MIG).
+    numbers = {number for gpu in gpus if (number := number_of(gpu, uuids)) is not None} or range(len(found))
+    return tuple(sorted({found[number][1] for number in numbers}))
+
+
+def compute_capability() -> tuple[int, int] | None:
+    """Return the lowest compute capability of the visible GPUs; None where it cannot be asked."""
+    return next(iter(compute_capabilities(visible_gpus())), None)
 
 
 def check_parallelism(experiment: Experiment, device: str, gpus: int, versions: dict[str, str]) -> None:

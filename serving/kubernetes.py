@@ -35,6 +35,7 @@ def _usage(name: str) -> str:
         f'#   kubectl create secret generic {name} --from-literal=api-key="$(openssl rand -hex 32)"\n'
         f"#   a PersistentVolumeClaim `{name}-models` that holds the checkpoints (ReadOnlyMany)\n"
         f"#   prometheus-adapter with the rule in ConfigMap {name}, for the autoscaler's metric\n"
+        "#   a Prometheus that scrapes pods by their annotations and loads the ConfigMap's rules, for the dashboard\n"
         "#   kubectl apply -f THIS\n"
     )
 
@@ -45,7 +46,7 @@ def _meta(name: str, labels: dict[str, str]) -> dict[str, Any]:
 
 def _config_map(name: str, labels: dict[str, str], found: Deployment) -> dict[str, Any]:
     config = haproxy_config([f"127.0.0.1:{ENGINE_PORT}"], ROUTER_PORT, drain_s=found.drain_s, tls=found.tls)
-    rules = watching.prometheus_rules(found.usd_per_hour)
+    rules = watching.prometheus_rules(found.usd_per_hour, own_job=False)
     adapter = {
         "rules": [
             {
@@ -64,7 +65,7 @@ def _config_map(name: str, labels: dict[str, str], found: Deployment) -> dict[st
             "haproxy.cfg": config,
             "prometheus-rules.yaml": dump_all([rules]),
             "prometheus-adapter.yaml": dump_all([adapter]),
-            "dashboard.json": watching.dashboard(),
+            "dashboard.json": watching.dashboard(found.device),
         },
     }
 

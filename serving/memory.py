@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import memory_bytes
 from contracts.errors import InputError
+from contracts.kernels import refuse_without_kernel
 from contracts.serving_spec import ServingSpec
 from contracts.units import BYTES_PER_GIB, human_bytes
 from serving.gpus import GpuMemory
@@ -22,7 +22,8 @@ BYTES_PER_PARAMETER = {
     "w4a16": 0.53, "gptq-int4": 0.53, "bnb-nf4": 0.57,
 }  # fmt: skip
 _KV_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
-# Interpreter, torch and the engine's own buffers, measured on the CPU build with a 135M model.
+# Interpreter, torch and the engine's own buffers, measured on the CPU build with a 135M model in one rank. Every further
+# rank is a process with the same libraries.
 _CPU_ENGINE_BYTES = int(2.0 * BYTES_PER_GIB)
 # CUDA context, graphs and the activations of one step; an estimate, of which nothing is refused that fits without it.
 _GPU_ENGINE_BYTES = int(1.5 * BYTES_PER_GIB)
@@ -30,15 +31,22 @@ _GPU_ENGINE_BYTES = int(1.5 * BYTES_PER_GIB)
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one replica needs on one accelerator and what is there, bytes."""
+    """What one replica needs on one accelerator, or all of them together on a CPU host, and what is there, bytes."""
 
     weight_bytes: int
     kv_bytes_per_token: int | None
     """None where the model's config does not tell (state-space layers and other caches)."""
     kv_bytes: int
+    """Of one rank: what a sequence's tokens take of it is one rank's share too."""
     engine_bytes: int
     have_bytes: int
     max_model_len: int
+    kv_caches: int = 1
+    """How many ranks have such a cache in the memory that is there: on a CPU all ranks of all replicas, else one."""
+
+    def needed_bytes(self) -> int:
+        """Add everything up."""
+        return self.weight_bytes + max(0, self.kv_bytes) * self.kv_caches + self.engine_bytes
 
     def concurrent_sequences(self) -> int | None:
         """Count the sequences of full length that fit at once; None where the model's config does not tell."""
@@ -48,7 +56,8 @@ class Budget:
 
     def sentence(self) -> str:
         """Say it in a line."""
-        kv = f"KV cache {human_bytes(max(0, self.kv_bytes))}"
+        each = f" in each of {self.kv_caches} processes" if self.kv_caches > 1 else ""
+        kv = f"KV cache {human_bytes(max(0, self.kv_bytes))}{each}"
         if self.kv_bytes_per_token:
             kv += f" at {human_bytes(self.kv_bytes_per_token)} a token"
             kv += f": {self.concurrent_sequences()} sequences of {self.max_model_len} tokens at once"
@@ -74,6 +83,14 @@ def kv_bytes_per_token(config: Mapping[str, Any], dtype: str, tensor: int = 1, p
     return int(2 * depth * kv_heads * head_size * size)
 
 
+def head_size(config: Mapping[str, Any]) -> int | None:
+    """Return the size of an attention head; None where the config does not tell, or attention is latent (DeepSeek)."""
+    text = config.get("text_config", config)
+    if text.get("kv_lora_rank") or not text.get("num_attention_heads") or not text.get("hidden_size"):
+        return None
+    return int(text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"])
+
+
 def budget(checkpoint: Checkpoint, serving: ServingSpec, device: str, have_bytes: int) -> Budget:
     """Add up one replica on one accelerator. `have_bytes` is what may be used there."""
     per_token = kv_bytes_per_token(
@@ -85,12 +102,12 @@ def budget(checkpoint: Checkpoint, serving: ServingSpec, device: str, have_bytes
     ranks = serving.tensor_parallel_size * serving.pipeline_parallel_size
     weights = math.ceil((checkpoint.memory_bytes or checkpoint.weight_bytes) / ranks)
     if device == "cpu":
-        # The weights are read, then repacked for the kernels: twice their size for a moment. All ranks share the host.
-        copies = serving.replicas * serving.data_parallel_size
+        # The weights are read, then repacked for the kernels: twice their size for a moment. All ranks share the host, and
+        # vLLM gives each of them a KV cache of VLLM_CPU_KVCACHE_SPACE.
+        processes = ranks * serving.replicas * serving.data_parallel_size
         kv = math.ceil(serving.kv_cache_gib) * int(BYTES_PER_GIB)
-        return Budget(
-            2 * weights * ranks * copies, per_token, kv, _CPU_ENGINE_BYTES * copies, have_bytes, serving.max_model_len
-        )
+        engines = _CPU_ENGINE_BYTES * processes
+        return Budget(2 * weights * processes, per_token, kv, engines, have_bytes, serving.max_model_len, processes)
     usable = int(have_bytes * serving.gpu_memory_utilization)
     kv = usable - weights - _GPU_ENGINE_BYTES
     if serving.gpu_kv_cache_gib is not None:
@@ -98,16 +115,16 @@ def budget(checkpoint: Checkpoint, serving: ServingSpec, device: str, have_bytes
     return Budget(weights, per_token, kv, 0, usable, serving.max_model_len)
 
 
-def refuse(found: Budget, checkpoint: Checkpoint, serving: ServingSpec, device: str) -> None:
+def refuse(
+    found: Budget, checkpoint: Checkpoint, serving: ServingSpec, device: str, capability: tuple[int, int] | None = None
+) -> None:
     """Raise InputError, with what would fit, when weights and KV cache do not fit or not one sequence does."""
-    copies = serving.replicas * serving.data_parallel_size if device == "cpu" else 1
-    needed = found.weight_bytes + max(0, found.kv_bytes) * copies + found.engine_bytes
-    if found.kv_bytes <= 0 or needed > found.have_bytes:
-        have = human_bytes(found.have_bytes)
+    if found.kv_bytes <= 0 or found.needed_bytes() > found.have_bytes:
+        needed, have = human_bytes(found.needed_bytes()), human_bytes(found.have_bytes)
         raise InputError(
-            f"about {human_bytes(needed)} of memory are needed, {have} are free; {found.sentence()}",
+            f"about {needed} of memory are needed, {have} are free; {found.sentence()}",
             where="serving",
-            remedy=_remedy(found, checkpoint, device),
+            remedy=_remedy(found, checkpoint, serving, device, capability),
         )
     if found.concurrent_sequences() == 0:
         fits = found.kv_bytes // (found.kv_bytes_per_token or 1)
@@ -138,18 +155,42 @@ def refuse_held(gpus: Sequence[GpuMemory], serving: ServingSpec) -> None:
         )
 
 
-def _remedy(found: Budget, checkpoint: Checkpoint, device: str) -> str:
-    factor = 2 if device == "cpu" else 1
-    room = found.have_bytes - found.engine_bytes - (found.kv_bytes if device == "cpu" else 0)
+def _remedy(
+    found: Budget, checkpoint: Checkpoint, serving: ServingSpec, device: str, capability: tuple[int, int] | None
+) -> str:
     fitting = [
         name
         for name, size in BYTES_PER_PARAMETER.items()
-        if factor * size * checkpoint.parameters < room and factor * size * checkpoint.parameters < found.weight_bytes
+        if _would_fit(size * checkpoint.parameters, found, serving, device) and _has_kernel(name, device, capability)
     ]
     smaller = f"quantize further ({', '.join(fitting)} would fit)" if fitting else "use a smaller model"
+    if device != "cpu":
+        return f"raise serving.tensor_parallel_size, or {smaller}"
+    sizes = ("replicas", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    several = [f"serving.{name}" for name in sizes if getattr(serving, name) > 1]
+    lower = " or ".join(["serving.kv_cache_gib", *several])
+    return f"lower {lower}, close other programs, or {smaller}"
+
+
+def _would_fit(weight_bytes: float, found: Budget, serving: ServingSpec, device: str) -> bool:
+    """Tell whether other weights of that many bytes would fit where those of `found` do not, with at least one sequence."""
     if device == "cpu":
-        return f"lower serving.kv_cache_gib or serving.replicas, close other programs, or {smaller}"
-    return f"raise serving.tensor_parallel_size, or {smaller}"
+        weights = 2 * weight_bytes * serving.replicas * serving.data_parallel_size
+        rest = found.kv_bytes * found.kv_caches + found.engine_bytes
+    else:
+        weights = weight_bytes / (serving.tensor_parallel_size * serving.pipeline_parallel_size)
+        one = (found.kv_bytes_per_token or 0) * found.max_model_len
+        fixed = found.kv_bytes if serving.gpu_kv_cache_gib is not None else 0
+        rest = _GPU_ENGINE_BYTES + max(one, fixed)
+    return weights < found.weight_bytes and weights + rest <= found.have_bytes
+
+
+def _has_kernel(scheme: str, device: str, capability: tuple[int, int] | None) -> bool:
+    try:
+        refuse_without_kernel(scheme, device, capability)
+    except InputError:
+        return False
+    return True
 
 
 def model_config(folder: Path) -> dict[str, Any]:
@@ -159,11 +200,3 @@ def model_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-def available_host_bytes() -> int:
-    """Return what the kernel says can be used without swapping, or the container's limit where that is lower."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return min(int(line.split()[1]) * 1024, memory_bytes())
-    raise AssertionError("MemAvailable stands in every /proc/meminfo since Linux 3.14")

@@ -10,20 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator
+from contracts.environment import accelerator, available_memory_bytes
 from contracts.errors import InputError
 from contracts.experiment import Experiment
-from contracts.kernels import refuse_bits_without_kernel, refuse_without_kernel
+from contracts.kernels import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel
 from contracts.rundir import RunDir
 from serving import arguments, memory
 from serving.command import Launch, base_url, places, plan, refuse_without_half
 from serving.engine import (
     LOOPBACK,
+    beside_gpus,
     check_exposure,
     check_idle,
     check_parallelism,
     choose_ports,
-    compute_capability,
+    compute_capabilities,
     device_of,
     engine_python,
     gpus_used,
@@ -98,16 +99,14 @@ def prepare(
         experiment = experiment.model_copy(update={"operations": operations})
     python, name = engine_python(root)
     device = device_of(experiment, name)
-    capability = compute_capability() if device == "cuda" else None
-    refuse_without_kernel(scheme, device, capability)
-    refuse_without_half(memory.model_config(Path(checkpoint.path)), experiment.serving, capability)
-    refuse_bits_without_kernel(experiment.quantize, scheme, device)
-    secrets, found, gpus = check_exposure(experiment), versions(root), visible_gpus()
+    gpus = visible_gpus()
+    used = gpus_used(experiment.serving, device, gpus)
+    capability = _kernels(experiment, scheme, Path(checkpoint.path), device, used)
+    secrets, found = check_exposure(experiment), versions(root)
     check_idle(experiment, device)
     check_parallelism(experiment, device, len(gpus), found)
     arguments.check_installed(experiment.serving.engine_args, root)
-    used = gpus_used(experiment.serving, device, gpus)
-    budget = _fits(checkpoint, experiment, device, used)
+    budget = _fits(checkpoint, experiment, device, used, capability)
     if verify:
         checkpoint.verify(Path(checkpoint.path))
     ports = _ports(experiment)
@@ -131,6 +130,18 @@ def prepare(
         budget=budget,
         secrets=secrets,
     )
+
+
+def _kernels(experiment: Experiment, scheme: str, weights: Path, device: str, gpus: Sequence[str]) -> tuple[int, int] | None:
+    """Refuse what this device has no kernel for; return the lowest compute capability of the GPUs that will serve."""
+    found = compute_capabilities(gpus) if device == "cuda" else ()
+    for capability in found or (None,):
+        refuse_without_kernel(scheme, device, capability)
+    lowest, config = found[0] if found else None, memory.model_config(weights)
+    refuse_without_half(config, experiment.serving, lowest)
+    refuse_bits_without_kernel(experiment.quantize, scheme, device)
+    refuse_kv_without_kernel(experiment.serving.kv_cache_dtype, device, memory.head_size(config))
+    return lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +200,16 @@ def _front(
     )
 
 
-def _fits(checkpoint: Checkpoint, experiment: Experiment, device: str, gpus: Sequence[str]) -> memory.Budget:
-    have = memory.available_host_bytes() if device == "cpu" else accelerator().memory_bytes
+def _fits(
+    checkpoint: Checkpoint, experiment: Experiment, device: str, gpus: Sequence[str], capability: tuple[int, int] | None
+) -> memory.Budget:
+    now = memory_now(gpus) if gpus else []
+    # Every GPU must hold its share: the smallest decides.
+    gpu_bytes = min((gpu.total_bytes for gpu in now), default=accelerator().memory_bytes)
+    have = available_memory_bytes() if device == "cpu" else gpu_bytes
     found = memory.budget(checkpoint, experiment.serving, device, have)
-    memory.refuse(found, checkpoint, experiment.serving, device)
-    if gpus:
-        memory.refuse_held(memory_now(gpus), experiment.serving)
+    memory.refuse(found, checkpoint, experiment.serving, device, capability)
+    memory.refuse_held(now, experiment.serving)
     return found
 
 
@@ -214,7 +229,9 @@ def exclusive(run: RunDir) -> Iterator[None]:
 
 
 def say_memory(prepared: Prepared) -> None:
-    """Say before anything is loaded what it will take, and how many sequences fit at once."""
+    """Say before anything is loaded what it will take, and how many sequences fit at once; warn of GPUs that stay idle."""
+    if (warning := beside_gpus(prepared.experiment, prepared.engine)) is not None:
+        print(f"   {warning}", file=sys.stderr)
     fit, most = prepared.budget.concurrent_sequences(), prepared.experiment.serving.max_num_seqs
     queued = f"; above that serving.max_num_seqs = {most} waits" if fit is not None and fit < most else ""
     print(f"   {prepared.scheme}: {prepared.budget.sentence()}{queued}", file=sys.stderr)

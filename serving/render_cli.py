@@ -43,6 +43,7 @@ def render(what: str, experiment_file: Path, only: str | None, results: Path, ou
 
     experiment = load_experiment(experiment_file)
     scheme = chosen_schemes(experiment, only, experiment_file, several=False)[0]
+    _check_arguments(experiment, Path.cwd())
     found = deployment(experiment, scheme, results, prices_folder(), device or _device(experiment))
     if what == "gateway":
         text = render_gateway(found, hybrid_of(experiment, found.name, results))
@@ -53,6 +54,19 @@ def render(what: str, experiment_file: Path, only: str | None, results: Path, ou
         return
     write_text_atomic(out / _FILES[what], text)
     print(f"   {out / _FILES[what]}", file=sys.stderr)
+
+
+def _check_arguments(experiment: Experiment, root: Path) -> None:
+    """Hold `serving.engine_args` against the engine that is installed below `root`; say so where there is none."""
+    from contracts.lineage import engine_version
+    from serving.arguments import check_installed
+
+    if not experiment.serving.engine_args:
+        return
+    if engine_version(root) is None:
+        print("   no engine is installed here: serving.engine_args were not checked", file=sys.stderr)
+        return
+    check_installed(experiment.serving.engine_args, root)
 
 
 def _device(experiment: Experiment) -> str:

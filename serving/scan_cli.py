@@ -19,7 +19,8 @@ from contracts.scan_policy import ScanPolicy
 from contracts.units import BYTES_PER_MIB, human_bytes, human_seconds
 from contracts.yamlfile import validate_yaml
 from serving import observe, scan_gpus
-from serving.waste import MEANING, Finding, Gpu, find, may_stop
+from serving.history import HISTORY_FILE, History
+from serving.waste import MEANING, Finding, Gpu, Seen, find, may_stop
 
 
 @click.command("scan")
@@ -43,8 +44,8 @@ def scan(as_json: bool, results: Path, policy_file: Path | None, stop: bool) -> 
     """
     policy = validate_yaml(ScanPolicy, policy_file) if policy_file else ScanPolicy()
     _check(policy, stop=stop)
-    now_s, file = time.time(), results / observe.HISTORY_FILE
-    history = observe.History.read(file)
+    now_s, file = time.time(), results / HISTORY_FILE
+    history = History.read(file)
     servers = observe.servers(results, history, now_s)
     gpus = scan_gpus.gpus(policy, history, now_s)
     holders = [holder for gpu in gpus for holder in gpu.holders]
@@ -57,6 +58,9 @@ def scan(as_json: bool, results: Path, policy_file: Path | None, stop: bool) -> 
             json.dumps(
                 {
                     "servers": len(servers),
+                    "servers_not_judged": [
+                        {"pid": each.pid, "command": each.command, "why": each.unjudged} for each in servers if each.unjudged
+                    ],
                     "gpu_processes": processes,
                     "gpus": [_as_json(gpu, policy) for gpu in gpus],
                     "findings": [
@@ -68,6 +72,7 @@ def scan(as_json: bool, results: Path, policy_file: Path | None, stop: bool) -> 
         )
     else:
         _print(found, stopped, len(servers), processes, policy)
+        _print_unjudged(servers)
         _print_gpus(gpus, policy)
     sys.exit(int(any(each.confirmed and each not in stopped for each in found)))
 
@@ -96,6 +101,12 @@ def _stop(finding: Finding) -> bool:
         os.kill(finding.pid, signal.SIGTERM)
         return True
     return False
+
+
+def _print_unjudged(servers: list[Seen]) -> None:
+    for each in servers:
+        if each.unjudged:
+            print(f"cannot be judged  {each.run} ({each.command[:60]}): {each.unjudged}")
 
 
 def _as_json(gpu: Gpu, policy: ScanPolicy) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from contracts.scan_policy import ScanPolicy
-from serving.observe import History
+from serving.history import History
+from serving.others import command_line
 from serving.state import start_of
 from serving.waste import Gpu, Holder
 
@@ -89,7 +89,4 @@ def _text(value: str | bytes) -> str:
 
 
 def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return "(not ours to read)"
+    return command_line(pid) or "(not ours to read)"

@@ -91,6 +91,10 @@ class Seen:
     peak_running: float = 0.0
     observed_s: float = 0.0
     ours: bool = True
+    command: str = ""
+    """Its command line, keys and tokens masked: what the policy protects is matched against it."""
+    unjudged: str = ""
+    """Why it cannot be told whether it is asked; empty where it can."""
     pids: frozenset[int] = field(default_factory=frozenset)
     """Its processes, which are judged as a server and not once more as holders of memory."""
 
@@ -127,7 +131,7 @@ def find(
     holders: Sequence[Holder], servers: Sequence[Seen], recorded: Sequence[Recorded], policy: ScanPolicy
 ) -> list[Finding]:
     """Judge everything that was seen, the longest idle first."""
-    serving = {pid for server in servers for pid in (server.pid, *server.pids)}
+    serving = {pid for server in servers if not server.unjudged for pid in (server.pid, *server.pids)}
     found = [
         *_idle_servers(servers, policy),
         *_fleets(servers, recorded, policy),
@@ -158,7 +162,7 @@ def _idle_servers(servers: Sequence[Seen], policy: ScanPolicy) -> Iterator[Findi
             remedy="tokenhour serving down " + server.run + ", or set operations.idle.policy"
             if server.ours
             else "stop it, or serve it with operations.idle.policy",
-            command=server.run,
+            command=server.command or server.run,
         )
 
 

@@ -8,6 +8,11 @@ from typing import Any
 
 DATASOURCE = "prometheus"
 _BY_ENGINE = "{{instance}}"
+# Ours to name in prometheus.yml: engines that do not answer are counted too.
+OWN_JOB = 'up{job="vllm"}'
+# Found by whatever job scrapes the pods' annotations. One for each address, however many engine copies tell of themselves
+# there.
+ANY_JOB = "count by (instance) (vllm:num_requests_running)"
 
 
 def prometheus_config(engines: Sequence[str], router: str | None, gpus: str | None) -> dict[str, Any]:
@@ -22,25 +27,29 @@ def prometheus_config(engines: Sequence[str], router: str | None, gpus: str | No
     }
 
 
-def prometheus_rules(usd_per_hour: float) -> dict[str, Any]:
-    """Return the recording rules: dollars are paid for every engine that is allocated, whether it answers or not."""
+def prometheus_rules(usd_per_hour: float, *, own_job: bool) -> dict[str, Any]:
+    """Return the recording rules and alerts.
+
+    With `own_job` the scraping is prometheus_config's: dollars are paid for every engine that is allocated, whether it
+    answers or not. Without, nobody knows what the job is called, and only engines that answer can be counted.
+    """
     rules = {
         "tokenhour:output_tokens_per_s": "sum(rate(vllm:generation_tokens_total[1m]))",
         "tokenhour:input_tokens_per_s": "sum(rate(vllm:prompt_tokens_total[1m]))",
-        "tokenhour:usd_per_hour": f'count(up{{job="vllm"}}) * {usd_per_hour:.10g}',
+        "tokenhour:usd_per_hour": f"count({OWN_JOB if own_job else ANY_JOB}) * {usd_per_hour:.10g}",
         "tokenhour:usd_per_mtok": (
             "1e6 * tokenhour:usd_per_hour / 3600 / "
             "(sum(rate(vllm:generation_tokens_total[1m])) + sum(rate(vllm:prompt_tokens_total[1m])) > 0)"
         ),
     }
     records = [{"record": name, "expr": expression} for name, expression in rules.items()]
+    down = (
+        ("EngineDown", f"{OWN_JOB} == 0", f"{_escaped('instance')} does not answer")
+        if own_job
+        else ("NoEngineAnswers", "absent(vllm:num_requests_running)", "no engine answers, or nothing scrapes them")
+    )
     alerts = [
-        {
-            "alert": "EngineDown",
-            "expr": 'up{job="vllm"} == 0',
-            "for": "1m",
-            "annotations": {"summary": f"{_escaped('instance')} does not answer"},
-        },
+        {"alert": down[0], "expr": down[1], "for": "1m", "annotations": {"summary": down[2]}},
         {
             "alert": "PinnedIdleWeights",
             "expr": "sum(increase(vllm:request_success_total[30m])) == 0 and tokenhour:usd_per_hour > 0",
@@ -55,8 +64,8 @@ def _escaped(label: str) -> str:
     return "{{ $labels." + label + " }}"
 
 
-def dashboard() -> str:
-    """Return the Grafana dashboard: tokens/s, dollars, KV cache, queue, latency, power."""
+def dashboard(device: str) -> str:
+    """Return the Grafana dashboard: tokens/s, dollars, KV cache, queue, latency; on GPUs power (nothing tells a CPU's)."""
     panels = [
         ("Tokens a second", "short", {"output": "tokenhour:output_tokens_per_s", "input": "tokenhour:input_tokens_per_s"}),
         ("Dollars an hour", "currencyUSD", {"allocated": "tokenhour:usd_per_hour"}),
@@ -70,9 +79,12 @@ def dashboard() -> str:
         ("Preemptions a minute", "short", {_BY_ENGINE: "60 * rate(vllm:num_preemptions_total[1m])"}),
         ("Time to first token, p50 and p99", "s", _quantiles("vllm:time_to_first_token_seconds_bucket")),
         ("Between tokens, p50 and p99", "s", _quantiles("vllm:inter_token_latency_seconds_bucket")),
-        ("Power", "watt", {"GPU {{gpu}}": "DCGM_FI_DEV_POWER_USAGE"}),
-        ("GPU utilization", "percent", {"GPU {{gpu}}": "DCGM_FI_DEV_GPU_UTIL"}),
     ]
+    if device == "cuda":
+        panels += [
+            ("Power", "watt", {"GPU {{gpu}}": "DCGM_FI_DEV_POWER_USAGE"}),
+            ("GPU utilization", "percent", {"GPU {{gpu}}": "DCGM_FI_DEV_GPU_UTIL"}),
+        ]
     return json.dumps(
         {
             "uid": "tokenhour",

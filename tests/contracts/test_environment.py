@@ -5,7 +5,7 @@ import pytest
 from contracts import environment
 
 SMI = """#!/bin/sh
-printf 'NVIDIA H200, 143771, 570.86.15\\nNVIDIA H200, 143771, 570.86.15\\n'
+printf 'NVIDIA H200, 143771, 570.86.15, GPU-a\\nNVIDIA H200, 143771, 570.86.15, GPU-b\\n'
 """
 
 
@@ -41,3 +41,43 @@ def test_the_machines_hash_ignores_what_does_not_decide_speed():
     two = environment.capture("2026-02-02T00:00:00+00:00", packages={"vllm": "1"})
     assert one.machine_sha256() == two.machine_sha256()
     assert two.packages["vllm"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("limit", "current", "cache", "expected"),
+    [
+        ("8589934592", 6 * 2**30, 1 * 2**30, 3 * 2**30),
+        ("8589934592", 1 * 2**30, 2 * 2**30, 8 * 2**30),
+        ("1073741824", 2 * 2**30, 0, 0),
+        ("max", 6 * 2**30, 0, None),
+    ],
+)
+def test_what_a_container_already_uses_of_its_limit_is_not_there(tmp_path, monkeypatch, limit, current, cache, expected):
+    """Its page cache is given back when memory is asked for, so that it does not count as used."""
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{current}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\nactive_file {cache // 2}\ninactive_file {cache // 2}\nshmem 7\n")
+    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    monkeypatch.setattr("os.sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else 2**40)
+    left = environment._left_in_container()
+    assert left == (2**40 if expected is None else expected)
+    assert environment.available_memory_bytes() <= left
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (None, ("0", "1", "2")), ("", ()), ("-1", ()), ("2", ("2",)), ("2, 0", ("2", "0")), ("0,3,1", ("0",)),
+        ("GPU-a,1", ("GPU-a", "1")), ("0,", ("0",)),
+    ],
+)  # fmt: skip
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(said, expected):
+    assert environment.visible_gpus(said, 3) == expected
+    assert environment.visible_gpus(said, 0) == ()
+
+
+def test_a_gpu_is_found_by_number_or_by_a_uuid_that_may_be_cut_short():
+    uuids = ["GPU-11aa", "GPU-22bb"]
+    assert [environment.number_of(name, uuids) for name in ("1", "7", "GPU-22", "GPU-11aa", "MIG-3", "GPU-3")] == [
+        1, None, 1, 0, None, None,
+    ]  # fmt: skip

@@ -21,6 +21,7 @@ from contracts.rundir import RunDir
 from contracts.server import Server
 from serving.activity import read_metrics
 from serving.state import read_state
+from tests.serving.test_watching import VLLM_SERIES
 
 pytestmark = pytest.mark.engine
 
@@ -166,6 +167,11 @@ def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(ho
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 
 
+def untold_series(url: str) -> frozenset[str]:
+    """Name the series that the rendered dashboard and rules ask for and that this engine does not tell."""
+    return VLLM_SERIES - set(read_metrics(url))
+
+
 def answered(server: Server) -> list[float]:
     """Count what each replica has answered, by its own counters."""
     return [read_metrics(replica.base_url).get("vllm:request_success_total", 0.0) for replica in server.replicas]
@@ -189,6 +195,7 @@ def test_two_replicas_share_the_load_and_one_goes_on_when_the_other_dies(house):
         said = list(many.map(lambda _: house.ask(), range(16)))
     assert all("four" in each for each in said)
     shares = [now - then for now, then in zip(answered(server), at_first, strict=True)]
+    assert not untold_series(server.replicas[0].base_url)
     assert sum(shares) == 16
     assert min(shares) >= 2, shares
     began = time.monotonic()

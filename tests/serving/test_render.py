@@ -1,8 +1,11 @@
 """Deployments from the same experiment: valid by the public schemas, safe by default, and true to what was measured."""
 
 import importlib.resources
+import importlib.util
 import json
+import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +18,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from contracts.environment import Accelerator, host
 from contracts.errors import InputError
 from contracts.experiment import load_experiment
 from contracts.price import ApiPriceTable
@@ -27,7 +31,6 @@ from serving.engine import choose_ports
 from serving.gateway import Hybrid, hybrid_of, render_gateway
 from serving.haproxy import haproxy_config
 from serving.kubernetes import render_kubernetes
-from serving.watching import dashboard, prometheus_rules
 from tests.breakeven import summaries
 from tests.records import checkpoint, server
 
@@ -35,6 +38,7 @@ HOUSE = Path(__file__).parents[2]
 EXAMPLE = HOUSE / "configs/experiments/h100-chat.yaml"
 PRICES = HOUSE / "configs/prices"
 KUBERNETES = "1.33"
+H100 = Accelerator(kind="cuda", name="NVIDIA H100", count=1, memory_bytes=80 * 2**30)
 SECRET = "0123456789abcdef-very-secret"
 
 
@@ -107,15 +111,36 @@ def test_probes_fit_the_measured_cold_start(tmp_path):
     run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
     run.mkdir()
     start = ColdStart(weights_s=20, health_s=80, ready_s=83)
-    server("http://127.0.0.1:1", "/c", cold_start=start).write(run)
+    server("http://127.0.0.1:1", "/c", cold_start=start, accelerator=H100).write(run)
     checkpoint(scheme="w8a8", model_name="Qwen", path="/somewhere/qwen-w8a8-0123").write(run)
     found = example(tmp_path)
     probe = kubernetes(found)["Deployment"]["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == 170, "twice the measured 83 s, in whole checks"
     assert compose(found)["services"]["vllm-0"]["healthcheck"]["start_period"] == "166s"
-    assert "measured cold start 83 s" in render_compose(found)
+    assert "measured cold start 83 s on NVIDIA H100" in render_compose(found)
     assert "/models/qwen-w8a8-0123" in found.arguments
     assert "no start was measured yet" in render_compose(example())
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "measured", "said"),
+    [
+        ("cuda", {}, True, "measured cold start 20 s on NVIDIA H100"),
+        ("cpu", {}, False, "no start was measured yet on cpu (on cuda it took 20 s, which says nothing about it)"),
+        ("cuda", {"accelerator": host()}, False, "no start was measured yet on cuda (on cpu it took 20 s"),
+        ("cpu", {"accelerator": host()}, True, "measured cold start 20 s on"),
+        ("cuda", {"synthetic": ("dummy weights",)}, False, "no start was measured yet with real weights"),
+    ],
+)
+def test_a_start_counts_only_for_the_device_that_it_was_measured_on(tmp_path, device, changes, measured, said):
+    """Twice the 20 s of a CPU would have Kubernetes kill an engine that captures CUDA graphs, again and again."""
+    run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
+    run.mkdir()
+    start = ColdStart(weights_s=2, health_s=19, ready_s=20)
+    server("http://127.0.0.1:1", "/c", **{"cold_start": start, "accelerator": H100, **changes}).write(run)
+    found = example(tmp_path, device=device)
+    assert (found.start_measured, found.start_limit_s) == (measured, 40 if measured else 600)
+    assert said in render_kubernetes(found)
 
 
 def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts():
@@ -180,24 +205,6 @@ def test_a_dollar_sign_in_a_configuration_is_not_interpolated():
     assert "$" not in content.replace("$$", "")
 
 
-def test_the_dashboard_shows_what_an_operator_asks_for():
-    board = json.loads(dashboard())
-    shown = json.dumps(board)
-    for metric in (
-        "tokenhour:output_tokens_per_s", "tokenhour:usd_per_hour", "tokenhour:usd_per_mtok", "vllm:kv_cache_usage_perc",
-        "vllm:num_requests_waiting", "DCGM_FI_DEV_POWER_USAGE",
-    ):  # fmt: skip
-        assert metric in shown
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]}
-    assert len(places) == len(board["panels"])
-
-
-def test_dollars_an_hour_count_every_allocated_engine():
-    rules = {rule.get("record"): rule["expr"] for rule in prometheus_rules(2.95)["groups"][0]["rules"]}
-    assert rules["tokenhour:usd_per_hour"] == 'count(up{job="vllm"}) * 2.95'
-
-
 def test_ray_over_several_nodes_is_not_rendered():
     experiment = load_experiment(EXAMPLE)
     ray = experiment.model_copy(update={"serving": experiment.serving.model_copy(update={"executor": "ray"})})
@@ -221,6 +228,40 @@ def test_the_gateway_sends_base_load_home_and_overflow_to_the_api():
         for k, value in each["litellm_params"].items()
         if k == "api_key"
     )
+
+
+# LiteLLM's documented keys (docs.litellm.ai: proxy/config_settings and router/api_reference/configuration), those in use.
+LITELLM_KEYS = {
+    "model_list": None,
+    "router_settings": {"num_retries", "cooldown_time", "allowed_fails", "optional_pre_call_checks", "fallbacks"},
+    "general_settings": {"master_key"},
+    "litellm_settings": {"drop_params"},
+}
+
+
+@pytest.mark.parametrize("base", [0, 2])
+def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lists(base):
+    config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base)))
+    assert set(config) == set(LITELLM_KEYS)
+    for section, known in LITELLM_KEYS.items():
+        assert known is None or set(config[section]) <= known
+    names = {each["model_name"] for each in config["model_list"]}
+    for each in config["model_list"]:
+        assert set(each) == {"model_name", "litellm_params"}
+        assert set(each["litellm_params"]) <= {"model", "api_base", "api_key", "tpm"}
+        assert "/" in each["litellm_params"]["model"], "a provider goes before the model"
+    for fallback in config["router_settings"].get("fallbacks", ()):
+        assert {*fallback, *(model for models in fallback.values() for model in models)} <= names
+
+
+@pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="needs litellm, which nothing here installs")
+@pytest.mark.filterwarnings("ignore")
+def test_litellm_takes_the_gateways_file():
+    from litellm import Router
+
+    config = yaml.safe_load(render_gateway(example(), HYBRID))
+    router = Router(model_list=config["model_list"], **config["router_settings"])
+    assert set(router.get_model_names()) == {each["model_name"] for each in config["model_list"]}
 
 
 def test_an_optimum_without_a_replica_sends_everything_to_the_api():
@@ -315,20 +356,68 @@ def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
     assert "Traceback" not in done.stderr
 
 
-def get(url, method="GET"):
+def with_engine_args(tmp_path, **arguments):
+    document = yaml.safe_load(EXAMPLE.read_text())
+    document["serving"]["engine_args"] = arguments
+    (tmp_path / "exp.yaml").write_text(yaml.safe_dump(document))
+
+
+def render_in(tmp_path):
+    argv = [sys.executable, "-m", "tokenhour", "serving", "render", "k8s", "exp.yaml", "--device", "cuda"]
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
+    return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+
+
+def test_engine_arguments_are_held_against_the_installed_engine_or_said_to_be_unchecked(tmp_path):
+    with_engine_args(tmp_path, max_lora=4)
+    unchecked = render_in(tmp_path)
+    assert unchecked.returncode == 0, unchecked.stderr
+    assert "no engine is installed here: serving.engine_args were not checked" in unchecked.stderr
+    engine = tmp_path / ".venv-engine"
+    (engine / "lib/python3.11/site-packages/vllm-1.0.dist-info").mkdir(parents=True)
+    (engine / "bin").mkdir()
+    (engine / "bin/python").touch()
+    known = {"--max-loras": {"takes_value": True, "kind": "int", "choices": []}}
+    (engine / "arguments-vllm-1.0.json").write_text(json.dumps(known))
+    refused = render_in(tmp_path)
+    assert refused.returncode == 2
+    assert "vllm 1.0 has no argument --max-lora" in refused.stderr
+    assert refused.stdout == ""
+    with_engine_args(tmp_path, max_loras=4)
+    done = render_in(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--max-loras" in done.stdout
+
+
+def get(url, method="GET", context=None):
     request = urllib.request.Request(url, b'{"max_tokens": 1}' if method == "POST" else None)
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=10, context=context) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, ""
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of this machine with its key in one file, as HAProxy wants it."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names, *files]
+    subprocess.run(argv, check=True, capture_output=True)
+    (folder / "server.pem").write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
+    return folder / "server.pem"
+
+
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (CI installs it)")
-def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives_an_engine(tmp_path):
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives_an_engine(tmp_path, certificate, tls):
     first, second, port, metrics = choose_ports("127.0.0.1", [0] * 4)
-    text = haproxy_config([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], port, drain_s=1)
-    (tmp_path / "haproxy.cfg").write_text(text.replace("bind :8404", f"bind 127.0.0.1:{metrics}"))
+    text = haproxy_config([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], port, drain_s=1, tls=tls)
+    text = text.replace("/certs/server.pem", str(certificate)).replace("bind :8404", f"bind 127.0.0.1:{metrics}")
+    (tmp_path / "haproxy.cfg").write_text(text)
+    context = ssl.create_default_context(cafile=str(certificate)) if tls else None
     engines = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.serving.fake_engine", str(each), "good"], cwd=HOUSE, stdout=-3, stderr=-3
@@ -338,10 +427,10 @@ def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives
     router = subprocess.Popen(["haproxy", "-f", str(tmp_path / "haproxy.cfg"), "-db"], stdout=-3, stderr=-3)
     try:
         deadline = time.monotonic() + 15
-        url = f"http://127.0.0.1:{port}"
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         while True:
             try:
-                ports = {json.loads(get(f"{url}/v1/completions", "POST")[1])["port"] for _ in range(4)}
+                ports = {json.loads(get(f"{url}/v1/completions", "POST", context)[1])["port"] for _ in range(4)}
                 if ports == {first, second}:
                     break
             except (OSError, ValueError):
@@ -349,11 +438,14 @@ def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives
             assert time.monotonic() < deadline
             time.sleep(0.05)
         for path in ("/tokenize", "/detokenize", "/sleep", "/metrics", "/v1/load_lora_adapter", "/v1/../sleep", "/docs"):
-            assert get(url + path, "POST")[0] == 404
+            assert get(url + path, "POST", context)[0] == 404
         assert get(f"http://127.0.0.1:{metrics}/metrics")[0] == 200
+        if tls:
+            with pytest.raises(OSError, match=r"."):
+                get(f"http://127.0.0.1:{port}/health")
         engines[0].kill()
         engines[0].wait()
-        assert {get(f"{url}/v1/completions", "POST")[0] for _ in range(10)} == {200}
+        assert {get(f"{url}/v1/completions", "POST", context)[0] for _ in range(10)} == {200}
     finally:
         for process in (router, *engines):
             process.kill()

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from contracts.scan_policy import ScanPolicy
 from contracts.telemetry import TELEMETRY_FILE
 from serving import observe, scan_gpus
+from serving.history import HISTORY_FILE, History
 from serving.scan_cli import scan
 from serving.state import Load, ReplicaState, ServerState, start_of
 from tests import nvml
@@ -48,9 +49,9 @@ def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped
     found = json.loads(first.output)["findings"]
     assert first.exit_code == 0, "it only looks idle"
     assert [(each["pattern"], each["confirmed"]) for each in found] == [("detached-notebook", False)]
-    history = json.loads((results / observe.HISTORY_FILE).read_text())
+    history = json.loads((results / HISTORY_FILE).read_text())
     history["since"] = {key: value - 3600 for key, value in history["since"].items()}
-    (results / observe.HISTORY_FILE).write_text(json.dumps(history))
+    (results / HISTORY_FILE).write_text(json.dumps(history))
     second = run("--results", results, "--policy", policy_file(tmp_path))
     assert second.exit_code == 1
     assert "detached-notebook" in second.output
@@ -66,7 +67,7 @@ def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped
 def test_work_seen_once_begins_the_count_anew(gpu, idler):
     held = [(idler.pid, 10 * 2**30)]
     gpu(processes=held)
-    history = observe.History()
+    history = History()
     assert holders(FAST, history, 1000.0)[0].idle_s == 0
     assert holders(FAST, history, 1600.0)[0].idle_s == 600
     gpu(processes=held, utilization=80)
@@ -78,7 +79,7 @@ def test_work_seen_once_begins_the_count_anew(gpu, idler):
 def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path):
     """As from inside a container: NVML names processes of the host that have no meaning here."""
     gpu(processes=[(2**22 + 5, 10 * 2**30)], used=10 * 2**30)
-    (found,) = holders(FAST, observe.History(), 0.0)
+    (found,) = holders(FAST, History(), 0.0)
     assert (found.pid, found.memory_bytes) == (None, 10 * 2**30)
     done = run(
         "--results",
@@ -94,7 +95,7 @@ def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_pat
 def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(gpu, idler, tmp_path):
     held = [(idler.pid, 10 * 2**30)]
     gpu({"processes": held, "utilization": 90}, {"processes": held}, {"processes": held, "lost": True})
-    found = holders(FAST, observe.History(), 0.0)
+    found = holders(FAST, History(), 0.0)
     assert [(each.gpu, each.busy_share, each.gpu_name) for each in found] == [
         ("0", 0.9, "NVIDIA H100 80GB HBM3"),
         ("1", 0.0, "NVIDIA H100 80GB HBM3"),
@@ -147,19 +148,19 @@ def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(gpu, librar
     gpu({}, {})
     state = {"count.0": 2, "handle.0": nvml.LOST, "utilization.1": 0, "memory.1": 0}
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
-    assert [each.state(FAST) for each in scan_gpus.gpus(FAST, observe.History(), 0.0)] == ["lost", "unused"]
+    assert [each.state(FAST) for each in scan_gpus.gpus(FAST, History(), 0.0)] == ["lost", "unused"]
 
 
 def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu, idler):
     gpu(processes=[(idler.pid, -1)])
-    (found,) = holders(FAST, observe.History(), 0.0)
+    (found,) = holders(FAST, History(), 0.0)
     assert (found.pid, found.memory_bytes) == (idler.pid, 0)
 
 
 @pytest.mark.usefixtures("gpu")
 def test_a_driver_that_does_not_start_means_no_holders(library, monkeypatch):
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, {"init.0": -9})))
-    assert scan_gpus.gpus(FAST, observe.History(), 0.0) == []
+    assert scan_gpus.gpus(FAST, History(), 0.0) == []
 
 
 def state(pid, **changes):
@@ -204,18 +205,36 @@ def test_a_fleet_that_is_never_full_is_told(idler, tmp_path):
     assert "serving.replicas: 1" in done.output
 
 
-def test_recorded_gpu_utilization_is_read(tmp_path):
+def record_telemetry(folder, share=0.1, seconds=3):
     import pandas as pd
 
-    (tmp_path / "run").mkdir()
-    rows = [(float(t), "gpu", str(g), "utilization_share", 0.1 * g) for t in range(3) for g in range(2)]
+    folder.mkdir()
+    rows = [(float(t), "gpu", str(g), "utilization_share", share * g) for t in range(seconds) for g in range(2)]
     rows.append((1.0, "host", "", "cpu_share", 1.0))
     table = pd.DataFrame(rows, columns=["t_s", "source", "index", "metric", "value"])
-    table.to_parquet(tmp_path / "run" / TELEMETRY_FILE)
+    table.to_parquet(folder / TELEMETRY_FILE)
+
+
+def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler, tmp_path):
+    record_telemetry(tmp_path / "run")
+    state(idler.pid, run="run").write(tmp_path / "run")
     (found,) = observe.recorded(tmp_path)
     assert (found.run, found.accelerators, found.seconds) == ("run", 2, 2.0)
     assert found.peak_share == pytest.approx(0.1)
     assert found.mean_share == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    "changes", [None, {"state": "stopped"}, {"supervisor_start": 1}, {"started_utc": "2999-01-01T00:00:00+00:00"}]
+)
+@pytest.mark.usefixtures("gpu")
+def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(idler, tmp_path, changes):
+    """Old runs lie in results for good: cron would report them every ten minutes. The last one is of an earlier server."""
+    record_telemetry(tmp_path / "run", seconds=3602)
+    if changes:
+        state(idler.pid, run="run", mode="run", **changes).write(tmp_path / "run")
+    done = run("--results", tmp_path, "--policy", policy_file(tmp_path), "--json")
+    assert (done.exit_code, json.loads(done.output)["findings"]) == (0, [])
 
 
 def test_a_reused_pid_is_never_signalled(idler):
