@@ -31,10 +31,11 @@ def week_of(starts_s: Floats, ends_s: Floats, tokens: Floats) -> Week:
     """
     first, sums = _by_hour(starts_s, ends_s, tokens)
     slots = (np.arange(first, first + len(sums)) - _MONDAY_HOUR) % HOURS_PER_WEEK
-    total = np.bincount(slots, weights=sums, minlength=HOURS_PER_WEEK)
+    total = np.bincount(slots, weights=sums, minlength=HOURS_PER_WEEK).astype(np.float64)
     seen = np.bincount(slots, minlength=HOURS_PER_WEEK)
+    assumed: tuple[str, ...] = ()
     if (seen > 0).all():
-        means, assumed = total / seen, ()
+        means = total / seen
     else:
         means, said = _fill_from_day(total, seen)
         assumed = (f"{int((seen == 0).sum())} of 168 hours of the week are not in the log: {said}",)
@@ -55,7 +56,7 @@ def _by_hour(starts_s: Floats, ends_s: Floats, tokens: Floats) -> tuple[int, Flo
     return first, sums
 
 
-def _fill_from_day(sums: Floats, seen: NDArray[np.int64]) -> tuple[Floats, str]:
+def _fill_from_day(sums: Floats, seen: NDArray[np.signedinteger]) -> tuple[Floats, str]:
     days, times = sums.reshape(7, 24).sum(axis=0), seen.reshape(7, 24).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / seen

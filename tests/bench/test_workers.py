@@ -47,10 +47,11 @@ def test_the_fastest_exchange_tells_the_clocks_offset():
 
 
 @pytest.mark.parametrize("ahead_ns", [600_000_000, -600_000_000])
-def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path, ahead_ns):
+def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path, ahead_ns, monkeypatch):
     """The master's clock is so far ahead of ours: its zero and start come that much earlier here."""
     hand = object.__new__(Hand)
-    hand.folder, hand.clock = tmp_path, lambda: (ahead_ns, 7)
+    hand.folder = tmp_path
+    monkeypatch.setattr(hand, "clock", lambda: (ahead_ns, 7))
     plan = hand._localise({"zero_ns": 10**9, "start_ns": 3 * 10**9, "probe": 0, "worker": 1, "tokenizer": None})
     now_here, now_there = 5 * 10**9, 5 * 10**9 + ahead_ns
     assert now_here - plan["zero_ns"] == now_there - 10**9
