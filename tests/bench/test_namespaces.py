@@ -40,7 +40,8 @@ def as_root() -> tuple[list[str], str]:
 def test_what_wants_root_passes_as_root(test):
     words, begin = as_root()
     # Files of another owner must not stay in the working tree.
-    run = f"exec {sys.executable} -B -m pytest -p no:cacheprovider -p no:xdist -rs tests/bench/{test}"
+    begin += "export PYTHONDONTWRITEBYTECODE=1; "
+    run = f"exec {sys.executable} -m pytest -p no:cacheprovider -p no:xdist -rs tests/bench/{test}"
     done = subprocess.run(
         [*words, begin + run], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False, stdin=subprocess.DEVNULL
     )
