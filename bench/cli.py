@@ -157,9 +157,12 @@ def _measure(
 
 
 def _measure_experiment(file: Path, only: str | None, results: Path, kind: Any, crew: Any) -> None:
+    from bench.search import check_searchable
     from bench.target import check_alive, of_server
 
     experiment = load_experiment(file)
+    if kind is not None:
+        check_searchable(experiment.bench, kind)
     scheme = only or _served_scheme(experiment.schemes)
     if scheme not in experiment.schemes:
         raise InputError(f"{scheme!r} is not among its schemes", where=str(file), remedy=nearest(scheme, experiment.schemes))
@@ -172,11 +175,14 @@ def _measure_experiment(file: Path, only: str | None, results: Path, kind: Any, 
 
 def _measure_url(url: str, model: str | None, load_file: Path | None, out: Path, kind: Any, crew: Any) -> None:
     from bench import workload
+    from bench.search import check_searchable
     from bench.target import of_endpoint, probe_endpoint
 
     if model is None or load_file is None:
         raise InputError("--url wants --model and --workload", where="bench", remedy="see `tokenhour bench run --help`")
     load = validate_yaml(Load, load_file)
+    if kind is not None:
+        check_searchable(load, kind)
     workload.check(load)
     found = probe_endpoint(url, model, load)
     folder = RunDir(out)
@@ -251,6 +257,10 @@ def _print(summary: Summary, folder: Path) -> None:
     if summary.at_slo:
         failing = f", fails at {summary.lowest_failing_rps:.2f}" if summary.lowest_failing_rps else ""
         print(f"  {_figures('at the SLO', summary.at_slo)} ({summary.highest_passing_rps:.2f} requests/s{failing})")
+    count = summary.accelerator.count
+    minutes = summary.measuring_s / 60
+    times = f" ({minutes:.1f} minutes x {count})" if count > 1 else ""
+    print(f"  measuring took {minutes * count:.1f} accelerator-minutes{times}")
     if summary.quality_gate != "none":
         print(f"  quality gate {summary.quality_gate}")
     for warning in summary.warnings:

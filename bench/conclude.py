@@ -12,12 +12,13 @@ from bench.tables import read_table, request_rows, telemetry_rows, write_table
 from contracts.certificate import Certificate
 from contracts.checkpoint import Checkpoint
 from contracts.endpoint import Endpoint, Load
+from contracts.environment import Environment, accelerator, capture, cpu_model, machine_sha256, usable_cpus
 from contracts.experiment import Experiment
 from contracts.lineage import measurement_inputs
 from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.run import Summary
-from contracts.rundir import RunDir
+from contracts.rundir import RunDir, now_utc
 from contracts.server import Server
 from contracts.store import sha256_file
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
@@ -38,10 +39,20 @@ def conclude(run_dir: RunDir) -> Summary:
     write_table(run_dir.path / REQUESTS_FILE, requests, RequestRow)
     samples = chain.from_iterable(telemetry_rows(file) for file in sorted(raw.glob("telemetry*.jsonl")))
     write_table(run_dir.path / TELEMETRY_FILE, samples, TelemetryRow)
+    note_machine(run_dir)
     summary = derive(run_dir)
     summary.write(run_dir.path)
     shutil.rmtree(raw)
     return summary
+
+
+def note_machine(run_dir: RunDir) -> None:
+    """Keep environment.json that of the machine that was measured on: the folder may have come from another."""
+    path, here = run_dir.path, machine_sha256(cpu_model(), usable_cpus(), accelerator())
+    if Environment.exists(path) and Environment.read(path).machine_sha256() != here:
+        run_dir.supersede(Environment.file_name)
+    if not Environment.exists(path):
+        capture(now_utc()).write(path)
 
 
 def _by_probe(file: object) -> tuple[int, str]:
@@ -68,7 +79,9 @@ def derive(run_dir: RunDir) -> Summary:
 def _server_inputs(run_dir: RunDir) -> _Inputs:
     path = run_dir.path
     experiment, server = Experiment.read(path), Server.read(path)
-    hashes = measurement_inputs(experiment, Checkpoint.sha256_in(path), server.engine, server.accelerator)
+    # Of the machine that was measured on, which need not be this one: a summary may be derived again elsewhere.
+    machine = Environment.read(path) if Environment.exists(path) else None
+    hashes = measurement_inputs(experiment, Checkpoint.sha256_in(path), server.engine, server.accelerator, machine)
     subject = of_server(experiment, Checkpoint.read(path), server)
     return _Inputs(subject, {**hashes, Server.file_name: Server.sha256_in(path)})
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.traces import number_of, rows, seconds_of
+from bench.traces import FORMATS, in_milliseconds, number_of, rows, seconds_of
+from bench.week import HOUR_S, week_of
 from contracts.errors import InputError
 from contracts.store import sha256_file, write_text_atomic
 from contracts.traffic import HOURS_PER_WEEK, TokenMeans, TrafficProfile
@@ -25,9 +26,10 @@ COMPLETION = (
 )  # fmt: skip
 CACHED = ("cached_tokens", "input_cached_tokens", "cached_prompt_tokens", "n_cached_context_tokens_total")
 TIME = ("timestamp", "timestamp_s", "created", "created_at", "time", "TIMESTAMP", "Timestamp", "start_time")
+END = "end_time"
 COUNT = ("num_model_requests", "n_requests")
-_HOUR_S = 3600.0
-_MONDAY_S = 4 * 86_400.0  # 1970-01-05 was a Monday
+_NOTHING: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "num_model_requests": 0}
+"""What stands for a bucket in which nobody asked anything: it is time that was observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,20 @@ class Entry:
     cached: float
     requests: float
     at_s: float | None
-    """Unix time."""
+    """Unix time; of a sum, of its beginning."""
     place: str = ""
     """File and line."""
+    is_sum: bool = False
+    """It has a count of requests, as the buckets of a usage export have."""
+    end_s: float | None = None
+    """When a sum ends, where the log says it."""
+    milliseconds: bool = False
+    """Its time was a number of them."""
+
+    @property
+    def empty(self) -> bool:
+        """A bucket in which nobody asked anything."""
+        return not (self.requests or self.prompt or self.completion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +83,8 @@ def convert(log: Path, out: Path, name: str) -> Imported:
     existing = out / TrafficProfile.file_name
     if existing.exists():
         raise InputError("a traffic profile stands here already", where=str(existing), remedy="choose another --out")
-    single = all(entry.requests == 1 for entry in entries)
+    asked = [e for e in entries if not e.empty]
+    single = all(e.requests == 1 for e in asked)
     kept = [e for e in entries if e.prompt and e.completion]  # others cannot be asked again
     requests_file = out / "requests.csv" if single and kept else None
     fragment_file = out / "workload.yaml" if requests_file is None else None
@@ -79,7 +93,7 @@ def convert(log: Path, out: Path, name: str) -> Imported:
     if fragment_file is not None:
         write_text_atomic(fragment_file, _fragment(profile))
     profile.write(out)
-    return Imported(profile, existing, requests_file, fragment_file, len(entries) - len(kept) if single else 0)
+    return Imported(profile, existing, requests_file, fragment_file, len(asked) - len(kept) if single else 0)
 
 
 def _entries(log: Path) -> Iterator[Entry]:
@@ -98,9 +112,15 @@ def _usage_export(log: Path) -> list[tuple[str, Mapping[str, Any]]] | None:
         return None
     lines: list[tuple[str, Mapping[str, Any]]] = []
     for number, bucket in enumerate(found["data"]):
-        parts = (bucket.get("results") or bucket.get("result") or []) if isinstance(bucket, dict) else []
-        lines += [(f"{log}: data[{number}]", {"start_time": bucket.get("start_time"), **part}) for part in parts]
+        if isinstance(bucket, dict):
+            when = {name: bucket.get(name) for name in ("start_time", END)}
+            lines += [(f"{log}: data[{number}]", {**when, **part}) for part in _parts(bucket)]
     return lines
+
+
+def _parts(bucket: dict[str, Any]) -> list[dict[str, Any]]:
+    found = next((bucket[name] for name in ("results", "result") if name in bucket), None)
+    return [_NOTHING] if found == [] else [part for part in found or () if isinstance(part, dict)]
 
 
 def _entry(row: Mapping[str, Any], place: str) -> Entry:
@@ -117,20 +137,25 @@ def _entry(row: Mapping[str, Any], place: str) -> Entry:
             where=place,
             remedy=f"one of {', '.join(PROMPT if prompt is None else COMPLETION)}",
         )
-    cached, count, when = named(CACHED), named(COUNT), named(TIME)
+    cached, count, when, end = named(CACHED), named(COUNT), named(TIME), named((END,))
+    # Mooncake's published traces, whose columns these are, count milliseconds.
+    milliseconds = prompt == FORMATS["mooncake"].prompt
     return Entry(
         prompt=number_of(flat, prompt, place),
         completion=number_of(flat, completion, place),
         cached=number_of(flat, cached, place) if cached else 0.0,
         requests=number_of(flat, count, place) if count else 1.0,
-        at_s=_time(flat[when], when, place) if when else None,
+        at_s=_time(flat[when], when, place, milliseconds) if when else None,
         place=place,
+        is_sum=count is not None,
+        end_s=_time(flat[end], end, place, milliseconds) if count and when and end else None,
+        milliseconds=when is not None and (milliseconds or in_milliseconds(flat[when])),
     )
 
 
-def _time(value: Any, field: str, place: str) -> float:
+def _time(value: Any, field: str, place: str, milliseconds: bool) -> float:
     try:
-        return seconds_of(value)
+        return seconds_of(value, milliseconds=milliseconds)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{field} = {value!r} is no time", where=place, remedy="Unix seconds, or a date and time as ISO 8601"
@@ -165,40 +190,52 @@ def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> Traff
             "the log has no timestamps: demand is taken as flat and its requests as those of one month",
         ))  # fmt: skip
     at = np.asarray(times)
-    first_hour, last_hour = int(at.min() // _HOUR_S), int(at.max() // _HOUR_S)
-    hours = last_hour - first_hour + 1
-    shares, assumed = _week(at, tokens, first_hour, last_hour)
-    return _profile(
-        name, inputs, shares, hours, requests, requests / hours * HOURS_PER_MONTH, means, (at.min(), at.max()), assumed
-    )
+    ends, said = _ends(entries)
+    week = week_of(at, ends, tokens)
+    a_month = requests / week.hours * HOURS_PER_MONTH
+    assumed = (*_milliseconds(entries), *said, *week.assumed)
+    return _profile(name, inputs, week.shares, week.hours, requests, a_month, means, (at.min(), at.max()), assumed)
 
 
-def _week(
-    at: np.ndarray[Any, Any], tokens: np.ndarray[Any, Any], first: int, last: int
-) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Average each hour of the week over the times that the log saw it; unseen hours get the mean of the seen ones."""
-    slots = ((at - _MONDAY_S) // _HOUR_S).astype(np.int64) % HOURS_PER_WEEK
-    sums = np.bincount(slots, weights=tokens, minlength=HOURS_PER_WEEK)
-    seen = np.bincount((np.arange(first, last + 1) - int(_MONDAY_S // _HOUR_S)) % HOURS_PER_WEEK, minlength=HOURS_PER_WEEK)
-    assumed: tuple[str, ...] = ()
-    if (seen == 0).any():
-        by_day = _fill_from_day(sums, seen)
-        assumed = (f"{int((seen == 0).sum())} of 168 hours of the week are not in the log: {by_day[1]}",)
-        means = by_day[0]
-    else:
-        means = sums / seen
-    return tuple((means / means.sum()).tolist()), assumed
+def _milliseconds(entries: list[Entry]) -> tuple[str, ...]:
+    count = sum(e.milliseconds for e in entries)
+    return (f"the times of {count} of {len(entries)} lines are taken as milliseconds",) if count else ()
 
 
-def _fill_from_day(sums: np.ndarray[Any, Any], seen: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:
-    days, times = sums.reshape(7, 24).sum(axis=0), seen.reshape(7, 24).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums / seen
-        daily = days / times
-    overall = sums.sum() / seen.sum()
-    daily = np.where(times == 0, overall, daily)
-    said = "taken as the same hour of the days that are" if (times > 0).all() else "taken as the mean of the hours that are"
-    return np.where(seen == 0, np.tile(daily, 7), means), said
+def _ends(entries: list[Entry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+    """Return when each entry ends, and what was assumed of it; a request ends where it begins.
+
+    A sum without an end is taken to last as long as the smallest gap between two. Raises InputError where there is none.
+    """
+    starts = np.unique([e.at_s for e in entries if e.is_sum and e.at_s is not None])
+    gap_s = float(np.diff(starts).min()) if len(starts) > 1 else None
+    ends = np.asarray([_end(e, gap_s) for e in entries])
+    longest = max((end - (e.at_s or 0.0) for e, end in zip(entries, ends, strict=True)), default=0.0)
+    said = []
+    if any(e.is_sum and e.end_s is None for e in entries) and gap_s is not None:
+        said.append(f"buckets without {END} are taken to last {gap_s / HOUR_S:g} h, the smallest gap between two")
+    if longest > HOUR_S:
+        said.append(
+            f"sums of {longest / HOUR_S:g} h are spread evenly over their hours: which of these is busiest is not in the log"
+        )
+    return ends, tuple(said)
+
+
+def _end(entry: Entry, gap_s: float | None) -> float:
+    start = entry.at_s or 0.0
+    if not entry.is_sum:
+        return start
+    if entry.end_s is not None:
+        if entry.end_s < start:
+            raise InputError(f"{END} is before its start", where=entry.place, remedy="correct or remove the line")
+        return entry.end_s
+    if gap_s is None and entry.requests != 1:
+        raise InputError(
+            f"how long these {entry.requests:.0f} requests took is not in the log",
+            where=entry.place,
+            remedy=f"add {END} to it",
+        )
+    return start + (gap_s or 0.0)
 
 
 def _profile(

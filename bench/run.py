@@ -130,27 +130,32 @@ def _search(session: Session) -> None:
     spec, slo = session.target.spec.search, session.target.spec.slo
     found = Bracket(saturated_rps=_saturate(session))
     while (step := next_rate(found, spec)) is not None:
-        wish = Wish("confirm" if step.confirms else "search", window_s(step.rate_rps, spec, slo), rate_rps=step.rate_rps)
+        length_s = _window_s(session, step.rate_rps)
+        wish = Wish("confirm" if step.confirms else "search", length_s, rate_rps=step.rate_rps)
         found = with_point(found, run_probe(session, wish), slo)
+
+
+def _window_s(session: Session, rate_rps: float) -> float:
+    spec = session.target.spec
+    return window_s(rate_rps, spec.search, spec.slo, spec.arrivals.cycle_s)
 
 
 def _sweep(session: Session) -> None:
     """Measure a curve over rates, from a tenth of saturation to all of it."""
-    spec, slo = session.target.spec.search, session.target.spec.slo
     rates = session.target.spec.arrivals.rates_rps
     top = _saturate(session)
     step = (_SWEEP_HIGH - _SWEEP_LOW) / (SWEEP_POINTS - 1)
     for rate in rates or [top * (_SWEEP_LOW + k * step) for k in range(SWEEP_POINTS)]:
-        run_probe(session, Wish("sweep", window_s(rate, spec, slo), rate_rps=rate))
+        run_probe(session, Wish("sweep", _window_s(session, rate), rate_rps=rate))
 
 
 def _fixed(session: Session) -> None:
     """Measure what the load names."""
-    spec, slo, arrivals = session.target.spec.search, session.target.spec.slo, session.target.spec.arrivals
+    spec, arrivals = session.target.spec.search, session.target.spec.arrivals
     for users in arrivals.concurrency:
         run_probe(session, Wish("fixed", spec.saturation_s, users=users))
     for rate in arrivals.rates_rps:
-        run_probe(session, Wish("fixed", window_s(rate, spec, slo), rate_rps=rate))
+        run_probe(session, Wish("fixed", _window_s(session, rate), rate_rps=rate))
 
 
 _KINDS: dict[str, Callable[[Session], None]] = {"search": _search, "sweep": _sweep, "fixed": _fixed}

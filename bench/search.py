@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.metrics import samples_needed
-from contracts.bench_spec import SearchSpec, SloSpec
+from contracts.bench_spec import BenchSpec, SearchSpec, SloSpec
+from contracts.errors import InputError
 
 FIRST_SHARE = 0.7
 GROWTH = 1.2
@@ -173,7 +174,25 @@ def _inside(low: float, high: float, capacity: float, width: float) -> float:
     return wanted if low * 1.001 < wanted < high / 1.001 else math.sqrt(low * high)
 
 
-def window_s(rate_rps: float, spec: SearchSpec, slo: SloSpec) -> float:
-    """Return how long the steady window must be for the SLO's percentile to be estimable, within [probe_s, max_probe_s]."""
+def window_s(rate_rps: float, spec: SearchSpec, slo: SloSpec, cycle_s: float | None = None) -> float:
+    """Return how long the steady window must be for the SLO's percentile to be estimable, within [probe_s, max_probe_s].
+
+    Where arrivals repeat a cycle (`ArrivalSpec.cycle_s`) the window holds whole ones, up to the last that max_probe_s
+    allows: any other has more or less of its busy part than its rate says.
+    """
     wanted = MARGIN * samples_needed(slo.percentile) / rate_rps
-    return min(max(wanted, spec.probe_s), spec.max_probe_s)
+    found = min(max(wanted, spec.probe_s), spec.max_probe_s)
+    if cycle_s is None:
+        return found
+    most = max(1, math.floor(spec.max_probe_s / cycle_s * (1 + 1e-9)))
+    return cycle_s * min(most, math.ceil(found / cycle_s * (1 - 1e-9)))
+
+
+def check_searchable(spec: BenchSpec, verb: str) -> None:
+    """Refuse a load without rates before any server is asked. Raises InputError."""
+    if spec.arrivals.process == "closed":
+        raise InputError(
+            "closed: a closed loop has no rate, and a search and a sweep try rates",
+            where="arrivals.process",
+            remedy=f"`tokenhour bench run` measures its concurrency; `bench {verb}` wants another process, such as poisson",
+        )

@@ -157,7 +157,7 @@ def session_rows(session: Session, number: int) -> list[RequestRow]:
 
 def read_counters(target: Target) -> EngineCounters:
     """Add up the engine counters of all replicas; None where one of them offers none."""
-    found = [counters(url) for url in target.metrics_urls]
+    found = [counters(url, key_env=target.key_env) for url in target.metrics_urls]
 
     def total(name: str) -> float | None:
         values = [getattr(one, name) for one in found]
@@ -334,6 +334,7 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         "gpu": target.accelerator.kind == "cuda" and bool(target.engine_pids),
         "gpus": list(target.gpus),
         "metrics_urls": list(target.metrics_urls),
+        "key_env": target.key_env,
         "engines": list(target.engine_pids),
         "generators": [generator.pid, *(hand.pid for hand in hands)],
     }

@@ -38,6 +38,8 @@ class Subject:
     exact_prompts: bool = True
     engine_counters: bool = True
     """Whether its engine should have counters to hold the usage against; where it has none, `notes` says so."""
+    gpus_read: bool = False
+    """Whether its GPUs should have been sampled: they are this machine's."""
 
 
 def of_server(experiment: Experiment, checkpoint: Checkpoint, server: Server) -> Subject:
@@ -59,6 +61,7 @@ def of_server(experiment: Experiment, checkpoint: Checkpoint, server: Server) ->
         quality_gate=judge_quality(experiment.quantize.gate, quality)[0],
         cold_start_s=server.cold_start.ready_s,
         synthetic=server.synthetic,
+        gpus_read=server.accelerator.kind == "cuda",
     )
 
 

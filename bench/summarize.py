@@ -12,13 +12,13 @@ from bench.search import Bracket
 from bench.subject import Subject
 from bench.validity import Facts, bearing
 from bench.validity import reasons as invalid_reasons
-from bench.verdicts import may_miss, worst_misses
+from bench.verdicts import hopeless, may_miss, worst_misses
 from contracts.bench_spec import BenchSpec, SloSpec
 from contracts.certificate import Certificate
 from contracts.probe import Probe, Probes
 from contracts.record import Interval
 from contracts.request import RequestRow
-from contracts.run import CertificateClaim, LoadPoint, Reason, Summary, TokensPerHour
+from contracts.run import CertificateClaim, LoadPoint, Summary, TokensPerHour
 from contracts.telemetry import TelemetryRow
 from contracts.units import SECONDS_PER_HOUR
 
@@ -49,6 +49,11 @@ class Series:
         """Return the values sampled in [start, end]."""
         return self.value[(self.t_s >= start_s) & (self.t_s <= end_s)]
 
+    def falls(self, start_s: float, end_s: float) -> bool:
+        """Tell whether a counter fell over a window: it ran over (RAPL's does, within the hour), or began anew."""
+        first, last = np.searchsorted(self.t_s, start_s, "right") - 1, np.searchsorted(self.t_s, end_s, "left") + 1
+        return bool((np.diff(self.value[max(0, first) : last]) < 0).any())
+
     def rate(self, start_s: float, end_s: float) -> float | None:
         """Return the mean increase a second of a counter, interpolated at the ends; None where it was not sampled."""
         if len(self.t_s) < 2 or start_s < self.t_s[0] - 2 or end_s > self.t_s[-1] + 2:
@@ -62,14 +67,16 @@ class Telemetry:
     """All samples by (source, index, metric)."""
 
     series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
+    on_cpu: bool = False
+    """What was measured computes on a CPU."""
 
     @classmethod
-    def of(cls, rows: Sequence[TelemetryRow]) -> Telemetry:
+    def of(cls, rows: Sequence[TelemetryRow], *, on_cpu: bool = False) -> Telemetry:
         """Group the samples."""
         grouped: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
         for row in rows:
             grouped.setdefault((row.source, row.index, row.metric), []).append((row.t_s, row.value))
-        return cls({key: Series(*np.asarray(sorted(pairs)).T) for key, pairs in grouped.items()})
+        return cls({key: Series(*np.asarray(sorted(pairs)).T) for key, pairs in grouped.items()}, on_cpu)
 
     def mean(self, source: str, metric: str, start_s: float, end_s: float) -> float | None:
         """Return a gauge's mean inside a window; None where nothing was sampled."""
@@ -97,17 +104,35 @@ class Telemetry:
         ]
         return max(shares, default=None)
 
+    def blind_s(self, start_s: float, end_s: float) -> float:
+        """Return the longest time of a window without a sample of a GPU; one that was lost is told of elsewhere."""
+        lost = {index for _, index, name in self.series if name == "lost"}
+        times: dict[str, list[metrics.Floats]] = {}
+        for (source, index, name), s in self.series.items():
+            if source == "gpu" and name != "xid":  # an event, no reading
+                times.setdefault(index, []).append(s.t_s)
+        if not times:
+            return end_s - start_s
+        gaps = [_longest_gap(np.concatenate(found), start_s, end_s) for index, found in times.items() if index not in lost]
+        return max(gaps, default=0.0)
+
     def energy_j(self, start_s: float, end_s: float) -> float | None:
-        """Return the joules of all GPUs (else of the host's RAPL domains) over a window; None where unmeasured."""
-        for wanted in ("gpu", "host"):
-            rates = [
-                s.rate(start_s, end_s)
-                for (source, _, name), s in self.series.items()
-                if (source, name) == (wanted, "energy_j")
-            ]
-            if rates:
-                return None if any(r is None or r < 0 for r in rates) else sum(r or 0.0 for r in rates) * (end_s - start_s)
-        return None
+        """Return the joules that what was measured took over a window; None where they are not known.
+
+        Those of its GPUs; of a CPU engine those of this host (RAPL), where its process is one of this host. A GPU without a
+        counter and a server elsewhere have none: this host's would be another machine's.
+        """
+        here = self.on_cpu and any(source == "process" for source, _, _ in self.series)
+        wanted = "host" if here else "gpu"
+        found = [s for (source, _, name), s in self.series.items() if (source, name) == (wanted, "energy_j")]
+        rates = [None if s.falls(start_s, end_s) else s.rate(start_s, end_s) for s in found]
+        known = [r for r in rates if r is not None]
+        return sum(known) * (end_s - start_s) if known and len(known) == len(rates) else None
+
+
+def _longest_gap(times_s: metrics.Floats, start_s: float, end_s: float) -> float:
+    inside = np.sort(times_s[(times_s > start_s) & (times_s < end_s)])
+    return float(np.diff(np.concatenate([[start_s], inside, [end_s]])).max())
 
 
 def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, bench: BenchSpec) -> LoadPoint:
@@ -181,6 +206,8 @@ def _judge(
     allowed = may_miss(probe.planned_requests, bench.slo.percentile)
     if missed > allowed:
         return False, (f"stopped early: {missed} of {probe.planned_requests} requests missed a bound, {allowed} may",)
+    if hopeless(rows):
+        return False, ("stopped early: most requests failed",)
     return None, (f"stopped early after {len(found.ttft)} requests",)
 
 
@@ -261,28 +288,30 @@ def bracket_of(points: Sequence[LoadPoint], slo: SloSpec) -> Bracket:
     """Judge the probes of a search together, as the search itself did."""
     found = Bracket(0.0)
     for point in points:
-        found = with_point(found, point, slo) if point.slo_met is not None else found
+        found = with_point(found, point, slo)
     return found
 
 
-def _ends(kind: str, points: Sequence[LoadPoint], slo: SloSpec) -> tuple[LoadPoint | None, float | None]:
-    """Return the best point and the lowest failing rate above it."""
+def ends(kind: str, points: Sequence[LoadPoint], slo: SloSpec) -> tuple[LoadPoint | None, float | None]:
+    """Return the best point and the lowest failing rate above it; a rate of too few samples was not seen to fail."""
+    seen = {p.offered_rps for p in points if p.slo_met is not None}
     if kind == "search":
         found = bracket_of(points, slo)
-        held = [p for p in points if p.offered_rps == found.highest_passing_rps and passed(p)]
-        return next(iter(held), None), found.lowest_failing_rps
-    best = best_point(points)
-    failing = [p.offered_rps for p in points if not passed(p) and p.slo_met is not None and p.offered_rps]
+        best = next((p for p in points if p.offered_rps == found.highest_passing_rps and passed(p)), None)
+        failing = [rate for rate, excess in found.pooled().items() if excess > 0 and rate in seen]
+    else:
+        best = best_point(points)
+        failing = [p.offered_rps for p in points if p.offered_rps in seen and not passed(p) and p.offered_rps]
     return best, min((rate for rate in failing if best is None or rate > (best.offered_rps or 0.0)), default=None)
 
 
 def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     """Derive the summary of a run."""
-    bench, telemetry = subject.bench, Telemetry.of(raw.telemetry)
+    bench, telemetry = subject.bench, Telemetry.of(raw.telemetry, on_cpu=subject.accelerator.kind == "cpu")
     by_probe = _by_probe(raw)
     points = [load_point(p, by_probe[p.probe], telemetry, bench) for p in raw.probes.probes]
     open_loop = [p for p in points if p.arrivals != "closed"]
-    best, lowest_failing = _ends(raw.probes.wanted, open_loop, bench.slo)
+    best, lowest_failing = ends(raw.probes.wanted, open_loop, bench.slo)
     peak = peak_point(points)
     facts = Facts(
         kind=raw.probes.wanted,
@@ -291,11 +320,13 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         drift=_drift(by_probe[peak.probe], peak) if peak else None,
         xids=tuple(dict.fromkeys(f"{row.value:.0f} of GPU {row.index}" for row in raw.telemetry if row.metric == "xid")),
         lost_gpus=tuple(sorted({row.index for row in raw.telemetry if row.metric == "lost"})),
-        throttled={p.probe: telemetry.throttled(p.window_start_s, p.window_start_s + p.window_s) for p in points},
+        throttled={p.probe: telemetry.throttled(*window(p)) for p in points},
+        blind_s={p.probe: telemetry.blind_s(*window(p)) for p in points} if subject.gpus_read else {},
+        interrupted=raw.probes.interrupted,
         ceiling_chunks_per_s=raw.certificate.ceiling_chunks_per_s if raw.certificate else None,
         ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,
     )
-    why = (*_not_whole(raw.probes), *invalid_reasons(points, best, bench, facts))
+    why = invalid_reasons(points, best, bench, facts)
     good = [r for r in raw.requests if r.outcome == "success"]
     return Summary(
         run=subject.run,
@@ -306,11 +337,11 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         workload=bench.workload,
         slo=bench.slo,
         validity="INVALID" if why else "VALID",
-        reasons=tuple(why),
+        reasons=why,
         warnings=(
             *_uncertified(raw),
             *subject.notes,
-            *_unmeasured_workers(raw.probes, telemetry),
+            *_unmeasured_generators(raw.probes, telemetry, bearing(points, best)),
             *_unchecked(subject, raw, bearing(points, best)),
             *_warnings(points, best),
         ),
@@ -336,11 +367,9 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     )
 
 
-def _not_whole(probes: Probes) -> list[Reason]:
-    """Say why the run ended before its time: first of all reasons, since others, such as the error rate, follow from it."""
-    if not probes.interrupted:
-        return []
-    return [Reason(rule="the run did not end by itself", measured=probes.interrupted, limit="a whole search")]
+def window(point: LoadPoint) -> tuple[float, float]:
+    """Return the steady window of a probe, s on the run's clock."""
+    return point.window_start_s, point.window_start_s + point.window_s
 
 
 def _by_probe(raw: Raw) -> dict[int, list[RequestRow]]:
@@ -390,11 +419,10 @@ def _per_hour(points: Sequence[LoadPoint], by_probe: dict[int, list[RequestRow]]
         return TokensPerHour(rate_rps=None, input_tokens_per_hour=nothing, output_tokens_per_hour=nothing)
     prompts, outputs = [], []
     for point in points:
-        window = point.window_start_s, point.window_start_s + point.window_s
-        rows = by_probe[point.probe]
-        pairs = np.asarray(first_tokens(rows, *window), dtype=np.float64).reshape(-1, 2)
-        prompts.append(metrics.batch_rates(pairs[:, 0], pairs[:, 1], *window))
-        outputs.append(metrics.batch_rates(*metrics.emitted(rows, *window), *window))
+        rows, inside = by_probe[point.probe], window(point)
+        pairs = np.asarray(first_tokens(rows, *inside), dtype=np.float64).reshape(-1, 2)
+        prompts.append(metrics.batch_rates(pairs[:, 0], pairs[:, 1], *inside))
+        outputs.append(metrics.batch_rates(*metrics.emitted(rows, *inside), *inside))
     scale = SECONDS_PER_HOUR / accelerators
     hourly = [metrics.interval_of(np.concatenate(found) * scale) for found in (prompts, outputs)]
     return TokensPerHour(rate_rps=points[0].offered_rps, input_tokens_per_hour=hourly[0], output_tokens_per_hour=hourly[1])
@@ -406,14 +434,19 @@ def _wrong_lengths(rows: Sequence[RequestRow]) -> float:
 
 
 def _wrong_prompts(rows: Sequence[RequestRow]) -> float:
-    good = [r for r in rows if r.outcome == "success" and r.prompt_tokens is not None]
-    asked = sum(r.prompt_tokens_requested for r in good)
-    return abs(sum(r.prompt_tokens or 0 for r in good) - asked) / asked if asked else 0.0
+    """Return the prompt tokens by which requests were longer or shorter than asked for, over those asked for.
+
+    Request by request: one that is longer does not make up for one that is shorter.
+    """
+    good = [r for r in rows if r.outcome == "success"]
+    counted = [(r.prompt_tokens, r.prompt_tokens_requested) for r in good if r.prompt_tokens is not None]
+    asked = sum(wanted for _, wanted in counted)
+    return sum(abs(found - wanted) for found, wanted in counted) / asked if asked else 0.0
 
 
 def _drift(rows: Sequence[RequestRow], point: LoadPoint) -> float | None:
     middle = point.window_start_s + point.window_s / 2
-    times, tokens = metrics.emitted(rows, point.window_start_s, point.window_start_s + point.window_s)
+    times, tokens = metrics.emitted(rows, *window(point))
     if not len(times):
         return None
     first, second = float(tokens[times < middle].sum()), float(tokens[times >= middle].sum())
@@ -434,16 +467,19 @@ def _uncertified(raw: Raw) -> list[str]:
     return [raw.probes.uncertified] if raw.probes.uncertified and not raw.certificate else []
 
 
-def _unmeasured_workers(probes: Probes, telemetry: Telemetry) -> list[str]:
-    """Say how many load workers nobody knows the CPU use of: their saturation would not be noticed."""
+def _unmeasured_generators(probes: Probes, telemetry: Telemetry, bearing_points: Sequence[LoadPoint]) -> list[str]:
+    """Say how many load processes nobody knows the CPU use of, or in which probes: saturation would not be noticed there."""
     count = max((p.workers for p in probes.probes), default=1)
     # Where there are several, the master is a generator too, and has the empty index.
     known = sum(kind == "generator" and metric == "cpu_s_total" and index != "" for kind, index, metric in telemetry.series)
-    if count == 1 or known >= count:
+    if count > 1 and known < count:
+        return [
+            f"the CPU use of {count - known} of {count} load workers was not measured: their saturation would not be noticed"
+        ]
+    blind = ", ".join(str(p.probe) for p in bearing_points if p.generator_cpu_share is None)
+    if not blind:
         return []
-    return [
-        f"the CPU use of {count - known} of {count} load workers was not measured: their saturation would not be noticed"
-    ]
+    return [f"the CPU use of the load generator was not measured in probe {blind}: its saturation would not be noticed"]
 
 
 def _unchecked(subject: Subject, raw: Raw, bearing_points: Sequence[LoadPoint]) -> list[str]:
@@ -480,7 +516,7 @@ def _warnings(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
     elif rates and all(passed(p) for p in rates):
         said.append("every tested rate met the SLO: the capacity may be higher")
     if any(p.energy_j is None for p in points):
-        said.append("energy was not measured: this machine offers no counter for it")
+        said.append("energy was not measured: no counter of what serves could be read throughout")
     if best and best.generator_cpu_share is not None and best.host_cpu_share is not None and best.host_cpu_share > 0.9:
         said.append(
             "the load generator ran on the same cores as the engine (at a raised priority where permitted) "

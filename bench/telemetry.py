@@ -6,19 +6,24 @@ Writes JSON lines [t_s, source, index, metric, value]. Ends when standard input 
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TextIO
 
+from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters
 from contracts.process import die_with_parent
 
 Sample = tuple[str, str, str, float]
+Stamped = tuple[float, Sample]
 Reader = Callable[[], Iterator[Sample]]
 
 _GAUGES = {
@@ -31,6 +36,7 @@ _GAUGES = {
     "vllm:prefix_cache_queries_total": "prefix_queries_total",
     "vllm:prefix_cache_hits_total": "prefix_hits_total",
 }
+SLOW_S = 1.0
 _RAPL = Path("/sys/class/powercap")
 
 
@@ -46,18 +52,24 @@ def parse_metrics(text: str) -> dict[str, float]:
     return found
 
 
-def read_metrics(base_url: str, timeout_s: float = 5.0) -> dict[str, float]:
-    """Fetch and read /metrics; empty when the engine offers none or does not answer."""
+def read_metrics(base_url: str, timeout_s: float = 5.0, *, key_env: str = "") -> dict[str, float]:
+    """Fetch and read /metrics; empty when the engine offers none or does not answer.
+
+    `key_env` names the variable that holds the API key: some servers ask for it here too.
+    """
+    key = os.environ.get(key_env)
+    heads = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with urllib.request.urlopen(f"{base_url}/metrics", timeout=timeout_s) as reply:
+        request = urllib.request.Request(f"{base_url}/metrics", headers=heads)
+        with urllib.request.urlopen(request, timeout=timeout_s) as reply:
             return parse_metrics(reply.read().decode())
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return {}
 
 
-def counters(base_url: str) -> EngineCounters:
+def counters(base_url: str, *, key_env: str = "") -> EngineCounters:
     """Return the engine's token totals now."""
-    found = read_metrics(base_url)
+    found = read_metrics(base_url, key_env=key_env)
     return EngineCounters(
         prompt_tokens=found.get("prompt_tokens_total"),
         generation_tokens=found.get("generation_tokens_total"),
@@ -66,13 +78,17 @@ def counters(base_url: str) -> EngineCounters:
     )
 
 
-def engine_reader(urls: Sequence[str]) -> Reader:
-    """Read the engine's own metrics; those of several replicas are added, but for shares, whose largest counts."""
+def engine_reader(urls: Sequence[str], *, key_env: str = "") -> Reader:
+    """Read the engine's own metrics; those of several replicas are added, but for shares, whose largest counts.
+
+    Nothing where one of them does not answer: a sum without it would be another.
+    """
 
     def read() -> Iterator[Sample]:
         found: dict[str, float] = {}
-        for url in urls:
-            for metric, value in read_metrics(url, 1.0).items():
+        answers = [read_metrics(url, 1.0, key_env=key_env) for url in urls]
+        for answer in answers if all(answers) else ():
+            for metric, value in answer.items():
                 share = metric.endswith("_share")
                 found[metric] = max(found.get(metric, 0.0), value) if share else found.get(metric, 0.0) + value
         for metric, value in found.items():
@@ -86,7 +102,7 @@ def host_reader() -> Reader:
     import psutil
 
     psutil.cpu_percent()
-    energy = [f for f in sorted(_RAPL.glob("intel-rapl:?/energy_uj")) if os.access(f, os.R_OK)]
+    energy = [f for f in sorted(_RAPL.glob("intel-rapl:?/energy_uj")) if os.access(f, os.R_OK) and _is_package(f)]
 
     def read() -> Iterator[Sample]:
         yield "host", "", "cpu_share", psutil.cpu_percent() / 100
@@ -95,6 +111,14 @@ def host_reader() -> Reader:
             yield "host", str(number), "energy_j", int(file.read_text()) / 1e6
 
     return read
+
+
+def _is_package(file: Path) -> bool:
+    """Tell a CPU's own counter from that of the whole platform (psys), of which it is a part."""
+    try:
+        return file.with_name("name").read_text().startswith("package")
+    except OSError:
+        return False
 
 
 def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -> Reader:
@@ -117,30 +141,88 @@ def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -
     return read
 
 
+def pause_s(began_s: float, period_s: float, started_s: float, now_s: float) -> float:
+    """Return how long to wait for the next tick of a grid that began at `began_s`; `started_s`: when the last reading did.
+
+    Ticks that have passed are left out, and so is one that comes within half a period of the last reading: two readings in
+    one breath tell nothing of the time between, and a CPU share over no time is 0.
+    """
+    earliest = max(now_s, started_s + period_s / 2)
+    return began_s + (math.floor((earliest - began_s) / period_s) + 1) * period_s - now_s
+
+
+class Sampler:
+    """Reads groups of readers, each at its own period: the first here, the others in threads; none waits for another.
+
+    `take` gets what a reader read, each sample with its time (`time.monotonic`), from one thread at a time.
+    """
+
+    def __init__(self, groups: Sequence[tuple[float, Sequence[Reader]]], take: Callable[[list[Stamped]], None]) -> None:
+        self._groups = [(period, readers) for period, readers in groups if readers]
+        self._take = take
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._failed: list[Exception] = []
+
+    def run(self, wait: Callable[[float], bool]) -> None:
+        """Read until `wait`, which is given the seconds to the next reading, says that it is over, or a reader fails."""
+        first, *others = self._groups
+        threads = [threading.Thread(target=self._aside, args=group, daemon=True) for group in others]
+        for thread in threads:
+            thread.start()
+        try:
+            self._loop(*first, lambda pause: wait(pause) or self._over.is_set())
+        finally:
+            self._over.set()
+            with self._lock:  # who reads now does not take it any more
+                self._take = lambda _: None
+        if self._failed:
+            raise self._failed[0]
+
+    def _aside(self, period_s: float, readers: Sequence[Reader]) -> None:
+        try:
+            self._loop(period_s, readers, self._over.wait)
+        except Exception as error:  # noqa: BLE001 (raised again by `run`)
+            self._failed.append(error)
+            self._over.set()
+
+    def _loop(self, period_s: float, readers: Sequence[Reader], wait: Callable[[float], bool]) -> None:
+        began = time.monotonic()
+        while True:
+            started = time.monotonic()
+            for read in readers:
+                found = [(time.monotonic(), sample) for sample in read()]
+                with self._lock:
+                    self._take(found)
+            if wait(max(0.0, pause_s(began, period_s, started, time.monotonic()))):
+                return
+
+
 def record(orders: dict[str, Any], sink: TextIO) -> None:
-    """Sample until standard input closes: fast readers at `hz`, slow ones (engine metrics, process trees) once a second."""
+    """Sample until standard input closes: host and GPUs at `hz`, process trees and the engine's metrics once a second."""
     fast = [host_reader()]
     if orders["gpu"]:
         from bench.gpus import gpu_reader
 
-        fast.append(gpu_reader(orders.get("gpus", ())))
-    slow = [
-        engine_reader(orders["metrics_urls"]),
+        try:
+            fast.append(gpu_reader(orders.get("gpus", ())))
+        except RunFailedError as error:  # the rest is worth having; that no GPU was read makes the run INVALID
+            print(f"no GPU is read: {error}", file=sys.stderr)
+    trees = [
         *(tree_reader("process", pid, str(k) if k else "") for k, pid in enumerate(orders["engines"])),
         *(tree_reader("generator", pid, str(k) if k else "", whole=False) for k, pid in enumerate(orders["generators"])),
     ]
-    zero, period = orders["zero_ns"] / 1e9, 1 / orders["hz"]
-    began, tick, next_slow = time.monotonic(), 0, 0.0
-    while True:
-        readers = fast
-        if time.monotonic() >= next_slow:
-            readers, next_slow = [*fast, *slow], time.monotonic() + 1.0
-        for read in readers:
-            sink.writelines(json.dumps([round(time.monotonic() - zero, 6), *sample]) + "\n" for sample in read())
-        tick += 1
-        pause = max(0.0, began + tick * period - time.monotonic())
-        if select.select([sys.stdin], [], [], pause)[0] and not os.read(0, 64):
-            return
+    engine = [engine_reader(orders["metrics_urls"], key_env=orders.get("key_env", ""))] if orders["metrics_urls"] else []
+    zero = orders["zero_ns"] / 1e9
+
+    def take(samples: list[Stamped]) -> None:
+        sink.writelines(json.dumps([round(at - zero, 6), *sample]) + "\n" for at, sample in samples)
+
+    Sampler(((1 / orders["hz"], fast), (SLOW_S, trees), (SLOW_S, engine)), take).run(_stdin_closed)
+
+
+def _stdin_closed(pause: float) -> bool:
+    return bool(select.select([sys.stdin], [], [], pause)[0]) and not os.read(0, 64)
 
 
 def main() -> None:

@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 from contracts.errors import InputError
 
 Row = Mapping[str, Any]
+_MILLISECONDS_ABOVE = 1e11  # in seconds the year 5138, in milliseconds 1973
+_CALENDAR_ENDS_S = 253_402_300_800.0  # the year 10000
+_LONGEST_FIELD = 2**31 - 1  # of a CSV file, characters: logs keep whole prompts, and Python's own limit is 131,072
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +45,46 @@ class Format:
         return {self.prompt, self.completion} <= columns
 
 
-def seconds_of(value: Any) -> float:
-    """Read a time: seconds as a number, or a date and time (ISO 8601; without a zone: UTC)."""
+def in_milliseconds(value: Any) -> bool:
+    """Tell whether a time is a number too large for seconds."""
     try:
-        return float(value)
+        return float(value) > _MILLISECONDS_ABOVE
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def seconds_of(value: Any, *, milliseconds: bool = False) -> float:
+    """Read a time: seconds as a number, or a date and time (ISO 8601; without a zone: UTC).
+
+    A number above 1e11 is taken as milliseconds, and any with `milliseconds`. Raises ValueError or TypeError for what is no
+    time between 1970 and 9999.
+    """
+    try:
+        found = float(value)
+    except OverflowError as error:
+        raise ValueError(value) from error
     except ValueError:
-        text = str(value).strip().replace("Z", "+00:00")
-        if "." in text:  # more digits of a second than Python reads
-            head, _, tail = text.partition(".")
-            digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
-            text = f"{head}.{digits[:6]}{tail[len(digits) :]}"
-        when = dt.datetime.fromisoformat(text)
-        return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
+        return _of_date(str(value))
+    found = found / 1000 if milliseconds or in_milliseconds(found) else found
+    if not 0 <= found < _CALENDAR_ENDS_S:
+        raise ValueError(value)
+    return found
+
+
+def _of_date(value: str) -> float:
+    text = value.strip().replace("Z", "+00:00")
+    if "." in text:  # more digits of a second than Python reads
+        head, _, tail = text.partition(".")
+        digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+        text = f"{head}.{digits[:6]}{tail[len(digits) :]}"
+    when = dt.datetime.fromisoformat(text)
+    return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
 
 
 FORMATS = {
     "azure": Format("ContextTokens", "GeneratedTokens", "TIMESTAMP", seconds_of),
     "burstgpt": Format("Request tokens", "Response tokens", "Timestamp", seconds_of),
-    "mooncake": Format("input_length", "output_length", "timestamp", lambda ms: float(ms) / 1000),
+    "mooncake": Format("input_length", "output_length", "timestamp", lambda ms: seconds_of(ms, milliseconds=True)),
     "pairs": Format("prompt_tokens", "completion_tokens", "timestamp_s", seconds_of),
 }
 
@@ -104,8 +129,9 @@ def _json_rows(stream: Any, path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _csv_rows(stream: Any, path: Path) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.DictReader(stream)
-    for row in reader:
+    for row in _checked(reader, path):
         if None in row or None in row.values():
             raise InputError(
                 f"has not the {len(reader.fieldnames or ())} columns of the first line",
@@ -115,12 +141,21 @@ def _csv_rows(stream: Any, path: Path) -> Iterator[tuple[int, Row]]:
         yield reader.line_num, row
 
 
+def _checked(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(
+            f"not CSV: {error}", where=f"{path}:{reader.line_num}", remedy="correct or remove the line"
+        ) from error
+
+
 def number_of(row: Row, column: str, place: str) -> float:
     """Read a number from a row; InputError names line, column and value."""
     value = row.get(column)
     try:
         found = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = float("nan")
     if not 0 <= found < float("inf"):
         raise InputError(f"{column} = {value!r} is not a count", where=place, remedy="correct or remove the line")

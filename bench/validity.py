@@ -17,10 +17,14 @@ TOKEN_DISAGREEMENT = 0.005
 LENGTH_MISMATCH = 0.005  # of the successful requests
 ERROR_RATE = 0.01
 DRIFT = 0.30  # between the halves of the saturated window
-SHORT_OF_TURNS = 0.10  # of the requests that the offered rate puts into the window
+ARRIVALS = 0.10  # of the requests that the offered rate puts into the window
+SPREADS = 3  # of a Poisson count: so much is chance, 3 times in 1,000
 THROTTLED = 0.05  # of the samples of a GPU
+BLIND = 0.25  # of a window, without a sample of a GPU
+_BLIND_S = 1.0  # and no less: a busy machine
 ABOVE_SATURATION = 1.05  # of the saturated completion rate
 LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
+TURNS_RULE, ARRIVALS_RULE = "no steady state: conversations outlast warmup_s", "arrivals differ from the offered rate"
 # What another program on the machine can cause: worth measuring again.
 DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 
@@ -33,11 +37,15 @@ class Facts:
     wrong_lengths: float = 0.0
     """Share of successes whose output length is not what was requested."""
     wrong_prompts: float = 0.0
-    """Relative difference between the prompt tokens that were asked for and those that the server counted."""
+    """Prompt tokens by which requests differ from what was asked for, request by request, over those asked for."""
     drift: float | None = None
     """Relative difference of output throughput between the halves of the saturated window."""
     throttled: Mapping[int, float | None] = field(default_factory=dict)
     """For each probe, the share of samples in which a GPU's clock was throttled."""
+    blind_s: Mapping[int, float] = field(default_factory=dict)
+    """For each probe of a server on GPUs of this machine, the longest time of its window without a sample of one."""
+    interrupted: str | None = None
+    """Why the run ended before its time."""
     lost_gpus: tuple[str, ...] = ()
     """GPUs that fell off the bus during the run."""
     xids: tuple[str, ...] = ()
@@ -56,19 +64,26 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
     """Return every reason why the run is INVALID; empty for a VALID one."""
     held = bearing(points, at_slo)
     return (
+        *_whole(facts),  # first: others, such as the error rate, follow from it
         *(r for p in points for r in _instrument(p, bench)),
         *(r for p in points for r in _certified(p, facts)),
         *(r for p in points for r in _tokens(p, bench)),
         *(r for p in held for r in _errors(p)),
         *(r for p in held for r in _throttling(p, facts)),
+        *(r for p in held for r in _seen(p, bench, facts)),
         *(Reason(rule="a GPU was lost", measured=f"GPU {index}", limit="none") for index in facts.lost_gpus),
         *(Reason(rule="a GPU reported an error (Xid)", measured=f"Xid {said}", limit="none") for said in facts.xids),
         *_lengths(facts),
         *_steady(facts.drift),
-        *(r for p in held for r in _short_of_turns(p, bench)),
+        *(r for p in held for r in _arrivals(p, bench)),
         *_saturation(points, held),
         *_capacity(points, at_slo, facts),
     )
+
+
+def _whole(facts: Facts) -> Iterator[Reason]:
+    if facts.interrupted:
+        yield Reason(rule="the run did not end by itself", measured=facts.interrupted, limit="a whole run")
 
 
 def lag_limit_s(slo: SloSpec) -> float:
@@ -116,6 +131,21 @@ def _throttling(point: LoadPoint, facts: Facts) -> Iterator[Reason]:
         )
 
 
+def _seen(point: LoadPoint, bench: BenchSpec, facts: Facts) -> Iterator[Reason]:
+    """Without samples nobody would know of a throttled, lost or broken GPU: telemetry that ended makes no run VALID."""
+    blind, hz = facts.blind_s.get(point.probe), bench.telemetry_hz
+    if blind is None:
+        return
+    limit = max(_BLIND_S, 2 / hz, BLIND * point.window_s)
+    if blind > limit or blind >= point.window_s > 2 / hz:
+        yield Reason(
+            rule="GPU telemetry is missing",
+            measured=f"no sample of a GPU for {blind:.1f} s of {point.window_s:.1f} s",
+            limit=f"{min(limit, point.window_s):.1f} s",
+            probe=point.probe,
+        )
+
+
 def _tokens(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
     if point.token_disagreement is not None and point.token_disagreement > TOKEN_DISAGREEMENT:
         yield Reason(
@@ -159,21 +189,28 @@ def _steady(drift: float | None) -> Iterator[Reason]:
         yield Reason(rule=DRIFT_RULE, measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
 
 
-def _short_of_turns(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
-    """Conversations that outlast the lead-in: their later turns are not there yet when the window begins.
+def _arrivals(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
+    """The window holds as many arrivals as the rate says, but for chance; else the rate is not what was offered.
 
-    The window then holds fewer requests than the rate says. Conversations come by chance, `turns` requests each: their
-    number has the spread of a Poisson count, and two of those are no reason.
+    It may hold others where a pattern (a trace, a day) is longer than the window, and fewer where conversations outlast the
+    lead-in: their later turns are not there yet when the window begins. The number of arrivals has the spread of a Poisson
+    count; conversations come by chance with `turns` requests each, and gamma gaps vary by 1/burstiness.
     """
-    talks = bench.workload.conversations
-    if talks is None or point.offered_rps is None or point.stopped_early:
+    if point.offered_rps is None or point.stopped_early:
         return
+    talks, arrivals = bench.workload.conversations, bench.arrivals
     wanted = point.offered_rps * point.window_s
-    if wanted - point.requests > max(SHORT_OF_TURNS * wanted, 2 * math.sqrt(wanted * talks.turns)):
+    spread = math.sqrt(wanted * (talks.turns if talks else 1))
+    if arrivals.process == "gamma":
+        spread /= math.sqrt(min(1.0, arrivals.burstiness))
+    off, allowed = point.requests - wanted, max(ARRIVALS * wanted, SPREADS * spread)
+    least = max(0.0, 1 - allowed / wanted)
+    # Records from before all rates counted requests name conversations/s: more turns than that are no fault.
+    if -off > allowed or (off > allowed and not talks):
         yield Reason(
-            rule="no steady state: conversations outlast warmup_s",
+            rule=TURNS_RULE if talks else ARRIVALS_RULE,
             measured=f"{point.requests / wanted:.0%} of the offered requests came in the window",
-            limit=f"{1 - SHORT_OF_TURNS:.0%}",
+            limit=f"{least:.0%}" if talks else f"{least:.0%} to {1 + allowed / wanted:.0%}",
             probe=point.probe,
         )
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from bench.gpus import gpu_reader
-from bench.tables import write_table
-from bench.telemetry import Reader, engine_reader, host_reader, tree_reader
+from bench.tables import telemetry_rows, write_table
+from bench.target import KEY_ENV
+from bench.telemetry import SLOW_S, Reader, Sampler, Stamped, engine_reader, host_reader, tree_reader
 from contracts.environment import accelerator
 from contracts.errors import InputError
+from contracts.store import disk_errors
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from contracts.units import human_bytes
 
+LINES_FILE = "telemetry.jsonl"
+"""What is written while it records; a recording that was killed leaves it, one JSON list a reading."""
 _SHOWN_EVERY_S = 0.5
+_OLD_S = 15.0  # what has not been read for so long is not shown any more; the slowest readings come every 10 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,42 +39,81 @@ class Wanted:
     pid: int | None
 
 
+@dataclass(slots=True)
+class _View:
+    """Shows the latest readings and streams all of them to a file, and tells when the time is over."""
+
+    wanted: Wanted
+    sink: TextIO | None
+    began_s: float
+    latest: dict[tuple[str, str, str], tuple[float, float]] = field(default_factory=dict)
+    shown_s: float = 0.0
+
+    def take(self, samples: list[Stamped]) -> None:
+        self.latest |= {(source, index, metric): (at, value) for at, (source, index, metric, value) in samples}
+        if self.sink is not None:
+            self.sink.writelines(json.dumps([round(at - self.began_s, 6), *sample]) + "\n" for at, sample in samples)
+
+    def wait(self, pause_s: float) -> bool:
+        now = time.monotonic()
+        if self.wanted.watch and now - self.shown_s >= _SHOWN_EVERY_S:
+            self.shown_s = now
+            _show([TelemetryRow(at, *key, value) for key, (at, value) in self.latest.copy().items() if at > now - _OLD_S])
+        left = float("inf") if self.wanted.seconds is None else self.began_s + self.wanted.seconds - time.monotonic()
+        time.sleep(max(0.0, min(pause_s, left)))
+        return left <= pause_s
+
+
 def watch_telemetry(wanted: Wanted) -> None:
-    """Read until the time is over or Ctrl-C. Raises InputError when nothing was asked for."""
+    """Read until the time is over or Ctrl-C.
+
+    Raises InputError when nothing was asked for, and where a recording stands already.
+    """
     if not wanted.watch and wanted.out is None:
         raise InputError("nothing to do", where="bench telemetry", remedy="give --watch, --out DIR, or both")
-    readers = _readers(wanted)
-    rows: list[TelemetryRow] = []
-    began = shown = time.monotonic()
-    try:
-        while wanted.seconds is None or time.monotonic() - began < wanted.seconds:
-            now = time.monotonic() - began
-            latest = [TelemetryRow(round(now, 6), *sample) for read in readers for sample in read()]
-            if wanted.out is not None:
-                rows += latest
-            if wanted.watch and time.monotonic() - shown >= _SHOWN_EVERY_S:
-                shown = time.monotonic()
-                _show(latest)
-            time.sleep(max(0.0, 1 / wanted.hz - (time.monotonic() - began - now)))
-    except KeyboardInterrupt:
-        pass
+    with _lines(wanted.out) as sink:
+        view = _View(wanted, sink, time.monotonic())
+        with contextlib.suppress(KeyboardInterrupt):
+            Sampler(_groups(wanted), view.take).run(view.wait)
     if wanted.watch:
         print()
     if wanted.out is not None:
-        wanted.out.mkdir(parents=True, exist_ok=True)
-        write_table(wanted.out / TELEMETRY_FILE, rows, TelemetryRow)
-        print(f"{len(rows)} readings in {wanted.out / TELEMETRY_FILE}")
+        _convert(wanted.out)
 
 
-def _readers(wanted: Wanted) -> list[Reader]:
-    found = [host_reader()]
+@contextlib.contextmanager
+def _lines(out: Path | None) -> Iterator[TextIO | None]:
+    """Open the file that is recorded into, where one is wanted."""
+    if out is None:
+        yield None
+        return
+    for name in (TELEMETRY_FILE, LINES_FILE):
+        if (out / name).exists():
+            raise InputError("a recording stands here already", where=str(out / name), remedy="choose another --out")
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / LINES_FILE).open("x", encoding="utf-8", buffering=1) as sink:
+            yield sink
+
+
+def _convert(out: Path) -> None:
+    """Turn the lines into a table; they go only when it stands."""
+    lines, table = out / LINES_FILE, out / TELEMETRY_FILE
+    write_table(table, telemetry_rows(lines), TelemetryRow)
+    count = sum(1 for _ in telemetry_rows(lines))
+    lines.unlink()
+    print(f"{count} readings in {table}")
+
+
+def _groups(wanted: Wanted) -> list[tuple[float, list[Reader]]]:
+    fast = [host_reader()]
     if accelerator().kind == "cuda":
-        found.append(gpu_reader())
-    if wanted.url:
-        found.append(engine_reader([wanted.url.rstrip("/")]))
-    if wanted.pid:
-        found.append(tree_reader("process", wanted.pid))
-    return found
+        fast.append(gpu_reader())
+    return [
+        (1 / wanted.hz, fast),
+        (max(SLOW_S, 1 / wanted.hz), [tree_reader("process", wanted.pid)] if wanted.pid else []),
+        (max(SLOW_S, 1 / wanted.hz), [engine_reader([wanted.url.rstrip("/")], key_env=KEY_ENV)] if wanted.url else []),
+    ]
 
 
 def _show(rows: list[TelemetryRow]) -> None:

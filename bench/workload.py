@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,15 @@ def source(spec: WorkloadSpec, text: Ints) -> Source:
     """Read what the workload needs beside the text. Raises InputError for a bad file."""
     if spec.requests is None:
         return Source(text)
-    return Source(text, load(Path(spec.requests.file), spec.requests.format))
+    found = load(Path(spec.requests.file), spec.requests.format)
+    if found.skipped:
+        what = (
+            "line of zero tokens (a failed request) is"
+            if found.skipped == 1
+            else "lines of zero tokens (failed requests) are"
+        )
+        print(f"   {spec.requests.file}: {found.skipped} {what} left out", file=sys.stderr)
+    return Source(text, found)
 
 
 def check(spec: BenchSpec) -> None:

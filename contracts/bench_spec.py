@@ -113,16 +113,22 @@ class ArrivalSpec(Part):
     burstiness: Positive = 1.0
     """`gamma`: shape of the gaps; 1 is Poisson, below it comes in bursts (coefficient of variation 1/sqrt)."""
     on_s: Positive = 1.0
-    """`bursts`: Poisson arrivals for so long, then none for off_s; the mean rate is the offered one."""
+    """`bursts`: Poisson arrivals for so long, then none for off_s; the mean rate is the offered one, over whole cycles: a
+    window holds no others."""
     off_s: Positive = 1.0
     hourly_share: tuple[NotNegative, ...] = ()
     """`diurnal`: the shape of a day in equal parts, such as 24 hours."""
     day_s: Positive = 86_400.0
-    """`diurnal`: how long that day lasts in the run."""
+    """`diurnal`: how long that day lasts in the run, at most search.max_probe_s: a window holds whole days."""
     rates_rps: tuple[Positive, ...] = ()
     """Measure at these rates instead of searching: requests/s, every turn of a conversation counted."""
     concurrency: tuple[Count, ...] = ()
     """`closed`: measure with so many requests at once, instead of searching."""
+
+    @property
+    def cycle_s(self) -> float | None:
+        """After how long the rate repeats its pattern, s; None where it has none, and for a trace: there the rate tells."""
+        return {"bursts": self.on_s + self.off_s, "diurnal": self.day_s}.get(self.process)
 
     @model_validator(mode="after")
     def _complete(self) -> ArrivalSpec:
@@ -185,3 +191,16 @@ class BenchSpec(Part):
     inactivity_timeout_s: Positive = 30.0
     """Between two chunks."""
     telemetry_hz: Annotated[float, Field(gt=0, le=100)] = 10.0
+
+    @model_validator(mode="after")
+    def _whole_cycles(self, info: ValidationInfo) -> BenchSpec:
+        """A window of a part of a cycle would be offered another rate than it says."""
+        cycle_s, longest_s = self.arrivals.cycle_s, self.search.max_probe_s
+        if cycle_s is not None and cycle_s > longest_s and not is_recorded(info):  # as for uniform lengths
+            name = "day_s" if self.arrivals.process == "diurnal" else "on_s + off_s"
+            raise ValueError(
+                f"arrivals: {name} = {cycle_s:g} s is longer than the longest window, search.max_probe_s = {longest_s:g} s, "
+                f"which would see a part of it and not its mean rate: fit it into {self.search.probe_s:g} s (probe_s), "
+                "or lengthen the window"
+            )
+        return self

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import Accelerator, accelerator_for, cpu_model, machine_sha256, usable_cpus
+from contracts.environment import Accelerator, Environment, accelerator_for, cpu_model, machine_sha256, usable_cpus
 from contracts.experiment import Experiment
 from contracts.run import Summary
 from contracts.store import changed
@@ -32,15 +32,20 @@ def engine_version(root: Path) -> str | None:
 
 
 def measurement_inputs(
-    experiment: Experiment, checkpoint_sha256: str, engine: str, accelerator: Accelerator | None = None
+    experiment: Experiment,
+    checkpoint_sha256: str,
+    engine: str,
+    accelerator: Accelerator | None = None,
+    measured_on: Environment | None = None,
 ) -> dict[str, str]:
-    """Return what a summary depends on: checkpoint, serving and bench sections, engine, machine."""
+    """Return what a summary depends on: checkpoint, serving and bench sections, engine, machine (default: this one)."""
+    cpu, cores = (measured_on.cpu_model, measured_on.cpu_count) if measured_on else (cpu_model(), usable_cpus())
     return {
         "checkpoint.json": checkpoint_sha256,
         "experiment.serving": experiment.section_sha256("serving"),
         "experiment.bench": experiment.section_sha256("bench"),
         "engine": engine,
-        "machine": machine_sha256(cpu_model(), usable_cpus(), accelerator or accelerator_for(built_for(engine))),
+        "machine": machine_sha256(cpu, cores, accelerator or accelerator_for(built_for(engine))),
     }
 
 

@@ -153,7 +153,7 @@ class Summary(Record):
     mean_prompt_tokens: float
     mean_output_tokens: float
     measuring_s: float
-    """Server time that the search cost."""
+    """Server time that the search cost, s; times `accelerator.count` it is what it cost in accelerator-seconds."""
     energy_j_per_output_token: float | None
     bytes_per_checkpoint: int
     perplexity_ratio: float | None

@@ -132,7 +132,7 @@ def search(engine, spec, seed):
 
 
 def sweep_cost_s(engine, spec, seed):
-    """Return the server time of a sweep of 10 points over the same range."""
+    """Return the server time of a sweep of 10 whole windows over the same range: none is stopped early."""
     engine.spent_s = spec.search.saturation_s + 2 * engine.edge_s
     for k in range(10):
         rate = engine.saturated_rps * (0.1 + 0.1 * k)

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bench import arrivals
-from contracts.bench_spec import ArrivalSpec
+from bench.search import window_s
+from contracts.bench_spec import ArrivalSpec, BenchSpec, SearchSpec, SloSpec
+from contracts.endpoint import Load
 
 SPECS = [
     ArrivalSpec(),
@@ -43,6 +46,43 @@ def test_the_gaps_vary_as_the_process_says(spec, variation):
 def test_bursts_are_silent_in_between():
     phase = times_of(SPECS[4]) % 2.0
     assert phase.max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("spec", "whole_s"),
+    [
+        (ArrivalSpec(process="bursts", on_s=2, off_s=11), 26),
+        (ArrivalSpec(process="diurnal", hourly_share=(0, 0, 3, 1), day_s=15), 30),
+    ],
+    ids=["bursts", "diurnal"],
+)
+@pytest.mark.parametrize("begins_s", [0.0, 3.0])
+def test_a_window_is_offered_its_rate_wherever_it_begins(spec, whole_s, begins_s):
+    """As the search makes them: of 20 s at least, and of whole cycles."""
+    length_s = window_s(200.0, SearchSpec(), SloSpec(percentile=90, ttft_s=1), spec.cycle_s)
+    assert length_s == whole_s
+    times = times_of(spec, horizon=begins_s + length_s + 3)
+    inside = np.sum((times >= begins_s) & (times < begins_s + length_s))
+    assert inside == pytest.approx(200 * length_s, abs=3 * np.sqrt(200 * length_s))
+
+
+LOAD = {"workload": {"prompt": {"mean_tokens": 20}, "output": {"mean_tokens": 5}}, "slo": {"percentile": 90, "ttft_s": 1}}
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "said"),
+    [
+        ({"process": "diurnal", "hourly_share": [1, 2, 3]}, r"day_s = 86400 s is longer than .*max_probe_s = 60 s"),
+        ({"process": "bursts", "on_s": 30, "off_s": 31}, r"on_s \+ off_s = 61 s is longer"),
+    ],
+    ids=["a real day in windows of a minute", "bursts"],
+)
+def test_a_cycle_that_no_window_holds_is_refused(arrivals, said):
+    with pytest.raises(ValidationError, match=said):
+        BenchSpec.model_validate({**LOAD, "arrivals": arrivals})
+    longer = {**LOAD, "arrivals": arrivals, "search": {"max_probe_s": 86_400}}
+    assert BenchSpec.model_validate(longer).arrivals.cycle_s in {86_400, 61}
+    Load.parse({**LOAD, "arrivals": arrivals}, where="a record")  # what was measured stays readable
 
 
 def test_a_day_has_its_shape():

@@ -6,7 +6,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from bench.cli import _print as show
 from bench.cli import cli, run, search, sweep
+from tests.breakeven.summaries import summary
 
 
 @pytest.mark.parametrize("command", [run, search, sweep], ids=lambda c: c.name)
@@ -17,3 +19,12 @@ def test_every_option_stands_in_one_group_of_at_most_six(command):
     groups = re.split(r"\n(?=\S.*:\n)", said.split("Examples:" if command is run else "Example:")[1])[1:]
     assert len(groups) == 3
     assert all(len(re.findall(r"\n  -", group)) <= 6 for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1.3 accelerator-minutes\n"), (8, "10.7 accelerator-minutes (1.3 minutes x 8)\n")]
+)
+def test_what_the_measuring_cost_is_told_in_accelerator_minutes(capsys, tmp_path, count, said):
+    machine = summary().accelerator.model_copy(update={"count": count})
+    show(summary(accelerator=machine), tmp_path)  # 80 s
+    assert f"measuring took {said}" in capsys.readouterr().out

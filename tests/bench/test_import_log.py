@@ -2,12 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from bench.cli_tools import import_log
 from bench.import_log import convert
 from bench.traces import load
+from bench.week import week_of
+from bench.workload import source
+from contracts.bench_spec import WorkloadSpec
 from contracts.endpoint import Load
 from contracts.errors import InputError
 from contracts.traffic import TrafficProfile
@@ -87,6 +91,92 @@ def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path):
     assert "again/workload.yaml" in said
 
 
+def days_of_usage(days, *, ends=True):
+    """An export of one bucket a day, as the usage API answers when no width is asked for: the second day is idle."""
+    return {
+        "object": "page",
+        "data": [
+            {
+                "object": "bucket",
+                "start_time": MONDAY + d * 86_400,
+                **({"end_time": MONDAY + (d + 1) * 86_400} if ends else {}),
+                "results": []
+                if d == 1
+                else [{"input_tokens": 24_000, "output_tokens": 4_800, "num_model_requests": 48, "project_id": None}],
+            }
+            for d in range(days)
+        ],
+    }
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["with end_time", "without"])
+def test_buckets_of_a_day_are_spread_over_its_hours_and_that_is_said(tmp_path, ends):
+    log = write(tmp_path, json.dumps(days_of_usage(7, ends=ends)), "usage.json")
+    found = convert(log, tmp_path / "out", "x").profile
+    assert found.hours_observed == 168
+    assert found.requests_per_month == pytest.approx(6 * 48 / 168 * 730)
+    assert found.hourly_share[:24] == pytest.approx([1 / 144] * 24)
+    assert found.hourly_share[24:48] == pytest.approx([0] * 24)
+    assert found.peak_to_mean == pytest.approx(7 / 6)
+    assert any("sums of 24 h are spread evenly over their hours" in said for said in found.assumed)
+    assert any("without end_time are taken to last 24 h" in said for said in found.assumed) is not ends
+
+
+def test_one_bucket_of_a_day_is_a_day_and_not_an_hour(tmp_path):
+    log = write(tmp_path, json.dumps(days_of_usage(1)), "usage.json")
+    found = convert(log, tmp_path / "out", "x").profile
+    assert found.hours_observed == 24
+    assert found.requests_per_month == pytest.approx(48 / 24 * 730)
+    assert found.peak_to_mean == pytest.approx(1)
+
+
+def test_one_bucket_of_unknown_length_is_refused(tmp_path):
+    log = write(tmp_path, json.dumps(days_of_usage(1, ends=False)), "usage.json")
+    with pytest.raises(InputError, match=r"data\[0\]: how long these 48 requests took .*\n.*add end_time"):
+        convert(log, tmp_path / "out", "x")
+
+
+def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part():
+    at, until = np.asarray([1800.0]), np.asarray([3 * 3600.0])
+    found = week_of(at, until, np.asarray([100.0]))
+    thursday = 3 * 24  # 1970-01-01
+    assert found.hours == 3
+    shares = np.asarray(found.shares[thursday : thursday + 3])
+    assert shares / shares.sum() == pytest.approx([0.2, 0.4, 0.4])
+
+
+def profile_of_text(text, tmp_path, name="log.csv"):
+    return convert(write(tmp_path, text, name), tmp_path / "out", "x").profile
+
+
+def test_mooncakes_times_are_milliseconds_and_that_is_said(tmp_path):
+    lines = [json.dumps({"timestamp": h * 3_600_000, "input_length": 10, "output_length": 5}) for h in range(48)]
+    found = profile_of_text("\n".join(lines), tmp_path)
+    assert found.hours_observed == 48
+    assert found.requests_per_month == pytest.approx(730)
+    assert "the times of 48 of 48 lines are taken as milliseconds" in found.assumed
+
+
+def test_unix_times_in_milliseconds_are_told_from_seconds_and_that_is_said(tmp_path):
+    text = "timestamp,prompt_tokens,completion_tokens\n1700000000000,1,2\n1700003600000,1,2\n"
+    found = profile_of_text(text, tmp_path)
+    assert (found.first_utc, found.hours_observed) == ("2023-11-14T22:13:20+00:00", 2)
+    assert "the times of 2 of 2 lines are taken as milliseconds" in found.assumed
+    assert load(write(tmp_path, text.replace("timestamp,", "timestamp_s,"))).times_s.tolist() == [1.7e9, 1.7e9 + 3600]
+
+
+def test_a_prompt_in_the_log_may_be_longer_than_csv_allows_by_default(tmp_path):
+    found = profile_of_text(f"prompt,prompt_tokens,completion_tokens\n{'x' * 200_000},10,5\n", tmp_path)
+    assert found.requests == 1
+
+
+def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path, capsys):
+    file = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n0,0\n10,0\n")
+    found = source(WorkloadSpec.model_validate({"requests": {"file": str(file)}}), np.arange(10))
+    assert found.trace.skipped == 2
+    assert "2 lines of zero tokens (failed requests) are left out" in capsys.readouterr().err
+
+
 def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path):
     log = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n10,0\n0,5\n20,5\n")
     made = convert(log, tmp_path / "out", "x")
@@ -116,6 +206,10 @@ def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path):
             "timestamp,prompt_tokens,completion_tokens\n5,1,2\n,1,2\n7,1,2\n",
             ["log.csv:3", "has no time, as 2 of 3 lines have", "remove the line"],
         ),
+        ("timestamp,prompt_tokens,completion_tokens\n5,1,2\n1e18,1,2\n", ["log.csv:3", "timestamp = '1e18' is no time"]),
+        ("timestamp,prompt_tokens,completion_tokens\nnan,1,2\n", ["log.csv:2", "timestamp = 'nan' is no time"]),
+        ("timestamp,prompt_tokens,completion_tokens\n-5,1,2\n", ["log.csv:2", "timestamp = '-5' is no time"]),
+        (f'{{"timestamp": {10**400}, "prompt_tokens": 1, "completion_tokens": 2}}\n', ["log.csv:1", "is no time"]),
         ("prompt_tokens,completion_tokens\n10,0\n10,0\n", ["has no completion tokens"]),
         ('{"prompt_tokens": 1, "completion_tokens": 2}\n{oops\n', ["log.csv:2", "not JSON"]),
         ("", ["has no request"]),

@@ -10,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.conclude import derive
+from bench.conclude import derive, note_machine
 from bench.run import run
 from bench.tables import read_table, request_rows
 from bench.telemetry import counters, parse_metrics
 from bench.validity import DISTURBANCES
+from contracts.environment import Environment
 from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.rundir import RunDir
@@ -54,6 +55,23 @@ def test_no_first_token_is_seen_before_the_server_can_have_sent_it(measured):
 def test_the_summary_derives_again_from_the_raw_records(measured):
     run_dir, summary, _ = measured
     assert derive(run_dir) == summary
+
+
+def test_derived_again_on_another_machine_it_names_the_one_that_was_measured_on(measured, monkeypatch):
+    run_dir, summary, _ = measured
+    monkeypatch.setattr("contracts.lineage.cpu_model", lambda: "another CPU")
+    assert derive(run_dir) == summary
+
+
+def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_one(measured, tmp_path):
+    here = Environment.read(measured[0].path)
+    folder = RunDir(tmp_path)
+    here.model_copy(update={"cpu_model": "another CPU"}).write(tmp_path)
+    note_machine(folder)
+    assert Environment.read(tmp_path).machine_sha256() == here.machine_sha256()
+    assert Environment.read(tmp_path / "superseded/1").cpu_model == "another CPU"
+    note_machine(folder)
+    assert not (tmp_path / "superseded/2").exists()
 
 
 def test_raw_records_are_kept_and_nothing_else_is_left(measured):

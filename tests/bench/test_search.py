@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.search import CEILING, STRONG, Bracket, Step, excess_of, next_rate, window_s
-from contracts.bench_spec import BenchSpec, SearchSpec, SloSpec
+from bench.search import CEILING, STRONG, Bracket, Step, check_searchable, excess_of, next_rate, window_s
+from contracts.bench_spec import ArrivalSpec, BenchSpec, SearchSpec, SloSpec
+from contracts.errors import InputError
 from tests.bench import simulated
 
 SLO = SloSpec(percentile=90, ttft_s=1)
@@ -66,8 +67,26 @@ def test_the_window_gives_the_percentile_its_samples_within_its_limits():
     assert window_s(0.1, spec, SLO) == 40
 
 
+@pytest.mark.parametrize(("cycle_s", "length_s"), [(2.0, 20.0), (7.0, 21.0), (15.0, 30.0), (30.0, 30.0), (0.3, 20.1)])
+def test_a_window_holds_whole_cycles_of_the_arrivals(cycle_s, length_s):
+    spec = SearchSpec(probe_s=20, max_probe_s=40)
+    assert window_s(100.0, spec, SLO, cycle_s) == pytest.approx(length_s)
+
+
+def test_the_last_whole_cycle_is_the_longest_window():
+    assert window_s(0.1, SearchSpec(probe_s=20, max_probe_s=40), SLO, 15.0) == pytest.approx(30)
+
+
+def test_a_closed_loop_is_neither_searched_nor_swept():
+    closed = SPEC.model_copy(update={"arrivals": ArrivalSpec(process="closed", concurrency=(4,))})
+    with pytest.raises(InputError, match="a closed loop has no rate") as caught:
+        check_searchable(closed, "search")
+    assert caught.value.where == "arrivals.process"
+    check_searchable(SPEC, "search")
+
+
 def test_a_simulated_engines_capacity_is_found_for_half_of_what_a_sweep_costs():
-    """One seed here; `make bench-self` runs 40."""
+    """One seed here; `make bench-self` runs 40. The sweep is one of ten whole windows."""
     engine = simulated.Engine()
     known = simulated.CAPACITY
     found, points = simulated.search(engine, SPEC, 1)

@@ -39,3 +39,8 @@ def test_the_price_of_a_replica_is_that_of_the_gpus_that_it_used():
 
 def test_only_their_telemetry_is_asked_for():
     assert target_of(experiment(), server(1, gpus=("5",))).gpus == ("5",)
+
+
+def test_gpus_that_serve_on_this_machine_should_have_been_sampled():
+    assert of_server(experiment(), records.checkpoint(), server(1)).gpus_read
+    assert not of_server(experiment(), records.checkpoint(), records.server("http://127.0.0.1:1", "/m")).gpus_read

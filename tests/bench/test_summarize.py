@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from bench.search import Bracket
 from bench.subject import Subject
-from bench.summarize import Raw, Telemetry, load_point, summarize
+from bench.summarize import Raw, Telemetry, bracket_of, ends, load_point, summarize, with_point
 from contracts.bench_spec import BenchSpec
 from contracts.environment import Accelerator
 from contracts.probe import EngineCounters, Probe, Probes
+from contracts.telemetry import TelemetryRow
 from tests import records
 from tests.bench.rows import row
 
@@ -35,14 +37,14 @@ def point(rows=ROWS, before=ZERO, after=COUNTED):
     return load_point(probe(before, after), rows, Telemetry(), BENCH)
 
 
-def summary(rows=ROWS, before=ZERO, after=COUNTED, **about):
+def summary(rows=ROWS, before=ZERO, after=COUNTED, telemetry=(), kind="cpu", interrupted=None, **about):
     probes = Probes(
         clock_anchor_utc=records.WHEN, clock_zero_monotonic_s=0, salt="s", probes=(probe(before, after),), wanted="fixed",
-        interrupted=None,
+        interrupted=interrupted,
     )  # fmt: skip
-    machine = Accelerator(kind="cpu", name="", count=1, memory_bytes=0)
+    machine = Accelerator(kind=kind, name="", count=1, memory_bytes=0)
     subject = Subject("run", "none", "model", "engine", machine, 1, BENCH, **about)
-    return summarize(subject, Raw(probes, rows, ()), {})
+    return summarize(subject, Raw(probes, rows, tuple(telemetry)), {})
 
 
 def rules(found):
@@ -108,6 +110,141 @@ def test_a_hit_rate_that_nobody_tells_is_said_to_be_unchecked():
     assert unchecked not in summary(with_cached(0)).warnings
     off = {name: EngineCounters(prefix_queries=0, prefix_hits=0) for name in ("before", "after")}
     assert unchecked not in summary(**off).warnings
+
+
+def samples(source, metric, values, index=""):
+    """Make a sample a second from 0 on."""
+    return [TelemetryRow(float(t), source, index, metric, float(v)) for t, v in enumerate(values)]
+
+
+GPU = samples("gpu", "throttle_reasons", [0] * 12, "0")
+
+
+def test_what_the_driver_told_of_a_gpu_is_in_the_verdict():
+    def found(*more, rows=GPU):
+        return [(r.rule, r.measured) for r in summary(telemetry=[*rows, *more], kind="cuda", gpus_read=True).reasons]
+
+    assert found() == []
+    xid = TelemetryRow(3.0, "gpu", "1", "xid", 79.0)
+    assert found(xid, xid) == [("a GPU reported an error (Xid)", "Xid 79 of GPU 1")]
+    assert found(TelemetryRow(3.0, "gpu", "1", "lost", 1.0)) == [("a GPU was lost", "GPU 1")]
+    slow = samples("gpu", "throttle_reasons", [0] * 9 + [0x20] * 3, "0")
+    assert found(rows=slow) == [("GPU clock throttled", "18% of the samples")]
+
+
+def test_telemetry_that_ended_leaves_no_valid_run_on_a_gpu():
+    """Its process died after 3 s: what happened to the GPU from then on, nobody knows."""
+    missing = ["GPU telemetry is missing"]
+    assert rules(summary(telemetry=GPU[:4], kind="cuda", gpus_read=True)) == missing
+    assert rules(summary(telemetry=(), kind="cuda", gpus_read=True)) == missing
+    other = samples("gpu", "power_w", [9] * 4, "1")
+    assert rules(summary(telemetry=[*GPU, *other], kind="cuda", gpus_read=True)) == missing
+    gone = [*other, TelemetryRow(4.0, "gpu", "1", "lost", 1.0)]
+    assert rules(summary(telemetry=[*GPU, *gone], kind="cuda", gpus_read=True)) == ["a GPU was lost"]
+    assert rules(summary(telemetry=(), kind="cuda")) == []  # somebody else's server: its notes say so
+
+
+def test_a_generator_whose_cpu_nobody_measured_is_noted():
+    said = "the CPU use of the load generator was not measured in probe 0: its saturation would not be noticed"
+    used = samples("generator", "cpu_s_total", [0.1 * t for t in range(12)])
+    assert said not in summary(telemetry=used).warnings
+    assert said in summary(telemetry=used[:5]).warnings
+    assert said in summary().warnings
+
+
+def test_what_requests_got_otherwise_than_asked_for_is_in_the_verdict():
+    short = [replace(ROWS[0], output_tokens_requested=9), *ROWS[1:]]
+    assert rules(summary(short)) == ["output lengths differ from the request"]
+    assert rules(summary(short, exact_output=False)) == []
+    # One token more here and one less there: in sum all is as it was asked for.
+    turned = [replace(r, prompt_tokens=r.prompt_tokens + (-1) ** k) for k, r in enumerate(ROWS)]
+    assert rules(summary(turned)) == ["prompt lengths differ from the request"]
+    assert rules(summary(turned, exact_prompts=False)) == []
+    assert rules(summary([replace(ROWS[0], prompt_tokens=21), *ROWS[1:]], after=EngineCounters())) == []
+
+
+def test_halves_that_differ_are_in_the_verdict():
+    assert rules(summary([r for k, r in enumerate(ROWS) if k < 50 or k % 2])) == [
+        "token counts disagree (usage, engine counters, request cap)",
+        "no steady state at saturation",
+    ]
+    assert rules(summary(interrupted="interrupted"))[0] == "the run did not end by itself"
+
+
+SERVES = samples("process", "cpu_s_total", range(12))
+RAPL = samples("host", "energy_j", range(100, 1300, 100), "0")
+
+
+def test_the_energy_of_a_cpu_engine_is_that_of_its_host():
+    found = summary(telemetry=[*SERVES, *RAPL])
+    assert found.load_curve[0].energy_j == pytest.approx(1000)
+    assert found.energy_j_per_output_token == pytest.approx(1000 / 500, rel=0.02)
+    assert not any("energy" in w for w in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "kind"),
+    [
+        (RAPL, "cpu"),
+        (RAPL, "cuda"),
+        ([*SERVES, *RAPL, *GPU], "cuda"),
+        ([*SERVES, *samples("host", "energy_j", [*range(100, 600, 100), *range(0, 700, 100)], "0")], "cpu"),
+        ([*GPU, *samples("gpu", "energy_j", [100, 200, 300, 0, *range(0, 800, 100)], "0")], "cuda"),
+        ([*SERVES, *RAPL, *samples("host", "energy_j", range(3), "1")], "cpu"),
+    ],
+    ids=[
+        "a server elsewhere", "a GPU server elsewhere", "a GPU without a counter", "the counter ran over",
+        "the GPU's counter began anew", "one of two counters ended",
+    ],
+)  # fmt: skip
+def test_energy_that_is_another_machines_or_unknown_is_none(telemetry, kind):
+    found = summary(telemetry=telemetry, kind=kind)
+    assert found.load_curve[0].energy_j is None
+    assert found.energy_j_per_output_token is None
+    assert any(w.startswith("energy was not measured") for w in found.warnings)
+
+
+def searched(*points):
+    """Return the ends that a search's summary states for (rate, met, stopped early)."""
+    one = point()
+    made = [
+        one.model_copy(
+            update={
+                "probe": k, "phase": "search", "offered_rps": rate, "slo_met": met, "stable": met is True,
+                "missed_share": 0.1 if met else 0.9,
+            }
+        )
+        for k, (rate, met) in enumerate(points)
+    ]  # fmt: skip
+    best, failing = ends("search", made, BENCH.slo)
+    live = Bracket(0.0)
+    for one in made:
+        live = with_point(live, one, BENCH.slo)
+    assert bracket_of(made, BENCH.slo) == live
+    return (best.offered_rps if best else None), failing
+
+
+def test_a_search_is_judged_in_its_summary_as_it_judged_itself():
+    assert searched((10, True), (12, False)) == (10, 12)
+    assert searched((10, True), (12, None)) == (10, None)  # not seen to fail: too few samples
+    assert searched((10, True), (14, False), (12, None)) == (10, 14)
+    assert searched((10, False), (7, None)) == (None, 10)
+
+
+def test_a_probe_that_was_stopped_because_most_requests_failed_has_failed():
+    """20 of 1,000 planned requests: what the others would do is not certain, and nobody waits for it."""
+
+    def judged(outcome):
+        rows = [row(k * 0.1, outcome=outcome if k % 3 else "success") for k in range(30)]
+        early = probe().model_copy(
+            update={"stopped_early": True, "planned_requests": 1000, "planned_window_s": 100.0, "window_s": 3.0}
+        )
+        return load_point(early, rows, Telemetry(), BENCH)
+
+    failed = judged("http_error")
+    assert failed.slo_met is False
+    assert failed.slo_reasons == ("stopped early: most requests failed",)
+    assert judged("success").slo_met is None
 
 
 def test_answers_of_a_single_chunk_are_counted_beside_tpot():

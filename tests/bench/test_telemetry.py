@@ -1,17 +1,23 @@
 """NVML through the real pynvml binding on a stub library; the host; one clock; live and recorded."""
 
+import contextlib
+import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.summarize import Telemetry
 from bench.tables import read_table, telemetry_rows
-from bench.telemetry import host_reader, tree_reader
+from bench.telemetry import Sampler, counters, engine_reader, host_reader, pause_s, tree_reader
+from bench.watch import LINES_FILE
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests import nvml
 from tests.nvml import LOST, NOT_SUPPORTED
@@ -150,23 +156,105 @@ def test_the_host_and_a_process_tree_are_read():
     assert list(tree_reader("process", 2**22 + 5)()) == []
 
 
-def test_samples_come_at_their_rate_on_the_runs_clock(tmp_path):
-    orders = {"file": str(tmp_path / "t.jsonl"), "zero_ns": time.monotonic_ns(), "hz": 20, "gpu": False}
-    orders |= {"metrics_urls": [], "engines": [os.getpid()], "generators": []}
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.telemetry", json.dumps(orders)], stdin=subprocess.PIPE, cwd=ROOT
-    ) as process:
-        deadline = time.monotonic() + 30
-        while len(list(telemetry_rows(tmp_path / "t.jsonl"))) < 40:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.stdin.close()
-        process.wait(10)
-    rows = list(telemetry_rows(tmp_path / "t.jsonl"))
-    times = [r.t_s for r in rows if r.metric == "cpu_share"]
-    assert times == sorted(times)
-    assert all(0 < t < 60 for t in times)
-    assert {r.source for r in rows} == {"host", "process"}
+@contextlib.contextmanager
+def sampling(folder, env=None, **orders):
+    """Run the telemetry process; yields the file that it writes into."""
+    file = folder / "t.jsonl"
+    base = {"file": str(file), "zero_ns": time.monotonic_ns(), "hz": 10, "gpu": False, "metrics_urls": []}
+    words = [sys.executable, "-m", "bench.telemetry", json.dumps({**base, "engines": [], "generators": [], **orders})]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=env, text=True) as process:
+        yield file
+        said = process.communicate(timeout=10)[1]
+    assert process.returncode == 0, said
+    (folder / "said").write_text(said)
+
+
+def wait_for(file, metric, count):
+    deadline = time.monotonic() + 30
+    while sum(r.metric == metric for r in telemetry_rows(file)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def gaps_of(file, metric, index=""):
+    times = np.asarray([r.t_s for r in telemetry_rows(file) if (r.metric, r.index) == (metric, index)])
+    assert np.all((times > 0) & (times < 60))
+    return np.diff(times)
+
+
+def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library, tmp_path):
+    """Its /metrics takes the question and never answers; no reading makes up for a late one in the same breath."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        sampling(
+            tmp_path,
+            environment(library, HEALTHY),
+            gpu=True,
+            metrics_urls=[f"http://127.0.0.1:{silent.getsockname()[1]}"],
+            engines=[os.getpid()],
+        ) as file,
+    ):
+        wait_for(file, "cpu_share", 35)
+    for gaps in (gaps_of(file, "cpu_share"), gaps_of(file, "power_w", "0"), gaps_of(file, "power_w", "1")):
+        assert len(gaps) >= 30
+        assert np.median(gaps) == pytest.approx(0.1, abs=0.02)
+        assert sum(gaps < 0.02) <= 1  # a busy machine may delay the time of one of two
+    assert {r.source for r in telemetry_rows(file)} == {"host", "gpu", "process"}
+
+
+def test_a_tick_that_has_passed_is_left_out_and_so_is_one_too_near():
+    assert pause_s(0.0, 1.0, started_s=5.0, now_s=5.25) == pytest.approx(0.75)
+    assert pause_s(0.0, 1.0, started_s=5.0, now_s=8.5) == pytest.approx(0.5)  # three ticks went by
+    assert pause_s(0.0, 1.0, started_s=5.75, now_s=5.8) == pytest.approx(1.2)  # woken late: not again after 0.25
+
+
+def test_without_nvml_the_rest_is_recorded_and_the_reason_said(library, tmp_path):
+    with sampling(tmp_path, environment(library, {"init.0": -9}), gpu=True) as file:
+        wait_for(file, "cpu_share", 2)
+    said = (tmp_path / "said").read_text()
+    assert "no GPU is read: GPU telemetry: NVML does not start" in said
+    assert "Traceback" not in said
+
+
+class Guarded(http.server.BaseHTTPRequestHandler):
+    """An engine whose /metrics wants the key."""
+
+    def do_GET(self):
+        good = self.headers["Authorization"] == "Bearer secret-key"
+        self.send_response(200 if good else 401)
+        self.end_headers()
+        self.wfile.write(b'vllm:prompt_tokens_total{engine="0"} 7\n' if good else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_metrics_are_read_with_the_key(monkeypatch):
+    with http.server.HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("THE_KEY", "secret-key")
+        assert counters(url, key_env="THE_KEY").prompt_tokens == 7
+        assert list(engine_reader([url], key_env="THE_KEY")()) == [("engine", "", "prompt_tokens_total", 7.0)]
+        assert counters(url).prompt_tokens is None
+        dead = "http://127.0.0.1:9"
+        assert list(engine_reader([url, dead], key_env="THE_KEY")()) == []  # the sum of one alone would fall
+        server.shutdown()
+
+
+def test_a_reader_that_fails_ends_the_sampling_with_its_error():
+    def broken():
+        raise OSError("no space")
+
+    def wait(pause_s):
+        time.sleep(pause_s)
+        return False
+
+    taken: list[object] = []
+    sampler = Sampler([(0.01, [lambda: iter([("host", "", "x", 1.0)])]), (0.01, [broken])], taken.append)
+    with pytest.raises(OSError, match="no space"):
+        sampler.run(wait)
+    assert taken
 
 
 def test_telemetry_alone_is_recorded_and_shown(tmp_path):
@@ -174,7 +262,29 @@ def test_telemetry_alone_is_recorded_and_shown(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "host cpu_share" in done.stdout
-    assert {r.metric for r in read_table(tmp_path / "t" / TELEMETRY_FILE, TelemetryRow)} >= {"cpu_share"}
+    rows = read_table(tmp_path / "t" / TELEMETRY_FILE, TelemetryRow)
+    assert sum(r.metric == "cpu_share" for r in rows) >= 6
+    assert all(0 <= r.t_s < 30 for r in rows)
+    assert f"{len(rows)} readings in" in done.stdout
+    assert not (tmp_path / "t" / LINES_FILE).exists()
+
+
+def test_a_recording_that_stands_already_is_not_replaced(tmp_path):
+    """The folder may be that of a finished run."""
+    (tmp_path / TELEMETRY_FILE).write_text("of a run")
+    words = [sys.executable, "-m", "bench", "telemetry", "--out", str(tmp_path), "--seconds", "0.1"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "a recording stands here already" in done.stderr
+    assert (tmp_path / TELEMETRY_FILE).read_text() == "of a run"
+
+
+def test_a_recording_that_is_killed_stays_readable(tmp_path):
+    words = [sys.executable, "-m", "bench", "telemetry", "--out", str(tmp_path)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path / LINES_FILE, "cpu_share", 5)
+        process.kill()
+    assert len([r for r in telemetry_rows(tmp_path / LINES_FILE) if r.metric == "cpu_share"]) >= 5
 
 
 def test_telemetry_without_a_wish_is_refused():

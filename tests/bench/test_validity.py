@@ -3,14 +3,15 @@
 import pytest
 
 from bench.validity import Facts, lag_limit_s, reasons
-from contracts.bench_spec import BenchSpec, Conversations, LengthSpec, SloSpec, WorkloadSpec
+from contracts.bench_spec import ArrivalSpec, BenchSpec, Conversations, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 
 BENCH = BenchSpec(
     workload=WorkloadSpec(prompt=LengthSpec(mean_tokens=10), output=LengthSpec(mean_tokens=10)),
     slo=SloSpec(percentile=90, ttft_s=1.0, tpot_s=0.1),
 )
-PEAK, GOOD = point(0, None, 300, 2.0, met=None), point(1, 1.0, 200, 0.3, met=True)
+PEAK = point(0, None, 300, 2.0, met=None)
+GOOD = point(1, 1.0, 200, 0.3, met=True).model_copy(update={"window_s": 100.0})  # and 100 requests in it
 
 
 def rules(peak=PEAK, good=GOOD, **facts):
@@ -116,7 +117,7 @@ def test_a_load_above_the_certificate_invalidates():
     above = ["load above the generator's certificate"]
     assert rules(good=loaded, ceiling_chunks_per_s=1000.0) == above
     assert rules(good=loaded, ceiling_chunks_per_s=1002.0) == []
-    assert rules(ceiling_requests_per_s=4.9) == above * 2
+    assert rules(ceiling_requests_per_s=4.9) == above
     assert rules(ceiling_requests_per_s=5.1) == []
 
 
@@ -127,18 +128,57 @@ def test_a_rate_above_saturation_invalidates():
     assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps - 0.01})) == []
 
 
+def windowed(requests, bench=BENCH, **changes):
+    """Return the reasons of 50 requests/s in a window of 20 s that held so many."""
+    peak = PEAK.model_copy(update={"completed_rps": 60.0})
+    one = GOOD.model_copy(update={"offered_rps": 50.0, "window_s": 20.0, "requests": requests, **changes})
+    return [r.rule for r in reasons([peak, one], one, bench, Facts())]
+
+
 def test_conversations_that_outlast_the_lead_in_leave_the_window_short_of_their_later_turns():
     workload = BENCH.workload.model_copy(update={"conversations": Conversations(turns=4)})
     bench = BENCH.model_copy(update={"workload": workload})
-    peak = PEAK.model_copy(update={"completed_rps": 60.0})
+    assert windowed(800, bench) == ["no steady state: conversations outlast warmup_s"]  # of 1,000; three spreads are 190
+    assert windowed(820, bench) == []
+    assert windowed(2000, bench) == []  # in older records the rate is that of conversations
 
-    def found(requests, bench=bench):
-        one = GOOD.model_copy(update={"offered_rps": 50.0, "window_s": 20.0, "requests": requests})
-        return [r.rule for r in reasons([peak, one], one, bench, Facts())]
 
-    assert found(860) == ["no steady state: conversations outlast warmup_s"]  # of 1,000; two spreads are 126
-    assert found(880) == []
-    assert found(860, BENCH) == []
+@pytest.mark.parametrize(("requests", "broken"), [(880, True), (920, False), (1080, False), (1120, True)])
+def test_a_window_that_holds_other_arrivals_than_its_rate_says_invalidates(requests, broken):
+    """Such as a trace or a day of which the window saw only the busy morning."""
+    rule = ["arrivals differ from the offered rate"] * broken
+    assert windowed(requests) == rule
+    assert windowed(requests, BENCH.model_copy(update={"arrivals": ArrivalSpec(process="trace")})) == rule
+    assert windowed(requests, stopped_early=True) == []
+
+
+def test_the_number_of_bursty_arrivals_may_vary_by_more():
+    bursty = BENCH.model_copy(update={"arrivals": ArrivalSpec(process="gamma", burstiness=0.25)})
+    assert windowed(830, bursty) == []
+    assert windowed(800, bursty) == ["arrivals differ from the offered rate"]
+
+
+def test_a_run_that_did_not_end_by_itself_is_invalid_and_that_is_the_first_reason():
+    said = reasons([PEAK, GOOD], GOOD, BENCH, Facts(interrupted="the load generator ended", wrong_lengths=1.0))
+    assert [r.rule for r in said] == ["the run did not end by itself", "output lengths differ from the request"]
+    assert said[0].measured == "the load generator ended"
+    assert rules(interrupted=None) == []
+
+
+@pytest.mark.parametrize(
+    ("blind_s", "broken"), [({}, False), ({1: 0.2}, False), ({1: 24.0}, False), ({1: 26.0}, True), ({7: 100.0}, False)]
+)
+def test_a_window_in_which_nobody_looked_at_the_gpus_is_invalid(blind_s, broken):
+    """Of 100 s; no entry: there are none to look at."""
+    assert rules(blind_s=blind_s) == ["GPU telemetry is missing"] * broken
+
+
+def test_a_short_window_without_any_sample_of_a_gpu_is_invalid_unless_samples_are_rarer():
+    short = GOOD.model_copy(update={"window_s": 0.8, "requests": 1})
+    rare = BENCH.model_copy(update={"telemetry_hz": 1.0})
+    assert [r.rule for r in reasons([PEAK, short], short, BENCH, Facts(blind_s={1: 0.8}))] == ["GPU telemetry is missing"]
+    assert reasons([PEAK, short], short, BENCH, Facts(blind_s={1: 0.7})) == ()
+    assert reasons([PEAK, short], short, rare, Facts(blind_s={1: 0.8})) == ()
 
 
 def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too():

@@ -73,6 +73,15 @@ def test_a_sweep_has_a_point_a_rate_up_to_saturation(tmp_path):
     assert shares == pytest.approx([(k + 1) / SWEEP_POINTS for k in range(SWEEP_POINTS)])
 
 
+@pytest.mark.parametrize("verb", ["search", "sweep"])
+def test_a_closed_loop_is_refused_by_what_tries_rates_before_any_server_is_asked(tmp_path, verb):
+    load = LOAD.replace("{rates_rps: [60]}", "{process: closed, concurrency: [4]}")
+    done = bench(tmp_path, "http://127.0.0.1:9", load, verb=verb)
+    assert done.returncode == 2
+    assert "arrivals.process: closed: a closed loop has no rate" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_sweep_of_named_rates_has_a_point_for_each(tmp_path):
     keep_certificate(tmp_path)
     with running() as toy:

@@ -14,7 +14,7 @@ import pytest
 
 from bench import reference
 from bench.conclude import derive
-from bench.crew import clock_offset_ns, cpu_sample, stripe
+from bench.crew import Hand, clock_offset_ns, cpu_sample, stripe
 from bench.run import measure
 from bench.session import free_port
 from bench.summarize import Telemetry
@@ -44,6 +44,19 @@ def test_stripes_hold_every_arrival_once():
 def test_the_fastest_exchange_tells_the_clocks_offset():
     exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
     assert clock_offset_ns(exchanges) == (1_000_000, 5_000)
+
+
+@pytest.mark.parametrize("ahead_ns", [600_000_000, -600_000_000])
+def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path, ahead_ns, monkeypatch):
+    """The master's clock is so far ahead of ours: its zero and start come that much earlier here."""
+    hand = object.__new__(Hand)
+    hand.folder = tmp_path
+    monkeypatch.setattr(hand, "clock", lambda: (ahead_ns, 7))
+    plan = hand._localise({"zero_ns": 10**9, "start_ns": 3 * 10**9, "probe": 0, "worker": 1, "tokenizer": None})
+    now_here, now_there = 5 * 10**9, 5 * 10**9 + ahead_ns
+    assert now_here - plan["zero_ns"] == now_there - 10**9
+    assert now_here - plan["start_ns"] == now_there - 3 * 10**9
+    assert plan["clock_error_ns"] == 7
 
 
 @pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
