@@ -33,6 +33,8 @@ PACKAGES = (
     "pydantic",
 )
 
+_CGROUP = Path("/sys/fs/cgroup")
+
 
 class Accelerator(Part):
     """What a "GPU-hour" is counted on: GPUs, or the whole CPU host as one."""
@@ -129,26 +131,45 @@ def memory_bytes() -> int:
     """Return the host's memory, or the container's limit where that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = (_CGROUP / "memory.max").read_text().strip()
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
 
 
 def available_memory_bytes() -> int:
-    """Return what can be used now without swapping, within the container's limit."""
+    """Return what can be used now without swapping: of the host, and of what the container may still take."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return memory_bytes()
+        lines = []
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), memory_bytes())
-    return min(free, memory_bytes())
+    return min(free, _container_room_bytes(free))
+
+
+def _container_room_bytes(otherwise: int) -> int:
+    """Return how much the container can still allocate (cgroup v2); `otherwise` where it has no limit."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):
+        return memory_bytes()
+    if not limit.isdigit():
+        return otherwise
+    # The kernel drops cached files before it refuses an allocation.
+    cached = sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
+    return max(0, int(limit) - used + cached)
 
 
 @cache
 def accelerator() -> Accelerator:
-    """Return the GPUs that the driver lists, or the CPU host as one accelerator."""
-    rows = _nvidia_smi()
+    """Return the GPUs that the driver lists, or the CPU host as one accelerator.
+
+    CUDA_VISIBLE_DEVICES set to nothing (or -1) hides all GPUs from CUDA's programs: from us too, though the driver lists
+    them. Which of several it names is told elsewhere.
+    """
+    rows = [] if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1") else _nvidia_smi()
     if rows:
         name, memory_mib, driver = rows[0]
         return Accelerator(

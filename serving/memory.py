@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import memory_bytes
+from contracts.environment import available_memory_bytes
 from contracts.errors import InputError
 from contracts.serving_spec import ServingSpec
 from contracts.units import BYTES_PER_GIB, human_bytes
@@ -162,8 +162,5 @@ def model_config(folder: Path) -> dict[str, Any]:
 
 
 def available_host_bytes() -> int:
-    """Return what the kernel says can be used without swapping, or the container's limit where that is lower."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return min(int(line.split()[1]) * 1024, memory_bytes())
-    raise AssertionError("MemAvailable stands in every /proc/meminfo since Linux 3.14")
+    """Return what the kernel says can be used without swapping, or what the container may still take where that is less."""
+    return available_memory_bytes()

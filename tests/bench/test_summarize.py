@@ -1,13 +1,16 @@
 """What a summary makes of the raw records: token counts held against each other, the prefix cache, what went unchecked."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 
+from bench.cli import _print
 from bench.subject import Subject
 from bench.summarize import Raw, Telemetry, load_point, summarize
 from contracts.bench_spec import BenchSpec
 from contracts.environment import Accelerator
+from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe, Probes
 from tests import records
 from tests.bench.rows import row
@@ -113,3 +116,12 @@ def test_a_hit_rate_that_nobody_tells_is_said_to_be_unchecked():
 def test_answers_of_a_single_chunk_are_counted_beside_tpot():
     found = point([row(0.0), row(1.0, tokens=1)])
     assert (found.tpot.samples, found.tpot_left_out) == (1, 1)
+
+
+@pytest.mark.parametrize("gate", ["PASS", "FAIL", "none"])
+def test_the_gates_verdict_stands_in_the_summary_and_is_printed(gate, tmp_path, capsys):
+    found = summary(quality_gate=gate)
+    assert found.quality_gate == gate
+    with contextlib.suppress(RunFailedError):  # said after it, of an INVALID one
+        _print(found, tmp_path)
+    assert ("quality gate" in capsys.readouterr().out) == (gate != "none")
