@@ -14,6 +14,9 @@ from contracts.errors import InputError
 from contracts.record import Interval, Part, Record
 from contracts.store import sha256_file
 
+_LOADED = ("*.safetensors", "*.py")
+"""What engines take from a folder without being told its name."""
+
 
 class SourceRecord(Part):
     """Where the weights came from."""
@@ -143,12 +146,26 @@ class Checkpoint(Record):
     created_utc: str
 
     def verify(self, folder: Path, names: Iterable[str] | None = None) -> None:
-        """Compare the hash of every file, or of those in `names`; InputError names the first that differs or is missing."""
+        """Compare the hash of every file, or of those in `names`; InputError names the first that differs or is missing.
+
+        A file that an engine would load although no hash of it is recorded is refused as well.
+        """
+        self._refuse_strangers(folder)
         for name in self.files if names is None else names:
             file = folder / name
             if not file.is_file():
                 raise InputError("a file of the checkpoint is missing", where=str(file), remedy="quantize again")
             self.compare(folder, name, sha256_file(file))
+
+    def _refuse_strangers(self, folder: Path) -> None:
+        """Raise InputError for weights or code beside those that were made: engines read all that they find."""
+        found = {file.name for pattern in _LOADED for file in folder.glob(pattern)}
+        if strangers := sorted(found - set(self.files)):
+            raise InputError(
+                "an engine would load this file, which is not of the checkpoint",
+                where=str(folder / strangers[0]),
+                remedy="move it away",
+            )
 
     def compare(self, folder: Path, name: str, sha256: str) -> None:
         """Raise InputError when `sha256`, of the file `name` in `folder`, is not what the manifest says."""

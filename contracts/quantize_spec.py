@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from contracts.numbers import Count, Positive
-from contracts.record import Part
+from contracts.record import Part, is_recorded
 
 SCHEMES = {
     "none": "the original weights, bf16",
@@ -20,6 +20,21 @@ SCHEMES = {
     "bnb-int8": "INT8 weights, LLM.int8(), no calibration (bitsandbytes)",
     "bnb-nf4": "4-bit NormalFloat weights, no calibration (bitsandbytes)",
 }
+
+GROUP_SIZES = (128, 64, 32, 16)
+"""What the quantizers pack and vLLM computes: Marlin, on GPUs, has 32 to 128; 16 is left to Exllama and to CPUs."""
+
+
+def _regular(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+
+
+def _kernel_has(value: int | None, info: ValidationInfo) -> None:
+    if value is not None and value < GROUP_SIZES[-1] and not is_recorded(info):
+        raise ValueError(f"groups of {value} have no kernel: use one of {', '.join(map(str, sorted(GROUP_SIZES)))}")
 
 
 class ModelSpec(Part):
@@ -113,10 +128,13 @@ class LayerOverride(Part):
     @field_validator("match")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+        _regular(value)
+        return value
+
+    @field_validator("group_size")
+    @classmethod
+    def _has_a_kernel(cls, value: int | None, info: ValidationInfo) -> int | None:
+        _kernel_has(value, info)
         return value
 
     @model_validator(mode="after")
@@ -132,8 +150,8 @@ class QuantizeSpec(Part):
     calibration: CalibrationSpec = CalibrationSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     group_size: Count = 128
-    """Weights that share a scale (INT4, gptq-int8). One that does not divide the model's widths is resolved to the largest
-    power of two below that does."""
+    """Weights that share a scale (INT4, gptq-int8): 16, 32, 64 or 128. Any other, and one that does not divide the model's
+    widths, is resolved to the largest of these below that does."""
     symmetric: bool | None = None
     """Whether zero is fixed; absent: the scheme's own default. w4a16 has both."""
     act_order: bool = True
@@ -150,3 +168,17 @@ class QuantizeSpec(Part):
     """Layers that are treated differently."""
     tasks: TasksSpec = TasksSpec()
     gate: QualityGate = QualityGate()
+
+    @field_validator("group_size")
+    @classmethod
+    def _has_a_kernel(cls, value: int, info: ValidationInfo) -> int:
+        _kernel_has(value, info)
+        return value
+
+    @field_validator("ignore")
+    @classmethod
+    def _compile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if item.startswith("re:"):
+                _regular(item.removeprefix("re:"))
+        return value

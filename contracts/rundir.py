@@ -11,7 +11,7 @@ from pathlib import Path
 from contracts.endpoint import Load
 from contracts.environment import Environment, capture
 from contracts.experiment import Experiment
-from contracts.store import disk_errors
+from contracts.store import disk_errors, make_folder
 
 EVENTS_FILE = "events.jsonl"
 SUPERSEDED = "superseded"
@@ -46,8 +46,7 @@ class RunDir:
 
     def open(self, experiment: Experiment) -> RunDir:
         """Make the folder and write experiment.json and environment.json, moving older ones aside when they differ."""
-        with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         standing = self.path / Experiment.file_name
         if standing.is_file() and standing.read_bytes() != experiment.to_json():
             self.supersede(Experiment.file_name, Environment.file_name)
@@ -59,8 +58,7 @@ class RunDir:
 
     def open_load(self, load: Load) -> None:
         """Make the folder of a measurement of somebody else's server, with load.json and environment.json."""
-        with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         standing = self.path / Load.file_name
         if standing.is_file() and standing.read_bytes() != load.to_json():
             self.supersede(Load.file_name, Environment.file_name)
@@ -72,8 +70,8 @@ class RunDir:
     def note(self, stage: str, state: str, detail: str = "") -> None:
         """Append an event; one short write, so that concurrent writers do not mix lines."""
         line = json.dumps({"at_utc": now_utc(), "stage": stage, "state": state, "detail": detail}) + "\n"
+        make_folder(self.path)
         with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / EVENTS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
                 os.write(handle, line.encode())

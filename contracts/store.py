@@ -56,6 +56,20 @@ def disk_errors(path: Path, kept: str = "nothing incomplete was kept") -> Iterat
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises InputError where a file stands in the way, RunFailedError where nothing may be written.
+    """
+    with disk_errors(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                "a file stands where a folder is needed", where=str(path), remedy="name a folder, or move the file away"
+            ) from error
+
+
 def write_bytes_atomic(path: Path, data: bytes, *, overwrite: bool = True) -> None:
     """Write a file so that a reader sees either nothing (or the old one) or all of it.
 
@@ -93,8 +107,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise InputError("something stands here that is not ours", where=str(path), remedy="move it away or delete it")
+    make_folder(path.parent)
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.*.part"):
             shutil.rmtree(stale, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))

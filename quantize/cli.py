@@ -6,8 +6,9 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from contracts.gate import judge_quality, said
 from contracts.quantize_spec import SCHEMES
 from contracts.rundir import RunDir
 from contracts.units import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from quantize.inputs import Workshop
 
 
 @click.group("quantize", context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,8 +76,7 @@ def run(experiment_file: Path, only: str | None, results: Path, checkpoints: Pat
       tokenhour quantize run configs/experiments/demo.yaml --scheme w8a8
     """
     experiment = load_experiment(experiment_file)
-    for name in _chosen(experiment, only, experiment_file):
-        _obtain(experiment, name, results, checkpoints)
+    _obtain_all(experiment, _chosen(experiment, only, experiment_file), results, checkpoints)
 
 
 @cli.command("ladder")
@@ -95,7 +98,7 @@ def ladder(experiment_file: Path, results: Path, checkpoints: Path) -> None:
 
     experiment = load_experiment(experiment_file)
     needs_gate(experiment)
-    found = [_obtain(experiment, name, results, checkpoints) for name in experiment.schemes]
+    found = _obtain_all(experiment, experiment.schemes, results, checkpoints)
     wanted = experiment.serving.device
     result = climb(experiment, found, accelerator().kind if wanted == "auto" else wanted)
     plot = keep(result, RunDir.of(results, experiment).open(experiment))
@@ -152,20 +155,26 @@ def _chosen(experiment: Experiment, only: str | None, file: Path) -> tuple[str, 
     return (only,)
 
 
-def _obtain(experiment: Experiment, name: str, results: Path, checkpoints: Path) -> Checkpoint:
-    """Make or reuse one checkpoint, say so, and publish its manifest into the run's folder."""
+def _obtain_all(experiment: Experiment, names: Sequence[str], results: Path, checkpoints: Path) -> list[Checkpoint]:
+    """Make or reuse the checkpoints in order; the first one's making looks ahead at those that follow."""
     from quantize.inputs import Workshop
-    from quantize.make import current, make, publish
 
     where = Workshop(checkpoints, results)
-    log = RunDir.of(results, experiment, name)
-    with _nothing_new_when_refused(log.path, results, checkpoints):
+    return [_obtain(experiment, name, where, names[number + 1 :]) for number, name in enumerate(names)]
+
+
+def _obtain(experiment: Experiment, name: str, where: Workshop, also: Sequence[str]) -> Checkpoint:
+    """Make or reuse one checkpoint, say so, and publish its manifest into the run's folder."""
+    from quantize.make import current, make, publish
+
+    log = RunDir.of(where.results, experiment, name)
+    with _nothing_new_when_refused(log.path, where.results, where.checkpoints):
         log.open(experiment)
         found = current(experiment, name, where)
         if found is None:
             log.note("quantize", "started")
             try:
-                found = make(experiment, name, where)
+                found = make(experiment, name, where, also)
             except BaseException as error:
                 log.note("quantize", "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error)[:300])
                 raise
@@ -174,20 +183,22 @@ def _obtain(experiment: Experiment, name: str, results: Path, checkpoints: Path)
         else:
             log.note("quantize", "reused", found.path)
             print(f"{name}: reused {found.path} (its inputs and file hashes still match); {describe(found, experiment)}")
-        publish(found, experiment, results)
+        for note in found.notes:
+            print(f"  note: {note}")
+        publish(found, experiment, where.results)
     return found
 
 
 @contextlib.contextmanager
 def _nothing_new_when_refused(run: Path, *places: Path) -> Iterator[None]:
     """Leave no folder of a run that bad input stopped before it had a result, nor empty places made for it."""
-    new = [folder for folder in (run, *places) if not folder.exists()]
+    above = {folder for place in (run, *places) for folder in (place, *place.parents) if not folder.exists()}
     try:
         yield
     except InputError:
-        if run in new:
+        if run in above:
             shutil.rmtree(run, ignore_errors=True)
-        for folder in new:
+        for folder in sorted(above, key=lambda place: len(place.parts), reverse=True):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise

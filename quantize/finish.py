@@ -20,6 +20,7 @@ from quantize.evaluate import greedy_answers, load_dense, same_choices, window_s
 from quantize.inputs import expected_inputs
 from quantize.prompts import ANSWER_TOKENS, ANSWERS_FILE, PROMPTS
 from quantize.quality import WindowStats, agreement, assemble
+from quantize.quiet import time_left
 from quantize.schemes import MODULES, scheme
 from quantize.states import STATES_FILE, recorded, stored
 from quantize.tasks import scores
@@ -75,7 +76,13 @@ def quality_of(experiment: Experiment, original: Any, quantized: Any, places: Pl
     tokens = ModelTokens(base, trusted=experiment.model.trust_remote_code)
     text = evaluation_windows(spec.evaluation, tokens)
     count = spec.evaluation.windows
-    stats = _on_windows(original, quantized, text.ids, places, lambda k: status.update(f"quality, window {k}/{count}"))
+    began = status.elapsed_s()
+
+    def advance(k: int) -> None:
+        left = time_left(k, count - k, status.elapsed_s() - began)
+        status.update(f"quality, window {k}/{count}{left}")
+
+    stats = _on_windows(original, quantized, text.ids, places, advance)
     status.update("quality, generation")
     generation = _generation(original, quantized, base, work, tokens)
     status.update("quality, tasks")

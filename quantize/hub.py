@@ -15,7 +15,10 @@ from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec, TextSpec
 from contracts.store import disk_errors
 
-_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+# README.md states the licence, where the hub cannot be asked for it later.
+_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md")
+# The same weights once more, in Mistral's own form or for another library.
+_DOUBLES = ["consolidated*.safetensors", "*/*.safetensors"]
 _TRANSPORT = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError", "TransportError", "RequestException"}
 
 
@@ -36,8 +39,11 @@ def explained(where: str, revision: str | None, instead: str) -> Iterator[None]:
             where=where,
             remedy="accept its terms and set HF_TOKEN, or check the name",
         ) from error
+    except hub.HFValidationError as error:
+        raise InputError("not a name that a hub can have", where=where, remedy="write it as owner/name") from error
     except Exception as error:  # the client raises its transport's own types
-        if not _is_network(error):
+        _refuse_token(error, where)
+        if not is_network(error):
             raise
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise InputError(
@@ -47,7 +53,18 @@ def explained(where: str, revision: str | None, instead: str) -> Iterator[None]:
         ) from error
 
 
-def _is_network(error: Exception) -> bool:
+def _refuse_token(error: Exception, where: str) -> None:
+    """Raise InputError when the hub answered that it does not know the token; it refuses public repositories then too."""
+    if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        raise InputError(
+            "the hub does not accept the token: it has expired or is wrong",
+            where=where,
+            remedy="set a new HF_TOKEN, or unset it (and `hf auth logout`) for what is public",
+        ) from error
+
+
+def is_network(error: Exception) -> bool:
+    """Tell whether the operating system, or a library's transport, could not get what was asked for."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return isinstance(error, OSError) or bool(names & _TRANSPORT)
 
@@ -73,13 +90,17 @@ def download(spec: ModelSpec) -> Download | None:
     except Exception:  # noqa: BLE001 (no network, but perhaps all of it is in the cache)
         return None
     patterns = _patterns(spec)
-    wanted = [f for f in found.siblings or () if any(fnmatch(f.rfilename, pattern) for pattern in patterns)]
+    wanted = [f for f in found.siblings or () if _any(f.rfilename, patterns) and not _any(f.rfilename, _DOUBLES)]
     absent = [f for f in wanted if not isinstance(try_to_load_from_cache(spec.source, f.rfilename, revision=found.sha), str)]
     return Download(
         cache=Path(constants.HF_HUB_CACHE),
         missing_bytes=sum(f.size or 0 for f in absent),
         weight_bytes=sum(f.size or 0 for f in wanted if f.rfilename.endswith(".safetensors")),
     )
+
+
+def _any(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _patterns(spec: ModelSpec) -> list[str]:
@@ -92,7 +113,8 @@ def snapshot(spec: ModelSpec) -> Path:
 
     patterns = _patterns(spec)
     with explained(f"model.source: {spec.source}", spec.revision, "a local folder (./my-model) or package:NAME"):
-        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=patterns))
+        found = snapshot_download(spec.source, revision=spec.revision, allow_patterns=patterns, ignore_patterns=_DOUBLES)
+        return Path(found)
 
 
 def licence(spec: ModelSpec) -> str | None:
@@ -112,6 +134,7 @@ def dataset_rows(spec: TextSpec, name: str) -> Iterator[tuple[str, Any]]:
     with explained(where, spec.revision, "a local file or: bundled"):
         from datasets import load_dataset
         from datasets.exceptions import FileNotFoundDatasetsError
+        from huggingface_hub.errors import HFValidationError
 
         try:
             rows = load_dataset(name, spec.subset, split=spec.split, revision=spec.revision, streaming=True)
@@ -121,6 +144,8 @@ def dataset_rows(spec: TextSpec, name: str) -> Iterator[tuple[str, Any]]:
                 where=where,
                 remedy="accept its terms and set HF_TOKEN, or check the name and `revision`",
             ) from error
+        except HFValidationError:
+            raise
         except ValueError as error:  # an unknown subset or split; the message lists those that exist
             raise InputError(str(error), where=where, remedy="correct `subset` or `split`") from error
         for number, row in enumerate(itertools.islice(rows, spec.rows), 1):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.errors import InputError
-from contracts.quantize_spec import LayerOverride, QuantizeSpec
+from contracts.quantize_spec import GROUP_SIZES, LayerOverride, QuantizeSpec
 
 # Engines compute these as one layer, which then can have only one precision and one group size.
 TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
@@ -75,11 +75,22 @@ def _ignores(item: str, name: str) -> bool:
 
 
 def group_below(rule: LayerOverride, width: int) -> int | None:
-    """Return the rule's group size when it divides `width`, else the largest power of two below that does."""
+    """Return the rule's group size, or the largest below that kernels have and that divides `width`."""
     wanted = rule.group_size
-    if wanted is None or width % wanted == 0:
-        return wanted
-    return next(1 << k for k in reversed(range(wanted.bit_length())) if 1 << k <= wanted and width % (1 << k) == 0)
+    return None if wanted is None else fitting_group(wanted, (width,), f"quantize.overrides: match: {rule.match}")
+
+
+def fitting_group(wanted: int, widths: Iterable[int], where: str) -> int:
+    """Return the largest group size up to `wanted` that kernels have and that divides all `widths`; InputError for none."""
+    asked = sorted(set(widths))
+    for size in GROUP_SIZES:
+        if size <= wanted and all(width % size == 0 for width in asked):
+            return size
+    raise InputError(
+        f"no group size up to {wanted} divides the widths {asked}: kernels have {', '.join(map(str, sorted(GROUP_SIZES)))}",
+        where=where,
+        remedy="use a scheme without groups: w8a8, fp8, bnb-int8 or bnb-nf4",
+    )
 
 
 def _refuse_idle_rules(spec: QuantizeSpec, widths: Mapping[str, int]) -> None:
@@ -133,7 +144,8 @@ def group_notes(layers: Layers, spec: QuantizeSpec) -> tuple[str, ...]:
             rule.group_size
         }
         if rule.group_size and own:
-            found.append(f"overrides, {rule.match}: groups of {min(own)} instead of {rule.group_size}, to divide the width")
+            asked = f"instead of {rule.group_size}, for kernels and width"
+            found.append(f"overrides, {rule.match}: groups of {min(own)} {asked}")
     return tuple(found)
 
 

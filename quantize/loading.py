@@ -9,24 +9,47 @@ from typing import Any
 from contracts.errors import InputError
 
 
-def refuse_code(folder: Path, *, trusted: bool) -> None:
-    """Raise InputError for a model that only its own Python can build, unless that was asked for."""
+def refuse_unusable(folder: Path, *, trusted: bool) -> None:
+    """Raise InputError for weights that are quantized already, and for an architecture that transformers cannot build.
+
+    One that only its own Python can build is refused unless that was asked for.
+    """
+    config = _config(folder)
+    if packed := config.get("quantization_config") or config.get("compression_config"):
+        kind = packed.get("quant_method", "") if isinstance(packed, dict) else ""
+        raise InputError(
+            f"these weights are quantized already{f' ({kind})' if kind else ''}",
+            where=str(folder),
+            remedy="name the original weights that they were made from",
+        )
+    from transformers import __version__
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    own, kind = bool(config.get("auto_map")), config.get("model_type")
+    # Many repositories still bring code for an architecture that transformers has of its own by now.
+    if (own and trusted) or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    if own:
+        raise InputError(
+            f"the architecture {kind!r} is Python code that comes with the weights",
+            where=str(folder),
+            remedy="read that code, then set model.trust_remote_code: true",
+        )
+    raise InputError(
+        f"transformers {__version__} has no causal language model {kind!r} (model_type in config.json)",
+        where=str(folder),
+        remedy="name a model that it has, or install a newer transformers",
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        found = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read config.json: {error}", where=str(folder), remedy="fetch it again") from error
-    if trusted or not isinstance(config, dict) or not config.get("auto_map"):
-        return
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    # Many repositories still bring code for an architecture that transformers has of its own by now.
-    if config.get("model_type") in CONFIG_MAPPING_NAMES:
-        return
-    raise InputError(
-        f"the architecture {config.get('model_type')!r} is Python code that comes with the weights",
-        where=str(folder),
-        remedy="read that code, then set model.trust_remote_code: true",
-    )
+    if not isinstance(found, dict):
+        raise InputError("config.json holds no object", where=str(folder), remedy="fetch it again")
+    return found
 
 
 def causal_model(folder: Path, *, trusted: bool, **settings: Any) -> Any:

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from contracts.checkpoint import Checkpoint, Packed, SourceRecord, TextRecord
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment
 from contracts.progress import Status
 from contracts.rundir import RunDir
 from contracts.store import atomic_folder, disk_errors, sha256_file
+from quantize.ahead import copies, look_at_model, look_at_settings, look_at_texts
+from quantize.claim import claimed
 from quantize.finish import finish
 from quantize.inputs import Workshop, calibrated, expected_inputs, folder_of, log_of, packed_of
 from quantize.layers import group_notes, linear_layers, special
 from quantize.layers import resolve as resolve_layers
-from quantize.loading import refuse_code
-from quantize.preflight import COPIES, Shape, memory_errors, preflight, preflight_device, preflight_download, shape_of
+from quantize.preflight import QUANTIZING_COPIES, memory_errors, preflight, preflight_download, shape_of
 from quantize.quiet import PeakMemory, quiet
-from quantize.schemes import GROUPED, Job, Recipe, check, resolve_group_size, scheme
+from quantize.schemes import GROUPED, Job, Recipe, group_note, resolve_group_size, scheme
 from quantize.schemes.original import export
 from quantize.shapes import is_shape, make_shape
 from quantize.source import Source, download_of, resolve
-from quantize.tasks import check_tasks
 from quantize.text import Windows, calibration_windows, evaluation_windows
 from quantize.tokens import ModelTokens
 
@@ -56,16 +56,24 @@ def current(experiment: Experiment, name: str, where: Workshop) -> Checkpoint | 
     return found
 
 
-def make(experiment: Experiment, name: str, where: Workshop) -> Checkpoint:
-    """Make one scheme's checkpoint (and the original's, when that is not there yet) and return its manifest."""
-    check(name, experiment.quantize)
+def make(experiment: Experiment, name: str, where: Workshop, also: Sequence[str] = ()) -> Checkpoint:
+    """Make one scheme's checkpoint (and the original's, when that is not there yet) and return its manifest.
+
+    `also` names schemes that are to follow: what one of them would be refused for is refused before anything is made.
+    """
+    names = (name, *(other for other in also if not Checkpoint.exists(folder_of(experiment, other, where))))
+    look_at_settings(experiment, names)
     if is_shape(experiment.model.source):
-        return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name))
-    check_tasks(experiment.quantize.tasks)
+        return _claimed(experiment, name, where, lambda: _make_shape(experiment, name, where))
     if name == "none":
-        return _make_original(experiment, where)
-    original = current(experiment, "none", where) or _make_original(experiment, where)
-    return _make_quantized(experiment, name, original, where)
+        return _claimed(experiment, name, where, lambda: _make_original(experiment, names, where))
+    return _claimed(experiment, name, where, lambda: _make_quantized(experiment, names, where))
+
+
+def _claimed(experiment: Experiment, name: str, where: Workshop, made: Callable[[], Checkpoint]) -> Checkpoint:
+    """Make a checkpoint while no other process does, or return what one has finished meanwhile."""
+    with claimed(folder_of(experiment, name, where)):
+        return current(experiment, name, where) or made()
 
 
 def publish(checkpoint: Checkpoint, experiment: Experiment, results: Path) -> None:
@@ -79,19 +87,26 @@ def publish(checkpoint: Checkpoint, experiment: Experiment, results: Path) -> No
     copy.write(run.path)
 
 
-def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
+def _make_shape(experiment: Experiment, name: str, where: Workshop) -> Checkpoint:
+    return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name))
+
+
+def _make_original(experiment: Experiment, names: Sequence[str], where: Workshop) -> Checkpoint:
+    """Make the original's checkpoint; `names` are the schemes that it is wanted for, itself perhaps among them."""
     folder = folder_of(experiment, "none", where)
     if download := download_of(experiment.model):
-        preflight_download(where.checkpoints, download)
+        preflight_download(where.checkpoints, download, copies(names))
     source = resolve(experiment.model)
     trusted = experiment.model.trust_remote_code
-    if source.gguf is None:
-        refuse_code(source.folder, trusted=trusted)
-        shape_of(source.folder)
-        if (source.folder / "tokenizer.json").is_file():
-            _check_texts(experiment, source.folder)
     weights = sum(file.stat().st_size for file in source.files)
-    preflight(where.checkpoints, weights * (4 if source.gguf else 1), weights * (12 if source.gguf else COPIES))
+    if source.gguf is None:
+        look_at_model(experiment, names, source.folder, weights)
+        if (source.folder / "tokenizer.json").is_file():
+            look_at_texts(experiment, names, source.folder)
+    if source.parameters is None:
+        preflight(where.checkpoints, weights, weights * copies(names))
+    else:  # packed: bf16 is what it becomes
+        preflight(where.checkpoints, 2 * source.parameters, 2 * source.parameters * QUANTIZING_COPIES)
     plan = Plan(
         title=f"original weights of {source.name}",
         model_name=source.name,
@@ -101,14 +116,20 @@ def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
     return _make(experiment, "none", folder, plan, None)
 
 
-def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, where: Workshop) -> Checkpoint:
-    base, spec = Path(original.path), experiment.quantize
+def _make_quantized(experiment: Experiment, names: Sequence[str], where: Workshop) -> Checkpoint:
+    """Make the first of `names`; the others are only looked at."""
+    name, spec, trusted = names[0], experiment.quantize, experiment.model.trust_remote_code
+    original = current(experiment, "none", where) or _claimed(
+        experiment, "none", where, lambda: _make_original(experiment, names, where)
+    )
+    base = Path(original.path)
+    look_at_model(experiment, names, base, original.weight_bytes)
+    preflight(where.checkpoints, original.weight_bytes, original.weight_bytes * QUANTIZING_COPIES)
     shape = shape_of(base)
-    preflight(where.checkpoints, original.weight_bytes, original.weight_bytes * 5)
-    preflight_device(shape, original.weight_bytes, spec)
-    group = resolve_group_size(spec.group_size, shape.widths)
-    trusted = experiment.model.trust_remote_code
+    group = resolve_group_size(spec.group_size, shape.widths) if name in GROUPED else spec.group_size
     layers = resolve_layers(spec, linear_layers(base, trusted=trusted)) if special(spec) else {}
+    if not calibrated(name, spec):
+        look_at_texts(experiment, names, base)
     text = _calibration(experiment, name, base)
     ids = text.ids if text else np.empty((0, spec.calibration.window_tokens), np.int64)
     plan = Plan(
@@ -117,18 +138,9 @@ def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, whe
         pack=lambda part: scheme(name).make(Job(base, part, spec, ids, group, trusted, layers)),
         source=lambda: original.source,
         calibration=text.record if text else None,
-        notes=(*_group_note(name, spec.group_size, group, shape), *group_notes(layers, spec)),
+        notes=(*group_note(name, spec.group_size, group, shape.widths), *group_notes(layers, spec)),
     )
     return _make(experiment, name, folder_of(experiment, name, where), plan, base)
-
-
-def _check_texts(experiment: Experiment, folder: Path) -> None:
-    """Refuse a text that is too short before anything is made; `folder` holds the tokenizer."""
-    tokens = ModelTokens(folder, trusted=experiment.model.trust_remote_code)
-    spec = experiment.quantize
-    held_out = evaluation_windows(spec.evaluation, tokens).ids
-    if any(calibrated(name, spec) for name in experiment.schemes):
-        calibration_windows(spec.calibration, spec.calibration.seed, held_out, tokens)
 
 
 def _calibration(experiment: Experiment, name: str, base: Path) -> Windows | None:
@@ -147,7 +159,7 @@ def _make(experiment: Experiment, name: str, folder: Path, plan: Plan, base: Pat
     work, log = packed_of(folder), log_of(folder)
     with _clean_when_refused(work, log), quiet(plan.title, log) as status, memory_errors(plan.title):
         packed = _taken_up(work, expected_inputs(experiment, name)) or _pack(experiment, name, work, plan, status)
-        with disk_errors(folder):
+        with disk_errors(folder), _what_was_quantized_is_kept(name):
             manifest = finish(experiment, name, (work, folder, base or work), packed, status)
             work.rename(folder)
             (folder / Packed.file_name).unlink()
@@ -163,6 +175,21 @@ def _clean_when_refused(*leftovers: Path) -> Iterator[None]:
         for place in leftovers:
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _what_was_quantized_is_kept(name: str) -> Iterator[None]:
+    """Turn what cannot be had any more, such as a text of a hub, into a run that failed: it may have taken hours so far."""
+    try:
+        yield
+    except InputError as error:
+        if name == "none":
+            raise
+        raise RunFailedError(
+            f"{error.what}; the quantized weights are kept",
+            where=error.where,
+            remedy=f"{error.remedy}; the same command goes on from there",
+        ) from error
 
 
 def _pack(experiment: Experiment, name: str, work: Path, plan: Plan, status: Status) -> Packed:
@@ -210,9 +237,3 @@ def source_record(experiment: Experiment, source: Source) -> SourceRecord:
         files={file.name: sha256_file(file) for file in source.files},
         note=source.note,
     )
-
-
-def _group_note(name: str, wanted: int, group: int, shape: Shape) -> tuple[str, ...]:
-    if name not in GROUPED or group == wanted:
-        return ()
-    return (f"group size {group} instead of {wanted}, which does not divide the widths {sorted(set(shape.widths))}",)

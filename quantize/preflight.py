@@ -12,6 +12,7 @@ from pathlib import Path
 from contracts.environment import Accelerator, accelerator, available_memory_bytes
 from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import QuantizeSpec
+from contracts.store import make_folder
 from contracts.units import human_bytes
 from quantize.hub import Download
 
@@ -19,6 +20,8 @@ from quantize.hub import Download
 _LIBRARIES_BYTES = 900_000_000
 # Memory that evaluating an original takes, in sizes of its bf16 files: its fp32 weights are two, its activations the rest.
 COPIES = 3
+# The same for making a quantized one from it, or for unpacking a GGUF file: fp32 twice, bf16 once.
+QUANTIZING_COPIES = 5
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -69,7 +72,7 @@ def shape_of(folder: Path) -> Shape:
 
 def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
     """Raise InputError when the disk below `place` or the memory that is free now is less than what is needed."""
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     free = shutil.disk_usage(place).free
     if free < disk_bytes:
         raise InputError(
@@ -85,10 +88,10 @@ def preflight(place: Path, disk_bytes: int, memory_needed_bytes: int) -> None:
         )
 
 
-def preflight_download(place: Path, found: Download) -> None:
+def preflight_download(place: Path, found: Download, copies: int = COPIES) -> None:
     """Raise InputError, before a hub is asked to send it, when a model or its copy below `place` will not fit."""
-    cache, copies = _standing(found.cache), _standing(place)
-    shared = cache.stat().st_dev == copies.stat().st_dev
+    cache, target = _standing(found.cache), _standing(place)
+    shared = cache.stat().st_dev == target.stat().st_dev
     needed = found.missing_bytes + (found.weight_bytes if shared else 0)
     free = shutil.disk_usage(cache).free
     if free < needed:
@@ -98,7 +101,7 @@ def preflight_download(place: Path, found: Download) -> None:
             where=str(found.cache),
             remedy="free some space, or name a folder on another disk in HF_HOME",
         )
-    preflight(place, found.weight_bytes, found.weight_bytes * COPIES)
+    preflight(place, found.weight_bytes, found.weight_bytes * copies)
 
 
 def _standing(place: Path) -> Path:
@@ -115,7 +118,7 @@ def preflight_device(shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: 
             f"about {human_bytes(needed)} of GPU memory are needed to calibrate, {found.name} has "
             f"{human_bytes(found.memory_bytes)}",
             where="quantize.calibration",
-            remedy="ask for fewer or shorter windows, hide the GPU (CUDA_VISIBLE_DEVICES=) or use a larger one",
+            remedy="ask for fewer or shorter windows, hide the GPU (put CUDA_VISIBLE_DEVICES= first) or use a larger one",
         )
 
 

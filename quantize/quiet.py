@@ -20,6 +20,9 @@ from contracts.units import human_seconds
 # What else they print as k/n are batches and rows within a layer.
 _LAYERS = ((re.compile(rb"\((\d+)/(\d+)\)"), 0), (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1))
 _TAIL_BYTES = 4000
+# What a scheme that goes through the layers more than once writes into the log: see `say_passes`.
+_PASSES = re.compile(rb"tokenhour: (\d+) passes over the layers\n")
+_HEAD_BYTES = 1 << 18
 
 
 @contextlib.contextmanager
@@ -34,7 +37,7 @@ def quiet(title: str, log: Path) -> Iterator[Status]:
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)
         try:
-            with Status(title, screen) as status, _follow(log, status):
+            with Status(title, screen) as status, _follow(log, log.stat().st_size, status):
                 yield status
         finally:
             sys.stdout.flush()
@@ -45,19 +48,15 @@ def quiet(title: str, log: Path) -> Iterator[Status]:
 
 
 @contextlib.contextmanager
-def _follow(log: Path, status: Status) -> Iterator[None]:
-    done = threading.Event()
+def _follow(log: Path, since: int, status: Status) -> Iterator[None]:
+    """Show the layers of `log`, of which the first `since` bytes are an earlier run's."""
+    done, layers = threading.Event(), Layers()
 
     def run() -> None:
-        shown, first = None, (0, 0, 0.0)
         while not done.wait(1.0):
-            step, now = last_step(log), time.monotonic()
-            if step is None or step == shown:
-                continue
-            shown, (k, n) = step, step
-            if n != first[1] or k < first[0]:
-                first = (k, n, now)
-            status.update(f"layer {k}/{n}{time_left(k - first[0], n - k, now - first[2])}")
+            step = last_step(log, since)
+            if step is not None and (text := layers.say(step, passes(log, since), time.monotonic())):
+                status.update(text)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -68,15 +67,54 @@ def _follow(log: Path, status: Status) -> Iterator[None]:
         thread.join()
 
 
+class Layers:
+    """Says which layer a library works on, in which of its passes, and how long that pass will still take."""
+
+    def __init__(self) -> None:
+        self._shown = (0, 0)
+        self._began = (0, 0.0)
+        self._pass = 0
+
+    def say(self, step: tuple[int, int], passes: int, now: float) -> str:
+        """Return the words for layer `step` (k, n) at `now`, seconds; empty when they would be the last ones again."""
+        if step == self._shown:
+            return ""
+        (k, n), (last, before) = step, self._shown
+        if n != before or k < last:
+            self._began = (k, now)
+            self._pass += 1
+        self._shown = step
+        left = time_left(k - self._began[0], n - k, now - self._began[1])
+        if passes <= 1:
+            return f"layer {k}/{n}{left}"
+        return f"pass {self._pass} of {passes}, layer {k}/{n}{f'{left} of this pass' if left else ''}"
+
+
+def say_passes(count: int) -> None:
+    """Tell the status line, by way of the log, that every layer will be gone through so many times."""
+    print(f"tokenhour: {count} passes over the layers", flush=True)
+
+
+def passes(log: Path, since: int = 0) -> int:
+    """Return how many passes the log announces after its first `since` bytes; 1 when it says nothing."""
+    with log.open("rb") as stream:
+        stream.seek(since)
+        found = _PASSES.search(stream.read(_HEAD_BYTES))
+    return int(found[1]) if found else 1
+
+
 def time_left(steps: int, remaining: int, elapsed_s: float) -> str:
     """Say how long `remaining` steps take at the pace of the `steps` since `elapsed_s`; nothing before one is known."""
     return f", about {human_seconds(round(remaining * elapsed_s / steps))} left" if steps > 0 and remaining > 0 else ""
 
 
-def last_step(log: Path) -> tuple[int, int] | None:
-    """Return the last layer that the libraries said they work on and how many there are, such as (12, 31)."""
+def last_step(log: Path, since: int = 0) -> tuple[int, int] | None:
+    """Return the last layer that the libraries said they work on and how many there are, such as (12, 31).
+
+    The log's first `since` bytes are an earlier run's.
+    """
     with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        stream.seek(max(since, log.stat().st_size - _TAIL_BYTES))
         tail = stream.read()
     found = [(m.start(), int(m[1]) + first, int(m[2]) + first) for form, first in _LAYERS for m in form.finditer(tail)]
     steps = [(k, n) for _, k, n in sorted(found) if 0 < k <= n]

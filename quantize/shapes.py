@@ -13,14 +13,14 @@ from typing import Any
 from contracts.checkpoint import Checkpoint, SourceRecord
 from contracts.errors import InputError, nearest
 from contracts.experiment import Experiment
-from contracts.quantize_spec import QuantizeSpec
 from contracts.rundir import now_utc
 from contracts.store import atomic_folder, sha256_file, sha256_of
 from quantize.filler import write_tokenizer
-from quantize.schemes import resolve_group_size
+from quantize.schemes import group_note, resolve_group_size
 
 PREFIX = "shape:"
 NOTE = "No weights: the engine fills in random ones of this shape. Says nothing of quality."
+WITHOUT_WEIGHTS = ("none", "fp8", "w8a8", "w4a16")
 _VERSION = 1  # raise it when the same shape and scheme would give other files
 _ROPE = {
     "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
@@ -122,8 +122,9 @@ def config_of(shape: Shape) -> dict[str, Any]:
 def quantization_of(scheme: str, group_size: int, *, symmetric: bool) -> dict[str, Any] | None:
     """Return the quantization_config that a checkpoint of this scheme carries (compressed-tensors); None for bf16.
 
-    Raises InputError for a scheme whose loader looks at weight files: without them it would silently serve bf16.
+    Raises InputError for a scheme that cannot be had without weights.
     """
+    refuse_without_weights(scheme)
     if scheme == "none":
         return None
     weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
@@ -132,15 +133,9 @@ def quantization_of(scheme: str, group_size: int, *, symmetric: bool) -> dict[st
         kind, weights, tokens = "float-quantized", {**weights, "type": "float"}, {**(tokens or {}), "type": "float"}
     elif scheme == "w8a8":
         kind = "int-quantized"
-    elif scheme == "w4a16":
+    else:
         kind, tokens = "pack-quantized", None
         weights |= {"num_bits": 4, "strategy": "group", "group_size": group_size, "symmetric": symmetric}
-    else:
-        raise InputError(
-            f"{scheme} cannot be had as a shape: its loader reads weight files",
-            where="schemes",
-            remedy="use none, fp8, w8a8 or w4a16, or a model with weights",
-        )
     group = {"targets": ["Linear"], "weights": weights, "input_activations": tokens, "output_activations": None}
     return {
         "quant_method": "compressed-tensors",
@@ -150,6 +145,16 @@ def quantization_of(scheme: str, group_size: int, *, symmetric: bool) -> dict[st
         "kv_cache_scheme": None,
         "config_groups": {"group_0": group},
     }
+
+
+def refuse_without_weights(scheme: str) -> None:
+    """Raise InputError for a scheme whose loader looks at weight files: without them it would silently serve bf16."""
+    if scheme not in WITHOUT_WEIGHTS:
+        raise InputError(
+            f"{scheme} cannot be had as a shape: its loader reads weight files",
+            where="schemes",
+            remedy=f"use {', '.join(WITHOUT_WEIGHTS)}, or a model with weights",
+        )
 
 
 def memory_bytes(shape: Shape, scheme: str, group_size: int, *, symmetric: bool) -> int:
@@ -174,7 +179,7 @@ def make_shape(experiment: Experiment, scheme: str, folder: Path, inputs: dict[s
     """Write config, tokenizer and manifest of a shape into `folder` and return the manifest."""
     source, spec = experiment.model.source, experiment.quantize
     shape, symmetric = shape_of(source), spec.symmetric is not False
-    group = _group_size(shape, spec)
+    group = resolve_group_size(spec.group_size, _inputs(shape))
     config = config_of(shape)
     quantization = quantization_of(scheme, group, symmetric=symmetric)
     if quantization:
@@ -192,7 +197,10 @@ def make_shape(experiment: Experiment, scheme: str, folder: Path, inputs: dict[s
             path=str(folder.resolve()),
             source=SourceRecord(source=source, files={}, note=NOTE),
             recipe={"method": "shape without weights", "weights": "dummy", "group_size": group, "symmetric": symmetric},
-            notes=("no weight files: bytes are those that this shape would take in this precision",),
+            notes=(
+                "no weight files: bytes are those that this shape would take in this precision",
+                *group_note(scheme, spec.group_size, group, _inputs(shape)),
+            ),
             calibration=None,
             parameters=shape.parameters,
             bits_per_weight=size * 8 / shape.parameters,
@@ -211,5 +219,5 @@ def make_shape(experiment: Experiment, scheme: str, folder: Path, inputs: dict[s
     return manifest
 
 
-def _group_size(shape: Shape, spec: QuantizeSpec) -> int:
-    return resolve_group_size(spec.group_size, tuple(inputs for _, inputs in shape.linears().values()))
+def _inputs(shape: Shape) -> tuple[int, ...]:
+    return tuple(inputs for _, inputs in shape.linears().values())

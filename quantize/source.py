@@ -11,6 +11,7 @@ import yaml
 
 from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec
+from quantize.gguf_head import read_head
 from quantize.hub import Download, download, licence, snapshot
 
 _PACKAGE = "package:"
@@ -31,6 +32,8 @@ class Source:
     license: str | None
     revision: str | None
     note: str = ""
+    parameters: int | None = None
+    """Of a GGUF file, by its head."""
 
 
 def resolve(spec: ModelSpec) -> Source:
@@ -67,14 +70,16 @@ def _package(wanted: str) -> Source:
         )
     file = Path(str(distribution.locate_file(found[0])))
     label, _, kind = file.stem.partition(".")
+    head = read_head(file)
     return Source(
         name=label,
         folder=file.parent,
         gguf=file.name,
         files=(file,),
-        license=_metadata(distribution, "License-Expression") or _metadata(distribution, "License"),
+        license=_metadata(distribution, "License-Expression") or _metadata(distribution, "License") or head.license,
         revision=f"{name} {distribution.version}",
         note=_gguf_note(kind),
+        parameters=head.parameters,
     )
 
 
@@ -85,8 +90,16 @@ def _gguf_file(file: Path) -> Source:
         if stream.read(4) != b"GGUF":
             raise InputError("not a GGUF file", where=f"model.source: {file}", remedy="fetch it again")
     label, _, kind = file.stem.rpartition(".") if "." in file.stem else (file.stem, "", "")
+    head = read_head(file)
     return Source(
-        name=label, folder=file.parent, gguf=file.name, files=(file,), license=None, revision=None, note=_gguf_note(kind)
+        name=label,
+        folder=file.parent,
+        gguf=file.name,
+        files=(file,),
+        license=head.license,
+        revision=None,
+        note=_gguf_note(kind),
+        parameters=head.parameters,
     )
 
 
@@ -102,7 +115,7 @@ def _metadata(distribution: metadata.Distribution, key: str) -> str | None:
 def _folder(folder: Path, *, name: str | None = None, revision: str | None = None, license_id: str | None = None) -> Source:
     if not folder.is_dir():
         raise InputError("no such folder", where=f"model.source: {folder}", remedy="check the path")
-    weights = tuple(sorted(folder.glob("*.safetensors")))
+    weights = _weights(folder)
     if not weights:
         raise InputError(
             "no *.safetensors here (pickled weights are not read)",
@@ -111,7 +124,6 @@ def _folder(folder: Path, *, name: str | None = None, revision: str | None = Non
         )
     for file in weights:
         _check_safetensors(file)
-    _check_shards(folder)
     for needed in ("config.json", "tokenizer_config.json"):
         if not (folder / needed).is_file():
             raise InputError(f"{needed} is missing", where=str(folder), remedy="copy it beside the weights")
@@ -122,18 +134,21 @@ def _folder(folder: Path, *, name: str | None = None, revision: str | None = Non
     return Source(name or folder.resolve().name, folder, None, (*weights, *other), license_id, revision)
 
 
-def _check_shards(folder: Path) -> None:
-    """Compare a sharded model's index with the files that are there."""
+def _weights(folder: Path) -> tuple[Path, ...]:
+    """Return the files that transformers loads: those of the index; without one, all but Mistral's own form of the same."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        return
+        return tuple(file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith("consolidated"))
     try:
         wanted = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        # A name that leads out of the folder is none.
+        named = [folder / Path(name).name for name in wanted]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"not an index of safetensors: {error!r}", where=str(index), remedy="fetch it again") from error
-    missing = [name for name in wanted if not (folder / name).is_file()]
+    missing = [file.name for file in named if not file.is_file()]
     if missing:
         raise InputError(f"{', '.join(missing)} of {len(wanted)} is missing", where=str(index), remedy="fetch it again")
+    return tuple(named)
 
 
 def _stated_licence(card: Path) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from contracts.checkpoint import TaskScore
-from contracts.errors import InputError, nearest
+from contracts.errors import InputError, RunFailedError, nearest
 from contracts.quantize_spec import TasksSpec
 from contracts.record import Interval
+from quantize.hub import is_network
 from quantize.tokens import ModelTokens
 
 _FIELD = "quantize.tasks"
@@ -25,7 +28,7 @@ def check_tasks(spec: TasksSpec) -> None:
         raise InputError(
             "lm-eval is not installed",
             where=_FIELD,
-            remedy=".venv/bin/python -m pip install 'tokenhour[lm-eval]', or leave the tasks out",
+            remedy=f"{_installer()} --editable '{Path(__file__).parents[1]}[lm-eval]', or leave the tasks out",
         )
     if spec.folder is not None and not Path(spec.folder).is_dir():
         raise InputError("no such folder", where=f"{_FIELD}.folder: {spec.folder}", remedy="check the path")
@@ -33,6 +36,14 @@ def check_tasks(spec: TasksSpec) -> None:
     for name in spec.names:
         if name not in known:
             raise InputError(f"lm-eval has no task {name!r}", where=f"{_FIELD}.names", remedy=nearest(name, known))
+
+
+def _installer() -> str:
+    """Return the command that installs into this environment: one that uv made has no pip."""
+    if importlib.util.find_spec("pip") is not None:
+        return f"{sys.executable} -m pip install"
+    # Where setup.sh puts uv when it is not on PATH.
+    return f"{'uv' if shutil.which('uv') else '.uv/bin/uv'} pip install --python {sys.executable}"
 
 
 def _manager(spec: TasksSpec) -> Any:
@@ -44,7 +55,7 @@ def _manager(spec: TasksSpec) -> Any:
 def scores(spec: TasksSpec, model: Any, tokens: ModelTokens, original: Sequence[TaskScore] = ()) -> tuple[TaskScore, ...]:
     """Ask the tasks of `model`; `original` holds the original's scores, to set beside. Nothing is asked without names.
 
-    Raises InputError when a task's data cannot be had.
+    Raises RunFailedError when a task's data cannot be had: the weights are packed by then, and kept.
     """
     if not spec.names:
         return ()
@@ -63,11 +74,14 @@ def scores(spec: TasksSpec, model: Any, tokens: ModelTokens, original: Sequence[
             torch_random_seed=_SEED,
             fewshot_random_seed=_SEED,
         )
-    except OSError as error:  # the datasets' own transport errors are among them
-        raise InputError(
-            f"a task's data cannot be had: {str(error).splitlines()[0]}",
+    except Exception as error:  # the hub's client and datasets have transport errors of their own
+        if not is_network(error):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunFailedError(
+            f"a task's data cannot be had: {said}; the weights are kept",
             where=_FIELD,
-            remedy="connect to the hub, or bring tasks with local data in quantize.tasks.folder",
+            remedy="connect to the hub, or bring tasks with local data in quantize.tasks.folder; the same command goes on",
         ) from error
     return read_scores(found, original)
 

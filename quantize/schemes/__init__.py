@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import InputError
-from contracts.quantize_spec import QuantizeSpec
-from quantize.layers import Layers
+from contracts.quantize_spec import GROUP_SIZES, QuantizeSpec
+from quantize.layers import Layers, fitting_group
 
-_COMPRESSOR = ("llmcompressor", "compressed-tensors", "torch")
-_GPTQ = ("gptqmodel", "torch")
+_COMPRESSOR = ("llmcompressor", "compressed-tensors", "transformers", "torch")
+_GPTQ = ("gptqmodel", "transformers", "torch")
 _BNB = ("bitsandbytes", "transformers", "torch")
 # Scheme -> (module, the packages whose versions decide the outcome).
 MODULES = {
@@ -80,9 +80,16 @@ def check(name: str, spec: QuantizeSpec) -> None:
 
 
 def resolve_group_size(wanted: int, widths: tuple[int, ...]) -> int:
-    """Return `wanted` when it divides every width (a layer's input features), else the largest power of two that does.
+    """Return the largest group size up to `wanted` that kernels have and that divides every layer's input width.
 
-    Kernels exist for powers of two: a divisor such as 96 would make a checkpoint that nothing serves.
+    Raises InputError for none. A divisor such as 96 would make a checkpoint that nothing packs or serves.
     """
-    powers = [1 << k for k in reversed(range(wanted.bit_length())) if 1 << k <= wanted]
-    return next(size for size in (wanted, *powers) if all(width % size == 0 for width in widths))
+    return fitting_group(wanted, widths, "quantize.group_size")
+
+
+def group_note(name: str, wanted: int, group: int, widths: tuple[int, ...]) -> tuple[str, ...]:
+    """Say that a scheme's groups became smaller than asked for, and why."""
+    if name not in GROUPED or group == wanted:
+        return ()
+    why = f"does not divide the widths {sorted(set(widths))}" if wanted in GROUP_SIZES else "no kernel has"
+    return (f"group size {group} instead of {wanted}, which {why}",)

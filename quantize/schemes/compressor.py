@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quantize.loading import causal_model, tokenizer_of
+from quantize.quiet import say_passes
 from quantize.schemes import Job
 
 
@@ -28,6 +29,7 @@ def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
             # Each modifier has a pass of its own: GPTQ must see the activations that smoothing has left.
             "pipeline": "independent",
         }
+    say_passes(len(modifiers) if calibrated else 1)
     oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **text)
     model.save_pretrained(job.target, save_compressed=True)
     tokenizer.save_pretrained(job.target)

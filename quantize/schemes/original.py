@@ -11,32 +11,34 @@ from typing import Any
 
 from contracts.errors import InputError
 from quantize.evaluate import load_dense
+from quantize.gguf_head import REMEDY
 from quantize.loading import tokenizer_of
 from quantize.preflight import out_of_memory
 from quantize.schemes import Recipe
 from quantize.source import Source
 
 load = load_dense
-_REMEDY = "fetch the file again; where its kind of model is not supported, use the model's safetensors"
 
 
 def export(source: Source, target: Path, *, trusted: bool = False) -> Recipe:
     """Write the source into `target` as a folder that transformers and vLLM read."""
     if source.gguf is None:
-        _copy(source.folder, target, trusted=trusted)
+        _copy(source, target, trusted=trusted)
         return {"method": "copy"}
     _unpack(source.folder, source.gguf, target)
     return {"method": "GGUF de-quantized to bf16", "dtype": "bfloat16"}
 
 
-def _copy(folder: Path, target: Path, *, trusted: bool) -> None:
-    wanted = {".safetensors", ".json", ".model", ".txt", ".jinja"} | ({".py"} if trusted else set())
-    for file in sorted(folder.iterdir()):
-        # The index of a pickled checkpoint beside the safetensors names files that are not taken along.
-        if file.is_file() and file.suffix in wanted and not file.name.startswith("pytorch_model"):
+def _copy(source: Source, target: Path, *, trusted: bool) -> None:
+    wanted = {".json", ".model", ".txt", ".jinja"} | ({".py"} if trusted else set())
+    weights = [file for file in source.files if file.suffix == ".safetensors"]
+    beside = [file for file in sorted(source.folder.iterdir()) if file.is_file() and file.suffix in wanted]
+    for file in (*weights, *beside):
+        # The index of a pickled checkpoint, or of Mistral's own form, names files that are not taken along.
+        if not file.name.startswith(("pytorch_model", "consolidated")):
             shutil.copyfile(file, target / file.name)
     if not (target / "tokenizer.json").is_file():
-        tokenizer_of(folder, trusted=trusted).save_pretrained(target)
+        tokenizer_of(source.folder, trusted=trusted).save_pretrained(target)
 
 
 def _unpack(folder: Path, gguf: str, target: Path) -> None:
@@ -57,7 +59,7 @@ def _unpack(folder: Path, gguf: str, target: Path) -> None:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(packed.config.eos_token_id)
     if absent := sorted(found["missing_keys"]):
         # transformers would go on with random numbers in their place.
-        raise InputError(f"{len(absent)} tensors are missing: {absent[0]}", where=str(folder / gguf), remedy=_REMEDY)
+        raise InputError(f"{len(absent)} tensors are missing: {absent[0]}", where=str(folder / gguf), remedy=REMEDY)
     config = packed.config
     for leftover in ("quantization_config", "_name_or_path"):
         if hasattr(config, leftover):
@@ -79,7 +81,7 @@ def _readable(file: Path) -> Iterator[None]:
         if out_of_memory(error):
             raise
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the GGUF file cannot be read: {said}", where=str(file), remedy=_REMEDY) from error
+        raise InputError(f"the GGUF file cannot be read: {said}", where=str(file), remedy=REMEDY) from error
 
 
 @contextlib.contextmanager

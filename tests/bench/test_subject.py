@@ -5,7 +5,10 @@ import pytest
 from bench.subject import of_server
 from bench.target import of_server as target_of
 from breakeven.origin import measured
+from contracts.checkpoint import Quality, TextRecord
 from contracts.environment import Accelerator
+from contracts.quantize_spec import QualityGate
+from contracts.record import Interval
 from tests import records
 from tests.bench.conftest import experiment
 from tests.breakeven.summaries import summary
@@ -44,3 +47,26 @@ def test_only_their_telemetry_is_asked_for():
 def test_gpus_that_serve_on_this_machine_should_have_been_sampled():
     assert of_server(experiment(), records.checkpoint(), server(1)).gpus_read
     assert not of_server(experiment(), records.checkpoint(), records.server("http://127.0.0.1:1", "/m")).gpus_read
+
+
+@pytest.mark.parametrize(
+    ("bound", "kl", "verdict"), [(0.05, 0.01, "PASS"), (0.05, 0.2, "FAIL"), (0.05, None, "FAIL"), (None, 0.2, "none")]
+)
+def test_the_gate_is_judged_by_the_experiment_that_measures(bound, kl, verdict):
+    asked = experiment()
+    gate = QualityGate(max_mean_kl_divergence=bound)
+    asked = asked.model_copy(update={"quantize": asked.quantize.model_copy(update={"gate": gate})})
+    found = of_server(asked, records.checkpoint(quality=None if kl is None else quality(kl)), server(1))
+    assert (found.quality_gate, found.mean_kl_divergence) == (verdict, kl)
+
+
+def quality(kl: float) -> Quality:
+    text = TextRecord(source="t", license="l", windows=1, window_tokens=16, sha256="0")
+    return Quality(
+        evaluation=text,
+        perplexity=Interval(value=10),
+        original_perplexity=10,
+        perplexity_ratio=1,
+        mean_kl_divergence=Interval(value=kl),
+        top1_agreement=Interval(value=1),
+    )

@@ -1,14 +1,17 @@
 """What a summary makes of the raw records: token counts held against each other, the prefix cache, what went unchecked."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 
+from bench.cli import _print
 from bench.search import Bracket
 from bench.subject import Subject
 from bench.summarize import Raw, Telemetry, bracket_of, ends, load_point, summarize, with_point
 from contracts.bench_spec import BenchSpec
 from contracts.environment import Accelerator
+from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe, Probes
 from contracts.telemetry import TelemetryRow
 from tests import records
@@ -250,3 +253,12 @@ def test_a_probe_that_was_stopped_because_most_requests_failed_has_failed():
 def test_answers_of_a_single_chunk_are_counted_beside_tpot():
     found = point([row(0.0), row(1.0, tokens=1)])
     assert (found.tpot.samples, found.tpot_left_out) == (1, 1)
+
+
+@pytest.mark.parametrize("gate", ["PASS", "FAIL", "none"])
+def test_the_gates_verdict_stands_in_the_summary_and_is_printed(gate, tmp_path, capsys):
+    found = summary(quality_gate=gate)
+    assert found.quality_gate == gate
+    with contextlib.suppress(RunFailedError):  # said after it, of an INVALID one
+        _print(found, tmp_path)
+    assert ("quality gate" in capsys.readouterr().out) == (gate != "none")

@@ -36,6 +36,36 @@ def test_a_driver_that_does_not_answer_means_the_cpu(tmp_path, monkeypatch, scri
     assert environment.accelerator().kind == "cpu"
 
 
+@pytest.mark.parametrize(("said", "kind"), [("", "cpu"), ("-1", "cpu"), ("1", "cuda"), (None, "cuda")])
+def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(tmp_path, monkeypatch, said, kind):
+    tool(tmp_path, monkeypatch, SMI)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if said is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert environment.accelerator().kind == kind
+
+
+@pytest.mark.parametrize(
+    ("limit", "room"),
+    # What is used, of which cached files can be dropped.
+    [(2**20, 2**20 - 900_000 + 300_000), (800_000, 200_000), (500_000, 0)],
+)
+def test_a_containers_room_is_its_limit_without_what_it_uses(tmp_path, monkeypatch, limit, room):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 600000\nactive_file 100000\ninactive_file 200000\nshmem 5\n")
+    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    assert environment.available_memory_bytes() == room
+
+
+def test_a_container_without_a_limit_has_what_the_host_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    for name, text in (("memory.max", "max"), ("memory.current", "900000"), ("memory.stat", "")):
+        assert environment.available_memory_bytes() > 10**7
+        (tmp_path / name).write_text(text)
+    assert environment.available_memory_bytes() > 10**7
+
+
 def test_the_machines_hash_ignores_what_does_not_decide_speed():
     one = environment.capture("2026-01-01T00:00:00+00:00")
     two = environment.capture("2026-02-02T00:00:00+00:00", packages={"vllm": "1"})

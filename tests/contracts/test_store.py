@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.errors import RunFailedError
+from contracts.errors import InputError, RunFailedError
 from contracts.store import (
     atomic_folder,
     canonical_json,
     changed,
     disk_errors,
+    make_folder,
     sha256_file,
     sha256_of,
     write_bytes_atomic,
@@ -101,6 +102,14 @@ def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path):
 def test_a_read_only_place_is_one_message(tmp_path):
     with pytest.raises(RunFailedError, match="cannot write here"), disk_errors(tmp_path):
         raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("place", ["file", "file/within/it"])
+def test_a_file_where_a_folder_is_needed_is_one_message(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="a file stands where a folder is needed") as caught:
+        make_folder(tmp_path / place)
+    assert caught.value.where == str(tmp_path / place)
 
 
 def test_other_errors_pass_through(tmp_path):

@@ -39,7 +39,7 @@ def answer(folder: Path, path: str) -> Reply:
 
 @contextlib.contextmanager
 def hub(folder: Path, refusal: str | None = None):
-    """Serve `folder`; with a `refusal`, answer everything with 401 and that error code."""
+    """Serve `folder`; with a `refusal`, answer everything with 401 and that error code, or message of several words."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -48,7 +48,8 @@ def hub(folder: Path, refusal: str | None = None):
         def do_GET(self):
             status, body, headers = answer(folder, self.path)
             if refusal:
-                status, body, headers = 401, b"", {"X-Error-Code": refusal}
+                kind = "X-Error-Code" if refusal.isalpha() else "X-Error-Message"
+                status, body, headers = 401, b"", {kind: refusal}
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)

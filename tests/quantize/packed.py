@@ -20,7 +20,7 @@ NAMES = {
 }
 
 
-def gguf_of(model: Path, file: Path, *, architecture: str = "llama", without: str = "") -> Path:
+def gguf_of(model: Path, file: Path, *, architecture: str = "llama", without: str = "", licence: str = "") -> Path:
     """Write the model in the folder `model` as `file`; the tensor `without` is left out."""
     import gguf
     from safetensors import safe_open
@@ -28,6 +28,8 @@ def gguf_of(model: Path, file: Path, *, architecture: str = "llama", without: st
     config = json.loads((model / "config.json").read_text())
     words = json.loads((model / "tokenizer.json").read_text())["model"]
     writer = gguf.GGUFWriter(file, architecture)
+    if licence:
+        writer.add_license(licence)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(LAYERS)

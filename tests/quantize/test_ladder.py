@@ -79,6 +79,11 @@ def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.05), rungs(tmp_path), "cpu")
     drawn = draw(found, "svg")
     assert drawn == draw(found, "svg")
+    # Letters are drawn as paths, with the text beside them in a comment.
+    for rung in found.rungs:
+        assert f"<!-- {rung.scheme}".encode() in drawn
+    assert b"<!-- w8a8 (smallest that passes)" in drawn
+    assert b"<!-- gate: 0.05" in drawn
     assert draw(found, "png").startswith(b"\x89PNG")
 
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from contracts.errors import InputError
 from contracts.quantize_spec import QuantizeSpec
@@ -54,7 +55,7 @@ def test_a_group_of_an_override_that_does_not_divide_its_layers_width_is_resolve
     found = resolve(rules, WIDTHS)
     assert found["model.layers.0.mlp.gate_proj"].group_size == 64
     assert found["model.layers.0.mlp.down_proj"].group_size == 32
-    assert group_notes(found, rules) == (r"overrides, layers\.0\.mlp: groups of 32 instead of 64, to divide the width",)
+    assert group_notes(found, rules) == (r"overrides, layers\.0\.mlp: groups of 32 instead of 64, for kernels and width",)
     assert group_notes(resolve(spec({"match": "o_proj", "group_size": 64}), WIDTHS), rules) == ()
 
 
@@ -99,3 +100,23 @@ def test_a_recipe_says_the_rules_as_they_were_written():
         "ignore": ["lm_head"],
         "overrides": ["a: 8 bits, groups of 32", "b: original precision"],
     }
+
+
+def test_a_group_that_no_kernel_has_is_resolved_downward_or_refused():
+    rules = spec({"match": "q_proj|k_proj|v_proj", "group_size": 96})
+    assert resolve(rules, WIDTHS)["model.layers.0.self_attn.q_proj"].group_size == 64
+    assert "groups of 64 instead of 96" in group_notes(resolve(rules, WIDTHS), rules)[0]
+    with pytest.raises(InputError, match="no group size up to 64 divides the widths"):
+        resolve(spec({"match": "odd", "group_size": 64}), {"odd": 40})
+
+
+def test_groups_below_the_smallest_kernel_are_refused_when_they_are_written_not_when_they_are_read():
+    for fields in ({"group_size": 8}, {"overrides": [{"match": "a", "group_size": 8}]}):
+        with pytest.raises(ValidationError, match="groups of 8 have no kernel: use one of 16, 32, 64, 128"):
+            QuantizeSpec.model_validate(fields)
+        QuantizeSpec.model_validate(fields, context={"recorded": True})
+
+
+def test_an_ignored_pattern_has_to_be_a_regular_expression():
+    with pytest.raises(ValidationError, match="is no regular expression"):
+        spec(ignore=("re:*.mlp",))

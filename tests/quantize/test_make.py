@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,15 @@ from hypothesis import strategies as st
 
 from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError, RunFailedError
+from contracts.quantize_spec import GROUP_SIZES
 from contracts.rundir import RunDir
 from contracts.store import write_text_atomic
 from quantize import schemes
 from quantize.cli import cli
 from quantize.inputs import Workshop, expected_inputs, folder_of, log_of, packed_of
 from quantize.make import current, make, publish
-from quantize.quiet import last_step, time_left
-from quantize.schemes import resolve_group_size
+from quantize.quiet import Layers, last_step, passes, say_passes, time_left
+from quantize.schemes import group_note, resolve_group_size
 from tests.quantize.tiny import TEXT, experiment, tiny_model
 
 pytestmark = pytest.mark.system
@@ -64,6 +66,10 @@ def test_a_manifest_says_what_was_made_and_from_what(shop):
     assert 0 <= found.quality.generation.before_divergence.value <= found.quality.generation.same_choice.value <= 1
     assert len(found.quality.window_nll) == 4
     assert 0 < found.memory_bytes < found.weight_bytes
+    assert found.tool_versions == {"torch": metadata.version("torch")}
+    assert 0 < found.quantize_seconds < 60
+    assert 10**7 < found.peak_rss_bytes < 10**11
+    assert found.total_bytes == sum((folder / name).stat().st_size for name in found.files)
     assert set(found.source.files) >= {"model.safetensors", "config.json"}
     found.verify(folder)
 
@@ -117,20 +123,67 @@ def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(sh
     spec, where = shop
     make(spec, "none", where)
     spec.write(tmp_path)
-    mark = tmp_path / "waiting"
-    argv = [sys.executable, "-c", RUN, str(tmp_path)]
-    child = subprocess.Popen(argv, env={**os.environ, "ROUNDING_WAITS": str(mark)}, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not mark.exists():
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    child = _half_way(tmp_path)
     child.send_signal(killer)
     child.wait(20)
     assert current(spec, "gptq-int4", where) is None
     made = make(spec, "gptq-int4", where)
     made.verify(Path(made.path))
     assert not list(where.checkpoints.glob(".*.part"))
+    assert not list(where.checkpoints.glob(".*.lock"))
+
+
+def _half_way(folder: Path) -> subprocess.Popen:
+    """Start a process that makes the checkpoint, and return it when it is in the midst of quantizing."""
+    mark = folder / "waiting"
+    argv = [sys.executable, "-c", RUN, str(folder)]
+    child = subprocess.Popen(argv, env={**os.environ, "ROUNDING_WAITS": str(mark)}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not mark.exists():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return child
+
+
+def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_the_first(shop, tmp_path):
+    spec, where = shop
+    make(spec, "none", where)
+    spec.write(tmp_path)
+    child = _half_way(tmp_path)
+    try:
+        before = sorted(where.checkpoints.rglob("*"))
+        with pytest.raises(InputError, match=rf"another run is making this checkpoint \(process {child.pid}\)"):
+            make(spec, "gptq-int4", where)
+        assert sorted(where.checkpoints.rglob("*")) == before
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait(20)
+
+
+def test_what_another_run_has_finished_meanwhile_is_taken(shop, monkeypatch):
+    spec, where = shop
+    made = make(spec, "none", where)
+    monkeypatch.setattr("quantize.make._make_original", _fails)
+    assert make(spec, "none", where) == made
+
+
+def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(shop, monkeypatch):
+    spec, where = shop
+    make(spec, "none", where)
+    with monkeypatch.context() as patch:
+        patch.setattr("quantize.make.finish", _refuses)
+        with pytest.raises(RunFailedError, match="the hub cannot be reached; the quantized weights are kept") as caught:
+            make(spec, "gptq-int4", where)
+    assert "connect; the same command goes on from there" in caught.value.remedy
+    assert packed_of(folder_of(spec, "gptq-int4", where)).is_dir()
+    monkeypatch.setenv("ROUNDING_FAILS", str(errno.EIO))
+    make(spec, "gptq-int4", where)
+
+
+def _refuses(*_):
+    raise InputError("the hub cannot be reached", where="hub:a/b", remedy="connect")
 
 
 def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch):
@@ -215,14 +268,27 @@ def test_the_manifest_is_published_once(shop):
     assert not (run.path / "superseded").exists()
 
 
-@given(st.integers(1, 256), st.lists(st.integers(1, 40).map(lambda k: k * 32), min_size=1, max_size=3))
-def test_a_group_size_divides_every_width_and_is_as_asked_or_the_largest_power_of_two(wanted, widths):
+@given(st.integers(16, 256), st.lists(st.integers(1, 40).map(lambda k: k * 32), min_size=1, max_size=3))
+def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(wanted, widths):
     size = resolve_group_size(wanted, tuple(widths))
-    assert 1 <= size <= wanted
+    assert size <= wanted
+    assert size in GROUP_SIZES
     assert all(width % size == 0 for width in widths)
-    if size != wanted:
-        assert size & (size - 1) == 0
-        assert 2 * size > wanted or any(width % (2 * size) for width in widths)
+    assert not [k for k in GROUP_SIZES if size < k <= wanted and all(width % k == 0 for width in widths)]
+
+
+def test_widths_that_no_kernels_group_divides_are_refused():
+    with pytest.raises(InputError, match=r"no group size up to 128 divides the widths \[40, 48\]"):
+        resolve_group_size(128, (48, 40))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "group", "said"), [(128, 64, "does not divide the widths [576, 1536]"), (96, 64, "no kernel has")]
+)
+def test_a_smaller_group_is_said_with_the_reason(wanted, group, said):
+    assert resolve_group_size(wanted, (576, 1536)) == group
+    assert group_note("w4a16", wanted, group, (576, 1536)) == (f"group size {group} instead of {wanted}, which {said}",)
+    assert group_note("w8a8", wanted, group, (576, 1536)) == group_note("w4a16", 64, 64, (576, 1536)) == ()
 
 
 def test_the_widths_of_the_demo_model_resolve_to_64():
@@ -250,6 +316,35 @@ def test_the_layer_is_read_from_a_librarys_log(tmp_path, printed, layer):
     assert last_step(tmp_path / "x.log") == layer
 
 
+def test_an_earlier_runs_layers_in_the_same_log_are_not_shown(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("tokenhour: 2 passes over the layers\n(31/31): Calibrating\n")
+    since = log.stat().st_size
+    assert (last_step(log, since), passes(log, since)) == (None, 1)
+    log.write_text(log.read_text() + "(2/31): Calibrating\n")
+    assert (last_step(log, since), passes(log, 0)) == ((2, 31), 2)
+
+
+def test_the_passes_are_told_through_the_log(tmp_path, capsys):
+    say_passes(2)
+    (tmp_path / "x.log").write_text(capsys.readouterr().out)
+    assert passes(tmp_path / "x.log") == 2
+
+
+def test_each_pass_over_the_layers_is_counted_and_timed_by_itself():
+    layers = Layers()
+    said = [layers.say((k, 31), 2, now) for k, now in ((1, 0), (11, 10), (31, 30), (1, 31), (11, 71), (11, 72))]
+    assert said == [
+        "pass 1 of 2, layer 1/31",
+        "pass 1 of 2, layer 11/31, about 20 s left of this pass",
+        "pass 1 of 2, layer 31/31",
+        "pass 2 of 2, layer 1/31",
+        "pass 2 of 2, layer 11/31, about 1 min 20 s left of this pass",
+        "",
+    ]
+    assert Layers().say((3, 30), 1, 0.0) == "layer 3/30"
+
+
 def test_time_left_is_said_only_when_a_pace_is_known():
     assert time_left(0, 10, 5.0) == ""
     assert time_left(5, 10, 20.0) == ", about 40 s left"
@@ -266,6 +361,8 @@ def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path):
     assert "gptq-int4" in first.output
     assert "reused" not in first.output
     assert again.output.count("reused") == 2
+    for output in (first.output, again.output):
+        assert output.count("note: group size 16 instead of 128, which does not divide the widths [48, 96]") == 1
     run = RunDir.of(where.results, spec, "gptq-int4")
     assert [event.state for event in run.events()] == ["started", "done", "reused"]
 

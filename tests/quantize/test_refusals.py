@@ -15,7 +15,7 @@ from contracts.errors import InputError, RunFailedError, exit_code_of
 from contracts.quantize_spec import QuantizeSpec
 from quantize.cli import cli
 from quantize.hub import Download
-from quantize.loading import refuse_code
+from quantize.loading import refuse_unusable
 from quantize.preflight import Shape, device_bytes, memory_errors, preflight_device, preflight_download, shape_of
 from quantize.schemes.original import export
 from quantize.source import Source
@@ -123,9 +123,62 @@ def _tasks_without_the_extra(desk):
     desk.data["quantize"]["tasks"] = {"names": ["arc_easy"]}
 
 
+def _only_w4a16_has_zero_points(desk):
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["symmetric"] = False
+
+
+def _a_layer_that_is_not_there(desk):
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["ignore"] = ["lm_head", "mlp.donw_proj"]
+
+
+def _a_rule_that_matches_nothing(desk):
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["overrides"] = [{"match": "mlp.donw_proj", "bits": 8}]
+
+
+def _no_pattern(desk):
+    desk.data["quantize"]["ignore"] = ["re:*.mlp"]
+
+
+def _a_group_below_all_kernels(desk):
+    desk.data["quantize"]["group_size"] = 8
+
+
+def _configure(desk, **changes):
+    config = json.loads((desk.model / "config.json").read_text())
+    (desk.model / "config.json").write_text(json.dumps(config | changes))
+
+
+def _quantized_already(desk):
+    _configure(desk, quantization_config={"quant_method": "gptq", "bits": 4})
+
+
+def _an_architecture_of_nobody(desk):
+    _configure(desk, model_type="homemade")
+
+
+def _no_name_of_a_hub(desk):
+    desk.data["model"]["source"] = "acme/tiny.git"
+
+
+def _no_name_of_a_hub_either(desk):
+    desk.data["model"]["source"] = "acme/ti--ny"
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (_only_w4a16_has_zero_points, "gptq-int4 is symmetric"),
+        (_a_layer_that_is_not_there, "quantize.ignore: mlp.donw_proj: matches no layer"),
+        (_a_rule_that_matches_nothing, "quantize.overrides: match: mlp.donw_proj: matches no layer"),
+        (_no_pattern, "is no regular expression"),
+        (_a_group_below_all_kernels, "groups of 8 have no kernel"),
+        (_quantized_already, "quantized already (gptq)"),
+        (_an_architecture_of_nobody, "has no causal language model 'homemade'"),
+        (_no_name_of_a_hub, "not a name that a hub can have"),
+        (_no_name_of_a_hub_either, "not a name that a hub can have"),
         (_unknown_scheme, "did you mean gptq-int4"),
         (_truncated, "not a whole safetensors file"),
         (_a_tensor_less, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
@@ -144,6 +197,35 @@ def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, ca
     assert said in shown
     assert "remedy:" in shown
     assert desk.left() == []
+
+
+def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_made(desk, monkeypatch, capfd):
+    """The original takes three times its weights, quantizing five times: four are too few."""
+    weights = (desk.model / "model.safetensors").stat().st_size
+    monkeypatch.setattr("quantize.preflight.available_memory_bytes", lambda: 900_000_000 + 4 * weights)
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    assert desk.run() == 2
+    assert "of memory are needed" in capfd.readouterr().err
+    assert desk.left() == []
+    desk.data["schemes"] = ["none"]
+    assert desk.run() == 0
+
+
+def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk, capfd):
+    _short_text(desk)
+    places = ["--results", str(desk.folder / "c/d"), "--checkpoints", str(desk.folder / "a/b")]
+    arguments = [*desk.arguments()[:2], *places]
+    assert exit_code_of(lambda: cli.main(arguments, standalone_mode=False)) == 2
+    assert "room for 0 windows" in capfd.readouterr().err
+    assert [name for name in ("a", "c") if (desk.folder / name).exists()] == []
+
+
+@pytest.mark.parametrize("place", ["results", "checkpoints"])
+def test_a_file_in_a_folders_place_is_one_message_and_left_alone(desk, capfd, place):
+    (desk.folder / place).write_text("mine")
+    assert desk.run() == 2
+    assert "a file stands where a folder is needed" in capfd.readouterr().err
+    assert desk.left() == [place]
 
 
 def _half(desk, file):
@@ -332,7 +414,7 @@ def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp
     (folder / "pytorch_model.bin.index.json").write_text("{}")
     # An architecture that transformers has of its own needs none of it.
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "modeling.X"}}))
-    refuse_code(folder, trusted=False)
+    refuse_unusable(folder, trusted=False)
     source = Source("m", folder, None, (folder / "model.safetensors",), None, None)
     for trusted in (False, True):
         target = tmp_path / str(trusted)
@@ -342,8 +424,8 @@ def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp
         assert not list(target.glob("pytorch_model*"))
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "homemade", "auto_map": {"A": "b.C"}}))
     with pytest.raises(InputError, match="Python code that comes with the weights"):
-        refuse_code(folder, trusted=False)
-    refuse_code(folder, trusted=True)
+        refuse_unusable(folder, trusted=False)
+    refuse_unusable(folder, trusted=True)
 
 
 def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path):

@@ -10,7 +10,7 @@ from contracts.errors import InputError
 from contracts.quantize_spec import SCHEMES, QuantizeSpec
 from quantize.inputs import Workshop
 from quantize.make import make
-from quantize.schemes import check
+from quantize.schemes import MODULES, check
 from tests.quantize.tiny import experiment, tiny_model
 
 pytestmark = pytest.mark.system
@@ -69,6 +69,11 @@ def test_w4a16_has_zero_points_unless_it_is_symmetric(packed):
         assert (weights["num_bits"], weights["group_size"], weights["symmetric"]) == (4, 16, symmetric)
         assert found.recipe["symmetric"] is symmetric
         assert 0 < found.quality.mean_kl_divergence.value < MOST_KL
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_every_manifest_names_the_library_that_loads_the_weights(scheme):
+    assert "transformers" in MODULES[scheme][1]
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,59 @@ def test_a_pickle_in_the_repository_is_not_fetched(tmp_path):
     fetched = {path.name for path in Path(tmp_path / "hf").rglob("*")}
     assert "model.safetensors" in fetched
     assert not {"pytorch_model.bin", "modeling.py"} & fetched
+
+
+def test_a_fetched_repositorys_licence_is_known_offline(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    with hub(folder) as endpoint:
+        from_hub(tmp_path, endpoint)
+    assert from_hub(tmp_path, endpoint, offline="1")[2] == "mit"
+
+
+def test_the_same_weights_in_another_form_are_not_fetched(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    size = (folder / "model.safetensors").stat().st_size
+    shutil.copyfile(folder / "model.safetensors", folder / "consolidated.safetensors")
+    with hub(folder) as endpoint:
+        assert from_hub(tmp_path, endpoint, code=SIZES)[1] == size
+        files = from_hub(tmp_path, endpoint)[3]
+    assert [name for name in files if name.endswith(".safetensors")] == ["model.safetensors"]
+    assert not list((tmp_path / "hf").rglob("consolidated*"))
+
+
+def test_only_the_files_of_the_index_are_copied_and_counted(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    weights = folder / "model.safetensors"
+    for name in ("consolidated.safetensors", "consolidated-00001-of-2.safetensors"):
+        shutil.copyfile(weights, folder / name)
+    (folder / "consolidated.safetensors.index.json").write_text("{}")
+    found = resolve(ModelSpec(source=str(folder)))
+    assert [file.name for file in found.files if file.suffix == ".safetensors"] == ["model.safetensors"]
+    weights.rename(folder / "model-1.safetensors")
+    shutil.copyfile(folder / "consolidated.safetensors", folder / "adapter.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    found = resolve(ModelSpec(source=str(folder)))
+    (tmp_path / "out").mkdir()
+    export(found, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").glob("*.safetensors")] == ["model-1.safetensors"]
+    assert not list((tmp_path / "out").glob("consolidated*"))
+
+
+def test_an_expired_token_is_called_that(tmp_path):
+    with hub(tmp_path, refusal="Invalid credentials in Authorization header") as endpoint:
+        said = from_hub(tmp_path, endpoint)
+    assert "the hub does not accept the token" in said
+    assert "HF_TOKEN" in said
+
+
+def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path):
+    from safetensors.torch import load_file
+
+    model = tiny_model(tmp_path / "m")
+    found = resolve(ModelSpec(source=str(gguf_of(model, tmp_path / "x.gguf", licence="mit"))))
+    assert found.license == "mit"
+    assert found.parameters == sum(tensor.numel() for tensor in load_file(model / "model.safetensors").values())
 
 
 def test_what_the_hub_refuses(tmp_path):

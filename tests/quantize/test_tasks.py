@@ -6,7 +6,7 @@ import types
 import pytest
 
 from contracts.checkpoint import TaskScore
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import TasksSpec
 from contracts.record import Interval
 from quantize.tasks import check_tasks, read_scores, scores
@@ -41,7 +41,10 @@ def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match="lm-eval is not installed") as caught:
         check_tasks(TasksSpec(names=("arc_easy",)))
-    assert "tokenhour[lm-eval]" in caught.value.remedy
+    # An environment that uv made has no pip.
+    assert f"uv pip install --python {sys.executable} --editable '" in caught.value.remedy
+    assert "[lm-eval]'" in caught.value.remedy
+    assert "-m pip" not in caught.value.remedy
 
 
 class Evaluator(types.ModuleType):
@@ -95,8 +98,19 @@ def test_the_library_is_asked_with_the_experiments_settings(library):
     assert (library.asked["tasks"], library.asked["limit"], library.asked["num_fewshot"]) == (["arc_easy", "wiki"], 20, 2)
 
 
-def test_data_that_cannot_be_had_is_one_message(library):
-    library.failure = ConnectionError("no route to the hub")
-    with pytest.raises(InputError, match="no route to the hub") as caught:
+class TransportError(Exception):
+    """Stands in for httpx's, which is not of the operating system's kind."""
+
+
+@pytest.mark.parametrize("failure", [ConnectionError("no route to the hub"), TransportError("no route to the hub")])
+def test_data_that_cannot_be_had_is_a_run_that_failed_for_the_weights_are_packed_by_then(library, failure):
+    library.failure = failure
+    with pytest.raises(RunFailedError, match="no route to the hub; the weights are kept") as caught:
         scores(TasksSpec(names=("arc_easy",)), "model", types.SimpleNamespace(library=None))
     assert "quantize.tasks.folder" in caught.value.remedy
+
+
+def test_a_mistake_within_a_task_is_not_called_a_network(library):
+    library.failure = KeyError("answer")
+    with pytest.raises(KeyError):
+        scores(TasksSpec(names=("arc_easy",)), "model", types.SimpleNamespace(library=None))
