@@ -5,6 +5,7 @@ Writes JSON lines [t_s, source, index, metric, value]. Ends when standard input 
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import select
@@ -51,7 +52,7 @@ def read_metrics(base_url: str, timeout_s: float = 5.0) -> dict[str, float]:
     try:
         with urllib.request.urlopen(f"{base_url}/metrics", timeout=timeout_s) as reply:
             return parse_metrics(reply.read().decode())
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: the engine ended in the middle of its answer
         return {}
 
 

@@ -8,13 +8,21 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.endpoint import Load
+from contracts.certificate import Certificate
+from contracts.endpoint import Endpoint, Load
 from contracts.environment import Environment, capture
+from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.probe import Probes
+from contracts.record import Record
+from contracts.request import REQUESTS_FILE
+from contracts.run import Summary
 from contracts.store import disk_errors
+from contracts.telemetry import TELEMETRY_FILE
 
 EVENTS_FILE = "events.jsonl"
 SUPERSEDED = "superseded"
+_MEASURED = (Summary.file_name, Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE, Certificate.file_name)
 
 
 def now_utc() -> str:
@@ -46,8 +54,7 @@ class RunDir:
 
     def open(self, experiment: Experiment) -> RunDir:
         """Make the folder and write experiment.json and environment.json, moving older ones aside when they differ."""
-        with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        self._make(Load, Endpoint)
         standing = self.path / Experiment.file_name
         if standing.is_file() and standing.read_bytes() != experiment.to_json():
             self.supersede(Experiment.file_name, Environment.file_name)
@@ -59,8 +66,7 @@ class RunDir:
 
     def open_load(self, load: Load) -> None:
         """Make the folder of a measurement of somebody else's server, with load.json and environment.json."""
-        with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        self._make(Experiment)
         standing = self.path / Load.file_name
         if standing.is_file() and standing.read_bytes() != load.to_json():
             self.supersede(Load.file_name, Environment.file_name)
@@ -68,6 +74,18 @@ class RunDir:
             load.write(self.path)
         if not Environment.exists(self.path):
             capture(now_utc()).write(self.path)
+
+    def _make(self, *others: type[Record]) -> None:
+        """Make the folder; where it was another kind of run's, move what says so aside with all that was measured there."""
+        try:
+            with disk_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                "a file stands where the run's folder would be", where=str(self.path), remedy="name another folder"
+            ) from error
+        if any(kind.exists(self.path) for kind in others):
+            self.supersede(*(kind.file_name for kind in others), *_MEASURED)
 
     def note(self, stage: str, state: str, detail: str = "") -> None:
         """Append an event; one short write, so that concurrent writers do not mix lines."""
