@@ -155,15 +155,9 @@ class Master:
 
 def run_master(environment: Any, host: str, port: int, count: int) -> None:
     """Obey commands on standard input by handing them on."""
-    from locust.exception import RPCError
-
     from bench.generator import say, say_failed, web_ui
 
-    try:
-        master = Master(environment, host, port, count)
-    except RPCError as error:
-        say({"failed": f"the master cannot listen at {host}:{port}: {error}"})
-        return
+    master = Master(environment, host, port, count)
     web = web_ui(environment)
     if not master.wait_for_workers():
         say({"failed": f"only {len(master.runner.clients)} of {count} load workers joined within {_JOIN_S:.0f} s"})

@@ -36,6 +36,7 @@ from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
 from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
+from locust.exception import RPCError  # noqa: TID253
 
 from bench.asks import Ask, from_columns
 from bench.dataplane import Plane
@@ -396,7 +397,10 @@ def main() -> None:
         case ["master", host, port, count]:
             from bench.crew import run_master
 
-            run_master(Environment(user_classes=[LoadUser], parsed_options=Worker.bare()), host, int(port), int(count))
+            try:
+                run_master(Environment(user_classes=[LoadUser], parsed_options=Worker.bare()), host, int(port), int(count))
+            except RPCError as error:  # such as an address that is not this machine's
+                say({"failed": f"the master of the load workers, at {host}:{port}: {error}"})
         case ["worker", host, port, folder]:
             from bench.crew import run_worker
 

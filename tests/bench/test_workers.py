@@ -205,6 +205,14 @@ def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path, 
     assert not any("Traceback" in text for text in said)
 
 
+def test_a_master_at_an_address_of_another_machine_says_so(tmp_path, model_folder):
+    spec = experiment(**FIXED)
+    with running() as toy:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "203.0.113.1", free_port()))
+    assert "the master of the load workers, at 203.0.113.1" in str(summary.reasons[0])
+
+
 DEAD = """\
 import sys
 import bench.generator
