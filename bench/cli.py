@@ -202,8 +202,10 @@ def _run_noted(target: Any, folder: RunDir, kind: Any, crew: Any, results: Path)
         summary = measure(target, folder, kind, crew, results)
         if disturbed(summary):
             said = ", ".join(r.rule for r in summary.reasons)
-            print(f"   something else used the machine ({said}): measuring once more", file=sys.stderr)
-            summary = measure(target, folder, kind, crew, results)
+            again = "measuring once more" if crew.host is None else "start the load workers again to measure once more"
+            print(f"   something else used the machine ({said}): {again}", file=sys.stderr)
+            if crew.host is None:  # workers that have joined left with the first measurement
+                summary = measure(target, folder, kind, crew, results)
     except BaseException as error:
         folder.note("bench", "failed", str(error)[:300])
         raise

@@ -13,7 +13,7 @@ from contracts.units import human_count, human_seconds
 
 @click.command("calibrate")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole certificate as JSON.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write certificate.json into this folder too.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write certificate.json into this folder too.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Load processes.")
 def calibrate(as_json: bool, out: Path | None, workers: int) -> None:
     """Certify the load generator on this machine, in under 30 s: its ceiling, and the error of its times.
@@ -53,7 +53,7 @@ def calibrate(as_json: bool, out: Path | None, workers: int) -> None:
 
 @click.command("worker")
 @click.argument("master", metavar="HOST:PORT")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("tokenhour-worker"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("tokenhour-worker"), show_default=True)
 def worker(master: str, out: Path) -> None:
     """Make load for a measurement on another machine until it is over; raw records stay in --out.
 
@@ -67,8 +67,9 @@ def worker(master: str, out: Path) -> None:
     import sys
 
     host, _, port = master.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise InputError(f"{master!r} is no HOST:PORT", where="bench worker", remedy="such as 10.0.0.1:5557")
+    print(f"joining the measurement at {master}; Ctrl-C ends it", file=sys.stderr, flush=True)
     argv = [sys.executable, "-m", "bench.generator", "worker", host, port, str(out)]
     os.execv(sys.executable, argv)  # noqa: S606 (our own argv; a signal reaches it without a parent between)
 

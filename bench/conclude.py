@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from itertools import chain
 
+from bench.leftovers import leftovers
 from bench.subject import Subject, of_endpoint, of_server
 from bench.summarize import Raw, summarize
 from bench.tables import read_table, request_rows, telemetry_rows, write_table
@@ -33,10 +34,14 @@ class _Inputs:
 
 
 def conclude(run_dir: RunDir) -> Summary:
-    """Turn the streamed lines into tables, derive the summary from those, and drop the lines."""
+    """Turn the streamed lines into tables, derive the summary from those, and drop the lines.
+
+    What was received and had not become a line, because a process was killed, becomes a row all the same.
+    """
     raw = run_dir.path / "raw"
+    zero_ns = round(Probes.read(run_dir.path).clock_zero_monotonic_s * 1e9)
     requests = chain.from_iterable(request_rows(file) for file in sorted(raw.glob("requests-*.jsonl"), key=_by_probe))
-    write_table(run_dir.path / REQUESTS_FILE, requests, RequestRow)
+    write_table(run_dir.path / REQUESTS_FILE, chain(requests, leftovers(raw, zero_ns)), RequestRow)
     samples = chain.from_iterable(telemetry_rows(file) for file in sorted(raw.glob("telemetry*.jsonl")))
     write_table(run_dir.path / TELEMETRY_FILE, samples, TelemetryRow)
     note_machine(run_dir)

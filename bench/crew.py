@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 import zlib
@@ -66,6 +67,8 @@ class Master:
         self.waiting: set[int] = set()
         self.failed = ""
         self.sent_corpus = False
+        self.heed = self.runner.handle_message
+        self.runner.handle_message = self.on_message
         for name in ("rows", "cpu", "probe-done", "ping"):
             self.runner.register_message(name, getattr(self, f"on_{name.replace('-', '_')}"))
 
@@ -77,7 +80,21 @@ class Master:
                 return False
             gevent.sleep(0.05)
         self.ids = sorted(self.runner.clients)[: self.count]
+        for extra in set(self.runner.clients) - set(self.ids):
+            del self.runner.clients[extra]
         return True
+
+    def on_message(self, client_id: str, msg: Any) -> None:
+        """Let Locust see the messages of the workers that are wanted, and send away all others.
+
+        Locust would share the users among all that join, so that a worker with a part of the schedule may get none.
+        """
+        if not self.ids or client_id in self.ids:
+            self.heed(client_id, msg)
+        elif msg.type == "client_ready":  # it waits for this; its next message, a heartbeat, is answered
+            self.runner.send_message("ack", client_id=client_id)
+        else:
+            self.runner.send_message("quit", client_id=client_id)
 
     def on_ping(self, environment: Any, msg: Any, **_: Any) -> None:
         """Tell a worker this machine's time."""
@@ -138,7 +155,7 @@ class Master:
 
 def run_master(environment: Any, host: str, port: int, count: int) -> None:
     """Obey commands on standard input by handing them on."""
-    from bench.generator import say, web_ui
+    from bench.generator import say, say_failed, web_ui
 
     master = Master(environment, host, port, count)
     web = web_ui(environment)
@@ -156,7 +173,7 @@ def run_master(environment: Any, host: str, port: int, count: int) -> None:
         if order.get("cancel"):
             master.cancel()
             continue
-        gevent.spawn(probe, json.loads(Path(order["plan"]).read_text(encoding="utf-8")))
+        gevent.spawn(probe, json.loads(Path(order["plan"]).read_text(encoding="utf-8"))).link_exception(say_failed)
     master.runner.quit()
     if web:
         web.stop()
@@ -169,9 +186,10 @@ class Hand:
         self.worker, self.folder = worker, folder
         self.pongs: dict[int, AsyncResult] = {}
         self.numbers = itertools.count()
+        self.worked = False
         self.runner = environment.create_worker_runner(host, port)
         for name in ("probe", "cancel", "pong"):
-            self.runner.register_message(name, getattr(self, f"on_{name}"), concurrent=name == "probe")
+            self.runner.register_message(name, getattr(self, f"on_{name}"))
 
     def on_pong(self, environment: Any, msg: Any, **_: Any) -> None:
         """Hand the master's time to whoever asked."""
@@ -199,14 +217,20 @@ class Hand:
         return clock_offset_ns(found)
 
     def on_probe(self, environment: Any, msg: Any, **_: Any) -> None:
-        """Run a probe."""
+        """Run a probe, beside the messages that come meanwhile."""
         del environment
-        plan = self._localise(dict(msg.data))
+        self.worked = True
+        greenlet = gevent.spawn(self.run, dict(msg.data))
+        greenlet.link_exception(lambda g: self._done(msg.data, f"a load worker failed: {g.exception!r}"))
+
+    def run(self, plan: dict[str, Any]) -> None:
+        """Run a probe and send what it recorded."""
+        plan = self._localise(plan)
         rows = Path(plan["rows"])
         try:
             probe = self.worker.begin(plan)
         except OSError as error:
-            self._done(plan, f"the records cannot be written: {error.strerror}")
+            self._done(plan, self.worker.why_not(error))
             return
         sent = 0
         self._send_cpu(plan)
@@ -238,6 +262,8 @@ class Hand:
             with rows.open("rb") as stream:
                 stream.seek(sent)
                 data = stream.read(_PIECE_BYTES)
+                if b"\n" not in data:  # a row of many chunks
+                    data += stream.readline()
             end = data.rfind(b"\n") + 1
             if not end:
                 break
@@ -255,6 +281,17 @@ class Hand:
 
 
 def run_worker(environment: Any, worker: Any, host: str, port: int, folder: Path) -> None:
-    """Join the master and work until it leaves."""
-    hand = Hand(environment, worker, host, port, folder)
-    hand.runner.greenlet.join()
+    """Join the master and work until it leaves. Ends the process with 1 where there is none."""
+    try:
+        hand = Hand(environment, worker, host, port, folder)
+    except ConnectionError:  # Locust's, after five minutes
+        print(f"error: {host}:{port}: no master answers there\n  remedy: start the measurement first", file=sys.stderr)
+        sys.exit(1)
+    try:
+        hand.runner.greenlet.join()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        worker.leave()
+    if not hand.worked:
+        print("the master sent no work: it had its workers already, or the run ended before its load", file=sys.stderr)

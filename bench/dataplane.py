@@ -22,7 +22,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bench.spool import DATA, DUE, END, RESENT, SENT, Spool, frame_head
+from bench.secure import Secure
+from bench.spool import DATA, DUE, END, RESENT, SENT, TAKEN, Spool, frame_head
 
 READ, WRITE = 1, 2
 _CLOSING = 0x2000 | 0x10 | 0x8  # EPOLLRDHUP, EPOLLHUP, EPOLLERR; gevent hides the names
@@ -33,6 +34,7 @@ _CONTROL_BYTES = 64
 _CLOCKS_AGREE_NS = 200_000
 _OLDEST_NS = 1_000_000_000
 _READINGS = 5
+_TRIAL_S = 2.0  # for an address that leads nowhere, while there are others
 _IDLE_NS = 2_000_000_000  # below every server's own patience with an idle connection (uvicorn: 5 s)
 _LAST_CHUNK = b"0\r\n\r\n"
 _FLUSH_PARTS = 4096
@@ -72,6 +74,20 @@ def clock_shift_ns() -> int:
     return min(found)[1]
 
 
+def first_that_connects(host: str, port: int) -> tuple[int, Any]:
+    """Return family and address of a server, of several the first that takes a connection; the first where none does.
+
+    A hosts file may list ::1 first for a server that listens on 127.0.0.1 alone. Raises OSError for a name that is unknown.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, _, _, address in found if len(found) > 1 else ():
+        with contextlib.suppress(OSError), socket.socket(family, kind) as trial:
+            trial.settimeout(_TRIAL_S)
+            trial.connect(address)
+            return family, address
+    return found[0][0], found[0][4]
+
+
 class Plane:
     """All connections of a worker to one server. Without a poller each socket has a watcher of its own, which is slower."""
 
@@ -85,8 +101,7 @@ class Plane:
         if self.watcher is not None:
             self.watcher.start(self._read_all)
         self.host = host
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        self.family, self.address = found[0][0], found[0][4]
+        self.family, self.address = first_that_connects(host, port)
         self.tls = ssl.create_default_context() if tls else None
         self.keep_alive = keep_alive
         self.spool: Spool | None = None
@@ -99,13 +114,10 @@ class Plane:
         """Why nothing can be recorded any more, such as a full disk."""
         self.connections = 0
 
-    def send(self, request: int, about: bytes, data: bytes, due_ns: int, on_end: OnEnd) -> Connection:
-        """Send one request; `on_end` is called once, with "" or the reason of failure."""
+    def send(self, request: int, about: bytes, data: bytes, due_ns: int, on_end: OnEnd) -> None:
+        """Send one request; `on_end` is called once, with "" or the reason of failure: maybe before this returns."""
         self.record(DUE, request, due_ns, about)
-        connection = self._idle_one() or self._new_one()
-        self.open.add(connection)
-        connection.begin(request, data, on_end)
-        return connection
+        self._send_on(self._idle_one(), request, data, on_end)
 
     def send_again(self, request: int, data: bytes, on_end: OnEnd) -> None:
         """Send once more on a new connection: the server had closed the idle one, and no byte of an answer had come.
@@ -114,7 +126,17 @@ class Plane:
         again.
         """
         self.record(RESENT, request, time.monotonic_ns())
-        connection = self._new_one()
+        self._send_on(None, request, data, on_end)
+
+    def _send_on(self, connection: Connection | None, request: int, data: bytes, on_end: OnEnd) -> None:
+        try:
+            connection = connection or self._new_one()
+        except OSError as error:  # such as no file descriptor left: the request failed, and the probe goes on
+            hint = "; raise this machine's limit: ulimit -n" if error.errno == errno.EMFILE else ""
+            reason = f"connection\0{error.strerror}{hint}"
+            self.record(END, request, time.monotonic_ns(), reason.encode())
+            on_end(reason)
+            return
         self.open.add(connection)
         connection.begin(request, data, on_end)
 
@@ -272,7 +294,7 @@ class Connection:
         with contextlib.suppress(OSError):  # the time of reading is taken instead
             self.sock.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.receive = self.sock.recvmsg_into
-        self.secure = _Secure(self) if plane.tls else None
+        self.secure = Secure(self) if plane.tls else None
         self.connected = False
         self.fresh, self.whole = True, b""
         self.request = -1
@@ -294,6 +316,8 @@ class Connection:
         if self.connected:
             self._transmit()
             return
+        # What follows is the network's time and the server's: the client was on time when it began.
+        self.plane.record(TAKEN, request, self.began_ns)
         code = self.sock.connect_ex(self.plane.address)
         if code in (0, errno.EINPROGRESS):
             self.writer.start(self._on_connected)
@@ -439,57 +463,3 @@ class Connection:
         self.plane.open.discard(self)
         if self in self.plane.idle:
             self.plane.idle.remove(self)
-
-
-class _Secure:
-    """TLS over a connection's own reading and writing, by memory buffers."""
-
-    def __init__(self, connection: Connection) -> None:
-        context = connection.plane.tls
-        if context is None:
-            raise AssertionError
-        self.connection = connection
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=connection.plane.host)
-        self.established = False
-
-    def handshake(self) -> None:
-        """Go on with the handshake as far as the bytes reach."""
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._emit()
-            return
-        except ssl.SSLError as error:
-            self.connection.end(f"connection\0TLS: {error.reason or error}", time.monotonic_ns())
-            return
-        self.established = True
-        self._emit()
-        if self.connection.on_end is not None:  # not lost while the last of the handshake was sent
-            self.connection.ready()
-
-    def send(self, data: bytes | memoryview) -> None:
-        """Encrypt and send."""
-        self.tls.write(data)
-        self._emit()
-
-    def receive(self, block: bytes) -> bytes:
-        """Decrypt what has come; empty while a record is incomplete."""
-        self.incoming.write(block)
-        if not self.established:
-            self.handshake()
-            return b""
-        found = []
-        try:
-            while part := self.tls.read(_BUFFER_BYTES):
-                found.append(part)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self.connection.end(f"connection\0TLS: {error.reason or error}", time.monotonic_ns())
-            return b""
-        return b"".join(found)
-
-    def _emit(self) -> None:
-        if data := self.outgoing.read():
-            self.connection.push(data)

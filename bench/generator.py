@@ -17,6 +17,7 @@ import gc
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
 from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
+from locust.exception import RPCError  # noqa: TID253
 
 from bench.asks import Ask, from_columns
 from bench.dataplane import Plane
@@ -42,12 +44,13 @@ from bench.prompts import maker
 from bench.spool import Spool
 from bench.wire import Dialect, Endpoint, body, endpoint, request
 from bench.workers import WEB_UI_PORT
-from contracts.process import die_with_parent
+from contracts.process import children_deaf_to_interrupts, die_with_parent, raise_file_limit
 
 _SWEEP_S = 0.05  # how often timeouts are looked for and the spool is handed on
 _SPAWN_PER_S = 100_000  # users are at once; when they send is the schedule's business
 _NICE = -10
 _LONGEST_SLEEP_S = 1.0  # then one looks whether the probe goes on
+_AFTER_FAILURE_S = 0.01  # where a request failed without any waiting: a closed loop would do nothing else but fail
 
 
 class Probe:
@@ -62,11 +65,14 @@ class Probe:
         self.prompt = maker(plan, text)
         self.key = os.environ.get(plan["key_env"])
         self.started_ns = int(plan["start_ns"])
+        self.ends_ns = self.started_ns + int(plan["horizon_s"] * 1e9)
         self.next = 0
         self.cancelled = False
         self.running = 0
         self.finished = Event()
         self.walked = False
+        self.failed = ""
+        """Why it could not go on, other than for a full disk."""
 
     def prepare(self, ask: Ask) -> tuple[bytes, bytes]:
         """Build a request before its time: (what the record will say of it, the bytes)."""
@@ -80,6 +86,8 @@ class Probe:
         about, data = ready or self.prepare(ask)
         answer = AsyncResult()
         self.plane.send(ask.serial, about, data, due_ns, answer.set)
+        if answer.ready():
+            gevent.sleep(_AFTER_FAILURE_S)
         reason: str = answer.get()
         return reason
 
@@ -89,7 +97,8 @@ class Probe:
         if len(talk) == 1:
             self.plane.send(talk[0].serial, *ready, due_ns, self._one_over)
         else:
-            gevent.spawn(self._converse, talk, due_ns, ready)
+            talking = gevent.spawn(self._converse, talk, due_ns, ready)
+            talking.link_exception(lambda g: self.fail(f"the load generator failed: {g.exception!r}"))
 
     def _one_over(self, _reason: str) -> None:
         self.running -= 1
@@ -99,13 +108,15 @@ class Probe:
         self.running -= 1
 
     def converse(self, talk: list[Ask], due_ns: int, ready: tuple[bytes, bytes] | None = None) -> None:
-        """Ask turn after turn; a failed one ends the conversation."""
+        """Ask turn after turn; a failed one ends the conversation, and so does the end of the load."""
         pause_ns = int(self.plan["think_s"] * 1e9)
         for ask in talk:
             if self.exchange(ask, due_ns, ready) or self.cancelled:
                 return
             ready = None
             due_ns = time.monotonic_ns() + pause_ns
+            if due_ns >= self.ends_ns:
+                return
             self.sleep_until(due_ns)
 
     def sleep_until(self, due_ns: int) -> None:
@@ -115,7 +126,7 @@ class Probe:
 
     def over(self) -> bool:
         """Tell whether a closed loop has come to its end."""
-        return self.cancelled or time.monotonic_ns() >= self.started_ns + int(self.plan["horizon_s"] * 1e9)
+        return self.cancelled or time.monotonic_ns() >= self.ends_ns
 
     def take(self) -> list[Ask] | None:
         """Hand out the next conversation of a closed loop; None when the probe is over."""
@@ -133,6 +144,12 @@ class Probe:
         self.cancelled = True
         self.plane.abandon()
 
+    def fail(self, why: str) -> None:
+        """End it for a reason that is not the server's."""
+        self.failed = self.failed or why
+        self.cancel()
+        self.finished.set()
+
 
 class LoadUser(User):
     """A Locust user: in a closed loop one of many, in an open loop the one that keeps the worker's schedule."""
@@ -145,10 +162,14 @@ class LoadUser(User):
         probe: Probe | None
         while (probe := self.environment.parsed_options.probe) is None or probe.finished.is_set():
             gevent.sleep(0.01)  # the plan is still on its way
-        if probe.plan["concurrency"] is None:
-            keep_schedule(probe)
-        else:
-            loop_closed(probe)
+        try:
+            if probe.plan["concurrency"] is None:
+                keep_schedule(probe)
+            else:
+                loop_closed(probe)
+        except Exception as error:
+            probe.fail(f"the load generator failed: {error!r}")
+            raise  # Locust prints it and calls this once more, which waits for the next probe then
         gevent.sleep(3600)
 
 
@@ -178,14 +199,17 @@ def loop_closed(probe: Probe) -> None:
     probe.running -= 1
 
 
+_NO_RECORDER = "the process that records the requests ended"
+
+
 class Recorder:
     """The process that turns this worker's spool into rows, behind it."""
 
     def __init__(self) -> None:
         environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.recorder"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        words = [sys.executable, "-m", "bench.recorder"]
+        with children_deaf_to_interrupts():
+            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def tell(self, order: dict[str, Any]) -> None:
         """Send an order."""
@@ -194,13 +218,18 @@ class Recorder:
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         self.process.stdin.flush()
 
+    def ended(self) -> bool:
+        """Tell whether it has been killed, or has failed."""
+        return self.process.poll() is not None
+
     def finish(self) -> str:
         """Wait until all is recorded; return what went wrong, or nothing."""
-        self.tell({"end": True})
+        with contextlib.suppress(BrokenPipeError):  # it has ended: reading says so
+            self.tell({"end": True})
         if self.process.stdout is None:
             raise AssertionError
         line = self.process.stdout.readline()
-        return str(json.loads(line).get("failed", "")) if line else "the recorder ended"
+        return str(json.loads(line).get("failed", "")) if line else _NO_RECORDER
 
 
 class Worker:
@@ -223,7 +252,7 @@ class Worker:
         return cls.__new__(cls)
 
     def begin(self, plan: dict[str, Any]) -> Probe:
-        """Make ready for a probe, before its start."""
+        """Make ready for a probe, before its start. Raises OSError (`why_not` says it in words)."""
         where = endpoint(plan["base_url"])
         if self.plane is not None and self.url != plan["base_url"]:
             self.plane.shut()
@@ -250,6 +279,8 @@ class Worker:
             plane.flush()
             if plane.broken:
                 probe.cancel()
+            if self.recorder.ended():
+                probe.fail(_NO_RECORDER)
             closed_over = plan["concurrency"] is not None and not probe.running and probe.over()
             if plane.broken or closed_over:
                 probe.finished.set()
@@ -269,7 +300,21 @@ class Worker:
         if broken is None and not said:
             Path(probe.plan["spool"]).unlink(missing_ok=True)
         gc.unfreeze()
-        return f"the records cannot be written: {broken.strerror}" if broken else said
+        return self.why_not(broken) if broken else probe.failed or said
+
+    @staticmethod
+    def why_not(error: OSError) -> str:
+        """Say why a probe cannot begin, or go on."""
+        if isinstance(error, BrokenPipeError):
+            return _NO_RECORDER
+        if isinstance(error, socket.gaierror):
+            return f"the server's name is not known here: {error.strerror}"
+        return f"the records cannot be written: {error.strerror}"
+
+    def leave(self) -> None:
+        """Hand on what has been received, before the process ends in the middle of a probe."""
+        if self.plane is not None:
+            self.plane.flush()
 
 
 def run_alone() -> None:
@@ -287,7 +332,8 @@ def run_alone() -> None:
                 worker.probe.cancel()
             continue
         plan = json.loads(Path(order["plan"]).read_text(encoding="utf-8"))
-        gevent.spawn(_run_probe, runner, worker, plan)
+        gevent.spawn(_run_probe, runner, worker, plan).link_exception(say_failed)
+    worker.leave()
     if web:
         web.stop()
 
@@ -310,7 +356,7 @@ def _run_probe(runner: Any, worker: Worker, plan: dict[str, Any]) -> None:
     try:
         probe = worker.begin(plan)
     except OSError as error:
-        say({"failed": f"the records cannot be written: {error.strerror}", "probe": plan["probe"]})
+        say({"failed": worker.why_not(error), "probe": plan["probe"]})
         return
     runner.start(plan["concurrency"] or 1, spawn_rate=_SPAWN_PER_S)
     probe.finished.wait()
@@ -335,17 +381,26 @@ def say(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
+def say_failed(greenlet: Any) -> None:
+    """Tell of a greenlet's error, which gevent has printed: nobody else would, and the measuring process would wait."""
+    say({"failed": f"the load generator failed: {greenlet.exception!r}"})
+
+
 def main() -> None:
     """Take the role from the arguments."""
     parent = os.environ.pop("TOKENHOUR_PARENT_PID", "")
     if parent:
         die_with_parent(int(parent))
+    raise_file_limit()
     logging.getLogger("locust.runners").setLevel(logging.ERROR)  # it warns of spawning users at once, which is meant
     match sys.argv[1:]:
         case ["master", host, port, count]:
             from bench.crew import run_master
 
-            run_master(Environment(user_classes=[LoadUser], parsed_options=Worker.bare()), host, int(port), int(count))
+            try:
+                run_master(Environment(user_classes=[LoadUser], parsed_options=Worker.bare()), host, int(port), int(count))
+            except RPCError as error:  # such as an address that is not this machine's
+                say({"failed": f"the master of the load workers, at {host}:{port}: {error}"})
         case ["worker", host, port, folder]:
             from bench.crew import run_worker
 

@@ -74,7 +74,7 @@ class Latencies:
     """(last - first) / (tokens - tokens of the first chunk); undefined for one chunk, left out and counted."""
     interchunk: Floats
     lag: Floats
-    """Scheduled to sent, of every request that was sent."""
+    """Scheduled to sent, of every request that was sent; to taken up, where a connection had to be opened for it."""
     failures: int
     single_chunk: int
     """Successes of which TPOT is undefined."""
@@ -94,7 +94,7 @@ def latencies(rows: Sequence[RequestRow]) -> Latencies:
         e2e_from_sent=_array(r.last_token_s - r.sent_s for r in good if r.last_token_s is not None and r.sent_s is not None),
         tpot=_array(spent),
         interchunk=np.concatenate(gaps) if gaps else np.empty(0),
-        lag=_array(r.sent_s - r.scheduled_s for r in rows if r.sent_s is not None),
+        lag=_array(t - r.scheduled_s for r in rows if (t := r.sent_s if r.taken_s is None else r.taken_s) is not None),
         failures=sum(1 for r in rows if r.outcome != "cancelled") - len(good),
         single_chunk=len(good) - len(spent),
     )

@@ -15,6 +15,7 @@ from contracts.request import RequestRow
 
 _EVERY_S = 1.0  # a server that answers slowly is not asked more often
 _LEAST_PATIENCE_S = 1.0  # below it a busy machine decides, not the server
+_MOST_PATIENCE_S = 2.0  # no request had an answer for the whole inactivity timeout: its models it should know by heart
 
 
 def knock(base_url: str, patience_s: float) -> str:
@@ -61,7 +62,7 @@ class Pulse:
     def __init__(self, base_url: str, inactivity_timeout_s: float) -> None:
         self._base_url = base_url
         self._silence_s = inactivity_timeout_s
-        self._patience_s = max(_LEAST_PATIENCE_S, inactivity_timeout_s)
+        self._patience_s = max(_LEAST_PATIENCE_S, min(_MOST_PATIENCE_S, inactivity_timeout_s))
         self._question: _Question | None = None
         self._asked_at = 0.0
 

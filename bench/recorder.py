@@ -14,9 +14,9 @@ import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
-from bench.spool import DATA, DUE, END, RESENT, SENT, Frame, Tail
+from bench.spool import DATA, DUE, END, RESENT, SENT, TAKEN, Frame, Tail
 from bench.stream import Parsed, Pieces, parse
 from contracts.process import die_with_parent
 from contracts.request import Outcome, RequestRow
@@ -24,8 +24,6 @@ from contracts.request import Outcome, RequestRow
 _POLL_S = 0.2
 _NICE = 19  # it may fall behind the generator and the engine, which it must not slow down
 _DIGITS = 7  # of a second: a tenth of a microsecond
-# Without a buffer: what select() says and what has been read must agree.
-_COMMANDS = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (lives with the process)
 
 
 @dataclass(slots=True)
@@ -36,6 +34,8 @@ class Open:
     about: dict[str, Any]
     sent_s: float | None = None
     """The first time."""
+    taken_s: float | None = None
+    """When opening a connection for it began."""
     note: str = ""
     pieces: Pieces = field(default_factory=list)
 
@@ -60,6 +60,8 @@ class Book:
             return None
         if frame.kind == SENT:
             found.sent_s = at if found.sent_s is None else found.sent_s
+        elif frame.kind == TAKEN:
+            found.taken_s = at if found.sent_s is None else found.taken_s
         elif frame.kind == RESENT:
             found.note = "the server had closed the idle connection: sent again on a new one"
         elif frame.kind == DATA:
@@ -106,6 +108,7 @@ class Book:
             chunk_offsets_s=[round(t - (sent or t), _DIGITS) for t in times],
             chunk_tokens=found.token_counts,
             tokens_spread=found.spread,
+            taken_s=None if request.taken_s is None else round(request.taken_s, _DIGITS),
             finish_reason=found.finish_reason,
         )
 
@@ -130,17 +133,17 @@ def drain(tail: Tail, book: Book, sink: TextIO) -> int:
     return count
 
 
-def record(order: dict[str, Any]) -> None:
-    """Follow one spool to its end."""
+def record(order: dict[str, Any], commands: BinaryIO) -> None:
+    """Follow one spool to its end, which the next command says."""
     spool = Path(order["spool"])
     tail = Tail(spool)
     book = Book(order["probe"], order["worker"], order["zero_ns"])
     ending = False
     with open(order["rows"], "a", encoding="utf-8") as sink:  # noqa: PTH123 (lives with the probe)
         while drain(tail, book, sink) or not ending:
-            if not ending and select.select([0], [], [], _POLL_S)[0]:
+            if not ending and select.select([commands], [], [], _POLL_S)[0]:
                 ending = True
-                _COMMANDS.readline()
+                commands.readline()
         sink.writelines(line_of(row) for row in book.abandoned())
     tail.close()
 
@@ -152,12 +155,14 @@ def main() -> None:
         die_with_parent(int(parent))
     with contextlib.suppress(OSError):
         os.nice(_NICE)
-    while line := _COMMANDS.readline():
+    # Without a buffer: what select() says and what has been read must agree.
+    commands: Any = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (lives with the process)
+    while line := commands.readline():
         order = json.loads(line)
         if "spool" not in order:
             continue
         try:
-            record(order)
+            record(order, commands)
             answer: dict[str, Any] = {"recorded": order["probe"]}
         except OSError as error:
             answer = {"failed": f"{error.strerror}: {order['rows']}"}

@@ -54,8 +54,8 @@ def measure(
 ) -> Summary:
     """Measure, keep the raw records and write the summary (also of an interrupted run).
 
-    `results`: where this machine's generator certificate is kept; it is measured there first where it is missing. None:
-    no certificate.
+    `results`: where this machine's generator certificate is kept; it is measured there first where it is missing. None, and
+    workers of other machines: no certificate.
     """
     wanted = kind or kind_of(target)
     workload.check(target.spec)
@@ -65,7 +65,10 @@ def measure(
         print(f"   the trace's own mean rate is {own:.3g} requests/s; it is stretched to each rate", file=sys.stderr)
     run_dir.supersede(*RAW, Certificate.file_name)
     uncertified: str | None = "generator uncertified: no calibration was asked for"
-    if results is not None:
+    if results is not None and workers.host is not None:
+        uncertified = "generator uncertified: the load workers of other machines are not calibrated from here"
+        print(f"   {uncertified}", file=sys.stderr)
+    elif results is not None:
         found, said = certified(results, workers.count)
         print(f"   {said}", file=sys.stderr)
         uncertified = said if found is None else None

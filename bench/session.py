@@ -33,6 +33,7 @@ from bench.workers import Workers
 from contracts.bench_spec import WorkloadSpec
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
+from contracts.process import children_deaf_to_interrupts
 from contracts.request import RequestRow
 from contracts.run import LoadPoint
 from contracts.store import disk_errors, write_bytes_atomic
@@ -320,13 +321,6 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
     """Start generator and telemetry; both end with the block, and with this process if it is killed."""
     environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
     role, hand_roles = _roles(workers, raw)
-    generator = subprocess.Popen(
-        [sys.executable, "-m", "bench.generator", *role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
-    hands = tuple(
-        subprocess.Popen([sys.executable, "-m", "bench.generator", *hand], stdin=subprocess.DEVNULL, env=environment)
-        for hand in hand_roles
-    )
     orders = {
         "file": str(raw / "telemetry.jsonl"),
         "zero_ns": zero_ns,
@@ -336,16 +330,23 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         "metrics_urls": list(target.metrics_urls),
         "key_env": target.key_env,
         "engines": list(target.engine_pids),
-        "generators": [generator.pid, *(hand.pid for hand in hands)],
     }
-    started = [generator, *hands]
+    words = [sys.executable, "-m", "bench.generator"]
+    started: list[subprocess.Popen[bytes]] = []
     try:
+        with children_deaf_to_interrupts():
+            generator = subprocess.Popen([*words, *role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            started.append(generator)
+            started += (subprocess.Popen([*words, *hand], stdin=subprocess.DEVNULL, env=environment) for hand in hand_roles)
+        hands = tuple(started[1:])
         if workers.host is not None:
             print(f"   waiting for {workers.count} load workers: {workers.invitation()}", file=sys.stderr)
         _wait_ready(generator)
         # Only now: the two would take turns on the cores while they are loaded.
+        orders["generators"] = [child.pid for child in started]
         words = [sys.executable, "-m", "bench.telemetry", json.dumps(orders)]
-        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment))
+        with children_deaf_to_interrupts():
+            started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment))
         yield Crew(generator, hands, workers.count, joined=workers.host is not None)
     finally:
         for child in started:

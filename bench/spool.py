@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-DUE, SENT, DATA, END, RESENT = range(5)
+DUE, SENT, DATA, END, RESENT, TAKEN = range(6)
 """Planned arrival (payload: JSON about the request), request sent, bytes received, request over (payload: why, or
-nothing), sent again since the server had closed the idle connection."""
+nothing), sent again since the server had closed the idle connection, taken up by opening a connection for it."""
 _HEAD = struct.Struct("<BIIq")
 frame_head = _HEAD.pack
 """Kind, request, length of the payload, ns; the payload follows."""

@@ -16,6 +16,7 @@ from contracts.request import Outcome
 
 Pieces = list[tuple[float, bytes]]
 _BAD = object()
+_MOST_TOKENS = 1 << 31  # of a response: counts are 32 bits wide in the records
 
 
 @dataclass(slots=True)
@@ -47,6 +48,9 @@ def parse(pieces: Pieces) -> Parsed:
     try:
         found.status = int(head.split(b" ", 2)[1])
     except (IndexError, ValueError):
+        found.status = None
+    if found.status is None or not 100 <= found.status <= 999:
+        found.status = None
         found.outcome, found.detail = "malformed", f"no HTTP status line: {head[:60]!r}"
         return found
     chunked = b"transfer-encoding: chunked" in head.lower()
@@ -55,7 +59,10 @@ def parse(pieces: Pieces) -> Parsed:
         found.outcome, found.detail = "http_error", f"HTTP {found.status}: {text[:200].decode(errors='replace')}"
         return found
     ends = list(accumulate(len(data) for _, data in pieces))
-    _events(text, offsets, ends, [t for t, _ in pieces], found)
+    try:
+        _events(text, offsets, ends, [t for t, _ in pieces], found)
+    except (AttributeError, TypeError) as error:  # JSON, but a text, number or list where something else belongs
+        found.outcome, found.detail = "malformed", f"not what the API sends: {error}"[:200]
     return found
 
 
@@ -167,13 +174,27 @@ def _spread(times: list[float], tokens: int, found: Parsed) -> None:
 def _usage(message: dict[str, Any], found: Parsed) -> int:
     """Note the usage and the finish reason of an event; return the completion tokens so far."""
     for choice in message.get("choices") or ():
-        found.finish_reason = choice.get("finish_reason") or found.finish_reason
+        if reason := choice.get("finish_reason"):
+            found.finish_reason = _text(reason)
     usage = message.get("usage")
     if usage:
-        found.prompt_tokens = usage.get("prompt_tokens")
-        found.completion_tokens = usage.get("completion_tokens")
-        found.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        found.prompt_tokens = _count(usage.get("prompt_tokens"))
+        found.completion_tokens = _count(usage.get("completion_tokens"))
+        found.cached_tokens = _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
     return found.completion_tokens or 0
+
+
+def _count(value: Any) -> int | None:
+    """Return a number of tokens as it is. Raises TypeError for what is none."""
+    if value is None or (type(value) is int and 0 <= value < _MOST_TOKENS):
+        return value
+    raise TypeError(f"{value!r:.60} is no number of tokens")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r:.60} is no finish reason")
 
 
 def _judge(found: Parsed) -> None:

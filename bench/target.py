@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import ssl
@@ -24,6 +25,7 @@ from contracts.server import Server
 # More users than slots, so that the engine's batch stays full.
 SATURATION_USERS = 1.5
 _TIMEOUT_S = 60.0
+_NO_LISTING = (404, 405)
 KEY_ENV = "OPENAI_API_KEY"
 
 
@@ -87,7 +89,8 @@ def of_endpoint(load: Load, found: Endpoint) -> Target:
 def check_alive(server: Server) -> None:
     """Refuse before any load when the server does not answer or serves another model."""
     remedy = "start it with: tokenhour serving run EXP -- tokenhour bench run EXP"
-    _check_model(server.base_url, server.model_id, remedy, server.api_key_env or KEY_ENV)
+    if not _check_model(server.base_url, server.model_id, remedy, server.api_key_env or KEY_ENV):
+        raise InputError("what answers there lists no models", where=server.base_url, remedy=remedy)
     if not Path(server.checkpoint_path, Checkpoint.file_name).is_file():
         raise InputError("its checkpoint is gone", where=server.checkpoint_path, remedy="quantize again")
 
@@ -96,12 +99,14 @@ def probe_endpoint(url: str, model: str, load: Load) -> Endpoint:
     """Ask an endpoint what it can do, with a handful of one-token requests. Raises InputError before any load."""
     where = endpoint(url)
     base = f"{'https' if where.tls else 'http'}://{where.authority}{where.path}"
-    _check_model(base, model, "check --url and --model")
-    if load.tokenizer is not None and not Path(load.tokenizer).is_file():
-        raise InputError(f"tokenizer = {load.tokenizer!r}: no such file", where="load file", remedy="name a tokenizer.json")
+    listed = _check_model(base, model, "check --url and --model")
+    if load.tokenizer is not None:
+        read_tokenizer(load.tokenizer)
     ask = _Asker(base, model)
     api = ask.api(load.api)
     degraded = []
+    if not listed:
+        degraded.append(f"it lists no models: that it serves {model!r} is known only from its answers")
     token_ids = api == "completions" and ask.accepts(prompt=[1, 2, 3])
     continuous = ask.streams_usage()
     exact = ask.accepts(ignore_eos=True, min_tokens=1)
@@ -144,11 +149,24 @@ def probe_endpoint(url: str, model: str, load: Load) -> Endpoint:
     )
 
 
+def read_tokenizer(file: str) -> Any:
+    """Load the tokenizer that a load file names. Raises InputError."""
+    from tokenizers import Tokenizer
+
+    remedy = "name a tokenizer.json"
+    if not Path(file).is_file():
+        raise InputError(f"tokenizer = {file!r}: no such file", where="load file", remedy=remedy)
+    try:
+        return Tokenizer.from_file(file)
+    except Exception as error:  # the library has no narrower one
+        raise InputError(f"tokenizer = {file!r}: not readable: {error}", where="load file", remedy=remedy) from error
+
+
 def _get(url: str) -> str | None:
     try:
         with urllib.request.urlopen(_request(url), timeout=5) as reply:
             return str(reply.read().decode(errors="replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 
@@ -158,11 +176,14 @@ def _request(url: str, content: bytes | None = None, key_env: str = KEY_ENV) -> 
     return urllib.request.Request(url, content, heads)
 
 
-def _check_model(base: str, model: str, remedy: str, key_env: str = KEY_ENV) -> None:
+def _check_model(base: str, model: str, remedy: str, key_env: str = KEY_ENV) -> bool:
+    """Refuse a server that does not list the model. False: it has no list, which says nothing of the model."""
     try:
         with urllib.request.urlopen(_request(f"{base}/v1/models", key_env=key_env), timeout=10) as reply:
             listed = [str(entry["id"]) for entry in json.load(reply)["data"]]
     except urllib.error.HTTPError as error:
+        if error.code in _NO_LISTING:
+            return False
         said = {401: f"put the right key into {key_env}", 403: f"put a key that may use it into {key_env}"}
         raise InputError(
             f"the server answers {error.code} {error.reason}", where=base, remedy=said.get(error.code, remedy)
@@ -172,11 +193,12 @@ def _check_model(base: str, model: str, remedy: str, key_env: str = KEY_ENV) -> 
         if isinstance(reason, ssl.SSLCertVerificationError):
             remedy = "name the file of its certificate authority in SSL_CERT_FILE"
         raise InputError(f"the server does not answer ({reason})", where=base, remedy=remedy) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         raise InputError("what answers there is no OpenAI-compatible server", where=base, remedy=remedy) from error
     if model not in listed:
         known = ", ".join(listed[:5]) or "none"
         raise InputError(f"it does not serve {model!r}; it serves {known}", where=base, remedy=remedy)
+    return True
 
 
 class _Asker:
@@ -213,12 +235,10 @@ class _Asker:
         events = [line for line in text.splitlines() if line.startswith("data:") and '"choices":[{' in line.replace(" ", "")]
         return status == 200 and any('"completion_tokens"' in event for event in events[:1])
 
-    def template_tokens(self, tokenizer: str | None) -> int:
+    def template_tokens(self, tokenizer: str) -> int:
         """Return how many tokens the server counts beyond those of the text itself."""
-        from tokenizers import Tokenizer
-
         text = "The quick brown fox jumps over the lazy dog"
-        own = len(Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).ids)
+        own = len(read_tokenizer(tokenizer).encode(text, add_special_tokens=False).ids)
         fields = {"messages": [{"role": "user", "content": text}]} if self.chosen == "chat" else {"prompt": text}
         status, answer = self._post(fields)
         try:
@@ -248,5 +268,5 @@ class _Asker:
                 return int(reply.status), str(reply.read().decode(errors="replace"))
         except urllib.error.HTTPError as error:
             return error.code, str(error.read().decode(errors="replace"))
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise InputError(f"the server does not answer ({error})", where=self.base, remedy="check --url") from error

@@ -63,7 +63,7 @@ def read_metrics(base_url: str, timeout_s: float = 5.0, *, key_env: str = "") ->
         request = urllib.request.Request(f"{base_url}/metrics", headers=heads)
         with urllib.request.urlopen(request, timeout=timeout_s) as reply:
             return parse_metrics(reply.read().decode())
-    except (OSError, ValueError, HTTPException):
+    except (OSError, ValueError, HTTPException):  # the last: the engine ended in the middle of its answer
         return {}
 
 

@@ -33,15 +33,16 @@ class Endpoint:
 
 def endpoint(url: str) -> Endpoint:
     """Read a base URL, with or without /v1 at its end. Raises InputError."""
-    found = urlsplit(url)
     try:
-        port = found.port
-    except ValueError:
-        port = -1
-    if found.scheme not in _PORTS or not found.hostname or port == -1:
+        found = urlsplit(url)
+        port, host = found.port, found.hostname
+    except ValueError:  # such as a port that is no number, or a bracket that is not closed
+        found, port, host = urlsplit(""), None, None
+    sendable = url.isascii() and url.isprintable() and " " not in url
+    if found.scheme not in _PORTS or not host or port == 0 or not sendable:
         raise InputError(f"{url!r} is no http or https URL", where="--url", remedy="such as http://127.0.0.1:8000")
     path = found.path.rstrip("/").removesuffix("/v1")
-    return Endpoint(found.hostname, port or _PORTS[found.scheme], found.scheme == "https", path)
+    return Endpoint(host, port or _PORTS[found.scheme], found.scheme == "https", path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,12 @@ class Workers:
         """Read N, N@HOST or N@HOST:PORT. Raises InputError."""
         found = _FORM.fullmatch(text.strip())
         count = int(found["count"]) if found else 0
-        if found is None or not 1 <= count <= 1000:
+        port = int(found["port"] or DEFAULT_PORT) if found else 0
+        if found is None or not 1 <= count <= 1000 or not 0 < port < 1 << 16:
             raise InputError(
                 f"--workers {text!r} is no number of load processes", where="bench", remedy="such as 4, or 4@0.0.0.0:5557"
             )
-        return cls(count, found["host"] or None, int(found["port"] or DEFAULT_PORT))
+        return cls(count, found["host"] or None, port)
 
     def invitation(self) -> str:
         """Say how to join."""

@@ -1,7 +1,7 @@
 """One request as the load generator saw it. Rows of requests.parquet; times in seconds on the run's monotonic clock.
 
 History
-    1  first version
+    1  first version; taken_s came later, and rows without it say nothing of when a request was taken up
 """
 
 from __future__ import annotations
@@ -51,3 +51,6 @@ class RequestRow:
     finish_reason: str | None
     tokens_spread: bool = False
     """The server told tokens only at the end: they are spread evenly over the chunks that brought text."""
+    taken_s: float | None = None
+    """When the client took it up, where a connection had to be opened for it: connecting and the TLS handshake lie between
+    this and sent_s, and are the network's time, not the client's. None: it was sent at once."""

@@ -8,13 +8,20 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.endpoint import Load
+from contracts.certificate import Certificate
+from contracts.endpoint import Endpoint, Load
 from contracts.environment import Environment, capture
 from contracts.experiment import Experiment
+from contracts.probe import Probes
+from contracts.record import Record
+from contracts.request import REQUESTS_FILE
+from contracts.run import Summary
 from contracts.store import disk_errors, make_folder
+from contracts.telemetry import TELEMETRY_FILE
 
 EVENTS_FILE = "events.jsonl"
 SUPERSEDED = "superseded"
+_MEASURED = (Summary.file_name, Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE, Certificate.file_name)
 
 
 def now_utc() -> str:
@@ -46,7 +53,7 @@ class RunDir:
 
     def open(self, experiment: Experiment) -> RunDir:
         """Make the folder and write experiment.json and environment.json, moving older ones aside when they differ."""
-        make_folder(self.path)
+        self._make(Load, Endpoint)
         standing = self.path / Experiment.file_name
         if standing.is_file() and standing.read_bytes() != experiment.to_json():
             self.supersede(Experiment.file_name, Environment.file_name)
@@ -58,7 +65,7 @@ class RunDir:
 
     def open_load(self, load: Load) -> None:
         """Make the folder of a measurement of somebody else's server, with load.json and environment.json."""
-        make_folder(self.path)
+        self._make(Experiment)
         standing = self.path / Load.file_name
         if standing.is_file() and standing.read_bytes() != load.to_json():
             self.supersede(Load.file_name, Environment.file_name)
@@ -66,6 +73,12 @@ class RunDir:
             load.write(self.path)
         if not Environment.exists(self.path):
             capture(now_utc()).write(self.path)
+
+    def _make(self, *others: type[Record]) -> None:
+        """Make the folder; where it was another kind of run's, move what says so aside with all that was measured there."""
+        make_folder(self.path)
+        if any(kind.exists(self.path) for kind in others):
+            self.supersede(*(kind.file_name for kind in others), *_MEASURED)
 
     def note(self, stage: str, state: str, detail: str = "") -> None:
         """Append an event; one short write, so that concurrent writers do not mix lines."""

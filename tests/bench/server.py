@@ -39,6 +39,8 @@ class Server:
     faults: tuple[str, ...] = ()
     closes: bool = False
     plain: bool = False
+    lists: bool = True
+    """It has /v1/models."""
     key: str = ""
     every: int = 1
     prompt_tokens: int = 0
@@ -77,7 +79,7 @@ class Server:
                 f'vllm:generation_tokens_total{{engine="0"}} {self.generation_tokens + self.extra_counted}\n'
                 'vllm:num_requests_running{engine="0"} 0.0\n',
             )
-        if path == "/v1/models":
+        if path == "/v1/models" and self.lists:
             return _plain(writer, json.dumps({"data": [{"id": "toy"}]}))
         if not head.startswith("POST") or (self.plain and path == "/v1/completions"):
             return _plain(writer, "{}", "404 Not Found")

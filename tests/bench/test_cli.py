@@ -1,13 +1,17 @@
 """The help of the measuring commands: every option once, in the group of what it is for."""
 
 import re
+from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from bench.cli import _print as show
-from bench.cli import cli, run, search, sweep
+from bench.cli import _run_noted, cli, run, search, sweep
+from bench.validity import LAG_RULE
+from bench.workers import Workers
+from contracts.rundir import RunDir
 from tests.breakeven.summaries import summary
 
 
@@ -28,3 +32,33 @@ def test_what_the_measuring_cost_is_told_in_accelerator_minutes(capsys, tmp_path
     machine = summary().accelerator.model_copy(update={"count": count})
     show(summary(accelerator=machine), tmp_path)  # 80 s
     assert f"measuring took {said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("crew", "times"), [(Workers(2), 2), (Workers(2, "0.0.0.0"), 1)])
+def test_a_disturbed_run_is_measured_again_unless_its_workers_have_left(tmp_path, monkeypatch, capsys, crew, times):
+    done = []
+
+    def measure(*_):
+        done.append(1)
+        return SimpleNamespace(reasons=(SimpleNamespace(rule=LAG_RULE),), validity="INVALID")
+
+    monkeypatch.setattr("bench.run.measure", measure)
+    monkeypatch.setattr("bench.cli._draw_apart", lambda _: None)
+    monkeypatch.setattr("bench.cli._print", lambda *_: None)
+    _run_noted(None, RunDir(tmp_path), None, crew, tmp_path)
+    assert len(done) == times
+    said = capsys.readouterr().err
+    assert ("start the load workers again" in said) == (times == 1)
+
+
+@pytest.mark.parametrize("words", [["calibrate", "--out"], ["worker", "127.0.0.1:5557", "--out"]])
+def test_a_file_where_a_folder_is_wanted_is_refused_at_once(tmp_path, words):
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(cli, [*words, str(tmp_path / "file")])
+    assert done.exit_code == 2
+    assert "is a file" in done.output
+
+
+@pytest.mark.parametrize("master", ["127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", ":5557"])
+def test_what_is_no_master_is_refused(master):
+    assert "is no HOST:PORT" in str(CliRunner().invoke(cli, ["worker", master]).exception)

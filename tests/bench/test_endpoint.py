@@ -202,6 +202,9 @@ def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path, au
     rows = read_table(tmp_path / "out" / REQUESTS_FILE, RequestRow)
     assert {r.outcome for r in rows} == {"success"}
     assert all(r.first_token_s > r.sent_s for r in rows)
+    opened = [r for r in rows if r.taken_s is not None]
+    assert opened
+    assert all(r.scheduled_s <= r.taken_s < r.sent_s for r in opened)
     assert Endpoint.read(tmp_path / "out").base_url.startswith("https://")
 
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from bench import dataplane, reference
-from bench.spool import DATA, DUE, END, SENT, Spool, Tail
+from bench.spool import DATA, DUE, END, SENT, TAKEN, Spool, Tail
 from bench.tables import read_table, request_rows
 from bench.validity import DISTURBANCES
 from contracts.request import REQUESTS_FILE, RequestRow
@@ -171,7 +171,8 @@ def exchange(tmp_path, between=lambda: None, poller=None, answer=WHOLE):
     plane = dataplane.Plane(loop, poller, "127.0.0.1", listener.getsockname()[1])
     plane.spool = Spool(tmp_path / "spool")
     ended: list[str] = []
-    connection = plane.send(1, b'{"id": "x"}', b"GET / HTTP/1.1\r\n\r\n", time.monotonic_ns(), ended.append)
+    plane.send(1, b'{"id": "x"}', b"GET / HTTP/1.1\r\n\r\n", time.monotonic_ns(), ended.append)
+    (connection,) = plane.open
     peer, _ = listener.accept()
     loop.watchers[connection.sock.fileno(), dataplane.WRITE].callback()
     peer.recv(1 << 16)
@@ -199,9 +200,9 @@ def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path, poller):
     for attempt in range(5):
         (tmp_path / str(attempt)).mkdir()
         frames, read_at, ended = exchange(tmp_path / str(attempt), poller=poller and poller())
-        assert [f.kind for f in frames] == [DUE, SENT, DATA, END]
+        assert [f.kind for f in frames] == [DUE, TAKEN, SENT, DATA, END]
         assert ended == [""]
-        early_ns.append(read_at - frames[2].at_ns)
+        early_ns.append(read_at - frames[3].at_ns)
     # A reading of the two clocks that a busy machine interrupts is not trusted: then the time of reading is taken.
     assert max(early_ns) > 40_000_000
 
@@ -234,7 +235,7 @@ def test_a_stepped_wall_clock_moves_no_time_of_the_records(tmp_path, monkeypatch
         monkeypatch.setattr("bench.dataplane.time.time_ns", lambda: real() + int(step_s * 1e9))
 
     frames, read_at, _ = exchange(tmp_path, step, select.epoll())
-    assert 0 <= frames[2].at_ns - read_at < 1_000_000_000
+    assert 0 <= frames[3].at_ns - read_at < 1_000_000_000
 
 
 def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path, model_folder):

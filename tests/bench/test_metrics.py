@@ -1,6 +1,7 @@
 """Latency counts from the scheduled arrival, failures are infinite, throughput is what was emitted inside the window."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,13 @@ def test_waiting_before_sending_counts_into_ttft():
     assert found.ttft_from_sent[0] == pytest.approx(0.5)
     assert found.e2e[0] - found.e2e_from_sent[0] == pytest.approx(2.0)
     assert found.lag[0] == pytest.approx(2.0)
+
+
+def test_opening_a_connection_is_no_lag_of_the_client():
+    """Taken up 10 ms late; TCP and TLS took two seconds more, which count into TTFT all the same."""
+    found = metrics.latencies([replace(row(lag=2.0, ttft=0.5), taken_s=0.01)])
+    assert found.lag[0] == pytest.approx(0.01)
+    assert found.ttft[0] == pytest.approx(2.5)
 
 
 def test_tpot_leaves_out_the_first_chunk_and_is_undefined_for_one():

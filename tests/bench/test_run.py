@@ -1,11 +1,14 @@
 """The instrument against a small deterministic server: real processes, real sockets, real faults."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -157,14 +160,14 @@ def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken):
     assert toy.served == len(rows)
 
 
-def child(run_dir: Path) -> subprocess.Popen:
+def child(run_dir: Path, **how: Any) -> subprocess.Popen:
     script = (
         "import sys; from pathlib import Path; from bench.run import run; from contracts.rundir import RunDir\n"
         "from contracts.experiment import Experiment; from contracts.server import Server\n"
         "p = Path(sys.argv[1]); s = run(Experiment.read(p), Server.read(p), RunDir(p))\n"
         "sys.exit(int(s.validity == 'INVALID'))\n"
     )
-    return subprocess.Popen([sys.executable, "-c", script, str(run_dir)], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", script, str(run_dir)], **{"stderr": subprocess.DEVNULL, **how})
 
 
 def wait_for_rows(run_dir: Path) -> None:
@@ -172,6 +175,14 @@ def wait_for_rows(run_dir: Path) -> None:
     while len(list(request_rows(run_dir / "raw/requests-0-0.jsonl"))) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def suspended_recorder(process):
+    """Stop the recorder, so that what is received from now on is in the spool alone."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    recorder = next(p for p in family if "bench.recorder" in p.cmdline())
+    recorder.suspend()
+    return recorder
 
 
 LONG = {"saturation_s": 60, "probe_s": 5, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 5}
@@ -212,6 +223,54 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
         assert process.wait(20) == 1
     said = json.loads((run_dir.path / "summary.json").read_text())
     assert "generator ended" in str(said["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("victim", "said"),
+    [("bench.generator", "generator ended"), ("bench.recorder", "the process that records the requests ended")],
+)
+def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readable(tmp_path, model_folder, victim, said):
+    spec = experiment(search=LONG)
+    with running(slots=4) as toy:
+        run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
+        process = child(run_dir.path)
+        wait_for_rows(run_dir.path)
+        recorder = suspended_recorder(process)
+        before = toy.served
+        while toy.served < before + 60:
+            time.sleep(0.05)
+        family = psutil.Process(process.pid).children(recursive=True)
+        next(p for p in family if victim in p.cmdline()).kill()
+        code = process.wait(20)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            recorder.resume()  # to hear that its parent is gone
+        _, alive = psutil.wait_procs(family, timeout=10)
+    assert (code, alive) == (1, [])
+    assert said in str(json.loads((run_dir.path / "summary.json").read_text())["reasons"])
+    rows = read_table(run_dir.path / REQUESTS_FILE, RequestRow)
+    assert len({r.request_id for r in rows}) == len(rows)
+    assert sum(r.outcome == "success" for r in rows) > before + 20
+    assert {r.outcome for r in rows} <= {"success", "cancelled"}
+    assert not (run_dir.path / "raw").exists()
+
+
+def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path, model_folder):
+    """A terminal sends SIGINT to the whole process group."""
+    spec = experiment(search=LONG)
+    with running(slots=4) as toy:
+        run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
+        with (tmp_path / "said").open("wb") as said:
+            process = child(run_dir.path, stderr=said, start_new_session=True)
+        wait_for_rows(run_dir.path)
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 1
+        _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    assert "Traceback" not in (tmp_path / "said").read_text()
+    summary = json.loads((run_dir.path / "summary.json").read_text())
+    assert "interrupted" in str(summary["reasons"])
+    assert len(read_table(run_dir.path / REQUESTS_FILE, RequestRow)) >= 5
 
 
 def test_a_search_with_conversations_offers_and_judges_requests(tmp_path, model_folder):

@@ -73,6 +73,15 @@ def test_two_tokens_in_one_chunk_count_as_two():
         (chunk(sse({"error": {"message": "boom"}})), "in_band_error", "boom"),
         (chunk(b"data: {oops\n\n"), "malformed", "oops"),
         (chunk(b"data: [1]\n\n"), "in_band_error", "[1]"),
+        (chunk(sse({**event(1), "usage": "x"})), "malformed", "not what the API sends"),
+        (chunk(sse({**event(1), "choices": ["x"]})), "malformed", "not what the API sends"),
+        (chunk(sse({**event(1), "choices": 5})), "malformed", "not what the API sends"),
+        (chunk(sse({"choices": [{"delta": "x"}]})), "malformed", "not what the API sends"),
+        (chunk(sse(event("5"))), "malformed", "'5' is no number of tokens"),
+        (chunk(sse(event(-5))), "malformed", "-5 is no number of tokens"),
+        (chunk(sse(event(True))), "malformed", "True is no number of tokens"),
+        (chunk(sse(event(1 << 40))), "malformed", "is no number of tokens"),
+        (chunk(sse(event(1, ["stop"]))), "malformed", "is no finish reason"),
     ],
 )
 def test_what_is_not_a_whole_stream_is_named(body, outcome, detail):
@@ -86,6 +95,7 @@ def test_what_is_not_a_whole_stream_is_named(body, outcome, detail):
     [
         (b"", "connection"),
         (b"garbage", "malformed"),
+        (b"HTTP/1.1 99999999999999999999 x\r\n\r\n", "malformed"),
         (b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\nno", "http_error"),
     ],
 )
@@ -96,3 +106,25 @@ def test_a_response_that_is_no_stream_is_named(raw, outcome):
 def test_a_response_without_chunked_coding_is_read_too():
     raw = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(sse(m) for m in GOOD) + b"data: [DONE]\n\n"
     assert parse([(2.0, raw)]).outcome == "success"
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["choices", "text", "delta"]), inner),
+    max_leaves=6,
+)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.lists(st.fixed_dictionaries({}, optional={"delta": ANYTHING, "finish_reason": ANYTHING})) | ANYTHING,
+        "usage": st.fixed_dictionaries({}, optional={"completion_tokens": ANYTHING, "prompt_tokens": ANYTHING}) | ANYTHING,
+    },
+)
+
+
+@given(st.lists(MESSAGE | ANYTHING, max_size=4))
+def test_whatever_json_comes_the_record_of_it_can_be_kept(messages):
+    found = parse([(1.0, HEAD + b"".join(chunk(sse(m)) for m in messages) + chunk(b"data: [DONE]\n\n"))])
+    counts = [found.prompt_tokens, found.completion_tokens, found.cached_tokens, *found.token_counts]
+    assert all(n is None or (type(n) is int and 0 <= n < 1 << 31) for n in counts)
+    assert found.finish_reason is None or isinstance(found.finish_reason, str)

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -65,7 +67,7 @@ def test_workers_are_counted_and_placed(text, found):
     assert (made.count, made.host, made.port) == found
 
 
-@pytest.mark.parametrize("text", ["0", "two", "2@:x", "-1"])
+@pytest.mark.parametrize("text", ["0", "two", "2@:x", "-1", "2@h:0", "2@h:65536"])
 def test_what_is_no_number_of_workers_is_refused(text):
     with pytest.raises(InputError, match="no number of load processes"):
         Workers.parse(text)
@@ -178,7 +180,9 @@ def test_workers_that_join_say_what_cpu_they_take(tmp_path, model_folder):
             hand = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
             stack.callback(hand.wait)
             stack.callback(hand.terminate)
-        summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port))
+        summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port), results=tmp_path)
+    # A calibration here would say nothing of the machines that make the load.
+    assert summary.uncertified == "generator uncertified: the load workers of other machines are not calibrated from here"
     samples = read_table(run_dir.path / TELEMETRY_FILE, TelemetryRow)
     assert {r.index for r in samples if r.source == "generator"} == {"", "worker 0", "worker 1"}
     (point,) = summary.load_curve
@@ -191,6 +195,64 @@ def test_workers_that_join_say_what_cpu_they_take(tmp_path, model_folder):
     table = [r for r in samples if r.index != "worker 1"]
     write_table(run_dir.path / TELEMETRY_FILE, table, TelemetryRow)
     assert any("CPU use of 1 of 2 load workers was not measured" in said for said in derive(run_dir).warnings)
+
+
+def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path, model_folder):
+    """Two users for two workers: a third would take one of them, and a worker with half of the schedule would have none."""
+    spec = experiment(arrivals={"process": "closed", "concurrency": [2]}, search={"saturation_s": 1.5, "warmup_s": 0.2})
+    port = free_port()
+    with running() as toy, contextlib.ExitStack() as stack:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        hands = []
+        for k in range(3):
+            words = [sys.executable, "-m", "bench", "worker", f"127.0.0.1:{port}", "--out", str(tmp_path / f"w{k}")]
+            hands.append(subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+            stack.callback(hands[-1].wait)
+            stack.callback(hands[-1].terminate)
+        summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port))
+        said = [hand.communicate(timeout=20)[1] for hand in hands]
+    assert "did not come to an end" not in str(summary.reasons)
+    assert {r.worker for r in rows_of(run_dir.path)} == {0, 1}
+    assert [hand.returncode for hand in hands] == [0, 0, 0]
+    assert sum("it had its workers already" in text for text in said) == 1
+    assert not any("Traceback" in text for text in said)
+
+
+def test_a_master_at_an_address_of_another_machine_says_so(tmp_path, model_folder):
+    spec = experiment(**FIXED)
+    with running() as toy:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "203.0.113.1", free_port()))
+    assert "the master of the load workers, at 203.0.113.1" in str(summary.reasons[0])
+
+
+DEAD = """\
+import sys
+import bench.generator
+import locust.runners as runners
+runners.CONNECT_TIMEOUT, runners.CONNECT_RETRY_COUNT = 0.05, 2
+sys.argv = ["generator", "worker", "127.0.0.1", sys.argv[1], sys.argv[2]]
+bench.generator.main()
+"""
+
+
+def test_a_worker_whose_master_never_answers_says_so(tmp_path):
+    words = [sys.executable, "-c", DEAD, str(free_port()), str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "no master answers there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_row_longer_than_a_piece_travels_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.crew._PIECE_BYTES", 16)
+    sent = []
+    hand = Hand.__new__(Hand)
+    hand.runner = SimpleNamespace(send_message=lambda _, data: sent.append(zlib.decompress(data["data"])))
+    whole = b"short\n" + b"x" * 100 + b"\nshort\n"
+    (tmp_path / "rows").write_bytes(whole + b"torn" * 10)
+    assert hand._send_rows({"worker": 0}, tmp_path / "rows", 0) == len(whole)
+    assert b"".join(sent) == whole
 
 
 @pytest.mark.skipif(not namespaces_work(), reason="network namespaces cannot be made here (root and iproute2 are needed)")

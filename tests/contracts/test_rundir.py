@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
+from contracts.endpoint import Load
 from contracts.environment import Environment
+from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.rundir import RunDir
 from tests.contracts.test_experiment import GOOD, load
@@ -54,3 +58,31 @@ def test_the_environment_says_on_what_a_run_happened(tmp_path):
     assert data["memory_bytes"] > 2**28
     assert data["packages"]["pydantic"]
     assert data["accelerator"]["kind"] in {"cpu", "cuda"}
+
+
+def endpoint_load(experiment):
+    return Load.model_validate({"record": "load", "version": 1, **experiment.bench.model_dump(mode="json")})
+
+
+def test_a_folder_of_one_kind_of_run_makes_room_for_the_other(tmp_path):
+    """What says `endpoint` or `experiment` would be taken for what was measured; so would the summary."""
+    experiment = load(tmp_path, GOOD)
+    run = RunDir(tmp_path / "r")
+    run.open_load(endpoint_load(experiment))
+    for name in ("endpoint.json", "summary.json", "probes.json"):
+        (run.path / name).write_text(name)
+    run.open(experiment)
+    names = {"load.json", "endpoint.json", "summary.json", "probes.json"}
+    assert not names & {p.name for p in run.path.iterdir()}
+    assert {p.name for p in (run.path / "superseded/1").iterdir()} == names
+    run.open_load(endpoint_load(experiment))
+    assert not Experiment.exists(run.path)
+    assert Experiment.read(run.path / "superseded/2") == experiment
+
+
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, inside):
+    experiment = load(tmp_path, GOOD)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="a file stands where"):
+        RunDir(tmp_path / "file" / inside).open_load(endpoint_load(experiment))
