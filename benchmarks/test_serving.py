@@ -16,11 +16,9 @@ import numpy as np
 import pytest
 
 from benchmarks import token_source
-from contracts.checkpoint import Checkpoint
-from contracts.store import sha256_file
 from serving.engine import choose_ports
 from serving.state import read_state
-from tests.serving.test_session import HOUSE, house
+from tests.serving.test_session import HOUSE, house, remember
 from tests.serving.test_up import Up
 
 WEIGHT_BYTES = 269_000_000
@@ -126,8 +124,7 @@ def test_a_start_costs_under_a_second_more_than_the_engine_alone(benchmark, tmp_
     spec, run = house(tmp_path)
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(os.urandom(1 << 20) * (weight_bytes >> 20))
-    record = Checkpoint.read(run.path).model_copy(update={"files": {weights.name: sha256_file(weights)}})
-    (run.path / "checkpoint.json").write_bytes(record.to_json())
+    remember(run, weights)
     direct, through = [], []
 
     def pair():

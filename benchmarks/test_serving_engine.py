@@ -19,8 +19,8 @@ from contracts.experiment import load_experiment
 from contracts.rundir import RunDir
 from serving.command import Launch
 from serving.prepare import prepare
+from serving.readiness import ask
 from serving.state import STATE_FILE, read_state
-from serving.supervise import ask
 
 HOUSE = Path(__file__).parents[1]
 EXPERIMENT = HOUSE / "configs/experiments/demo-quick.yaml"

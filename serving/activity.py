@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.request
 from collections import deque
 from collections.abc import Sequence
 
 from contracts.rundir import now_utc
 from serving.command import Launch
+from serving.direct import NO_ANSWER, urlopen
 from serving.state import Load
 
 _PERIOD_S = 5.0
@@ -67,9 +67,9 @@ class Activity:
 def read_metrics(base_url: str, timeout_s: float = _TIMEOUT_S) -> dict[str, float]:
     """Return an engine's gauges and counters, labels summed; empty when it does not answer."""
     try:
-        with urllib.request.urlopen(f"{base_url}/metrics", timeout=timeout_s) as reply:
+        with urlopen(f"{base_url}/metrics", timeout_s) as reply:
             text = reply.read().decode(errors="replace")
-    except (OSError, ValueError):
+    except (*NO_ANSWER, ValueError):
         return {}
     found: dict[str, float] = {}
     for name, value in _LINE.findall(text):

@@ -9,12 +9,11 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from contracts.errors import RunFailedError, exit_code_of
+from contracts.errors import RunFailedError, TokenhourError, exit_code_of
 from contracts.experiment import Experiment
 from contracts.idle import IDLE_EVENTS_FILE, IdleRecord
 from contracts.rundir import now_utc
@@ -24,6 +23,7 @@ from serving.activity import Activity
 from serving.fleet import server_record
 from serving.front import Front, front
 from serving.guard import GRACE_S
+from serving.integrity import Verification
 from serving.keeper import Keeper
 from serving.prepare import Prepared, exclusive, old_logs, prepare
 from serving.resting import StopAndStart, used_memory
@@ -37,8 +37,8 @@ _ROUTER_READY_S = 60.0
 class Supervisor:
     """One server that stays up until it is told to stop or cannot be kept up."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
+    def __init__(self, prepared: Prepared, weights: Verification) -> None:
+        self.prepared, self.weights = prepared, weights
         self.run = prepared.run
         operations, timeout_s = prepared.experiment.operations, prepared.experiment.serving.ready_timeout_s
         self.replicas = [
@@ -52,7 +52,7 @@ class Supervisor:
         self.front: Front | None = None
         self.policy: idle.IdlePolicy | None = None
         self.activity = Activity(prepared.launches, prepared.experiment.serving.max_num_seqs)
-        self.stopping, self.hurried = threading.Event(), threading.Event()
+        self._asked = 0
         self._state: State = "starting"
         self._since, self._began = now_utc(), now_utc()
         self._error = ""
@@ -63,35 +63,66 @@ class Supervisor:
     # --- the life of a server -----------------------------------------------------------------------------------------
 
     def live(self) -> None:
-        """Start everything, stay until told to stop, drain, stop. Raises RunFailedError when it cannot be kept up."""
+        """Start everything, stay until told to stop, drain, stop.
+
+        Raises RunFailedError when it cannot be kept up, InputError when the weights are not their manifest's.
+        """
         self.publish()
         for keeper in self.replicas:
             keeper.start()
         try:
-            self._until(lambda: all(keeper.state == "ready" for keeper in self.replicas))
-            if self.router is not None and not self.stopping.is_set():
-                self.router.start()
-                self._until(lambda: self.router is not None and self.router.state == "ready")
+            self._start()
             with contextlib.ExitStack() as stack:
-                if not self.stopping.is_set():
+                if not self.stopping:
                     self._open(stack)
-                while not self.stopping.is_set():
+                while not self.stopping:
                     self._look()
-                    self.stopping.wait(_LOOK_S)
+                    time.sleep(_LOOK_S)
                 self._drain()
-        except RunFailedError as error:
-            self._error = str(error)
+        except Exception as error:
+            self._error = str(error) if isinstance(error, TokenhourError) else f"{type(error).__name__}: {error}"
             raise
         finally:
             self._stop()
 
     def told(self) -> None:
-        """Somebody asks for the end: once drains, once more stops at once."""
-        (self.hurried if self.stopping.is_set() else self.stopping).set()
+        """Somebody asks for the end: once drains, once more stops at once.
 
-    def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition() and not self.stopping.is_set():
-            self._refuse_failed()
+        Called by a signal handler: it takes no lock, since the thread that it interrupts may hold it.
+        """
+        self._asked += 1
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked for the end."""
+        return self._asked > 0
+
+    @property
+    def hurried(self) -> bool:
+        """Whether somebody has asked for the end at once."""
+        return self._asked > 1
+
+    def _start(self) -> None:
+        """Wait for the engines and for the hashes of their weights, then for the router."""
+        try:
+            self._until(lambda: all(keeper.state == "ready" for keeper in self.replicas))
+        except RunFailedError:
+            # Weights that are not the manifest's are why, before anything that the engine says of them.
+            self._until(self.weights.done, whatever=True)
+            self.weights.check()
+            raise
+        self._until(self.weights.done)
+        self.weights.check()
+        if self.router is not None and not self.stopping:
+            self.router.start()
+            self._until(lambda: self.router is not None and self.router.state == "ready")
+
+    def _until(self, condition: Callable[[], bool], *, whatever: bool = False) -> None:
+        """Wait for `condition` as long as nobody asks for the end; with `whatever`, of engines that failed too."""
+        while not condition() and not self.stopping:
+            self.weights.check()
+            if not whatever:
+                self._refuse_failed()
             self.publish()
             time.sleep(_LOOK_S)
 
@@ -100,6 +131,7 @@ class Supervisor:
         self._record()
         if prepared.front is not None:
             self.front = stack.enter_context(front(prepared.front))
+            stack.callback(self._refuse_requests)
         spec = prepared.experiment.operations.idle
         if spec.policy != "none" and self.front is not None:
             self.run.supersede(IDLE_EVENTS_FILE, IdleRecord.file_name)
@@ -107,7 +139,7 @@ class Supervisor:
             how: idle.Rest = (
                 StopAndStart(self.replicas, prepared.router, prepared.experiment.serving.ready_timeout_s, used)
                 if spec.policy == "stop"
-                else idle.SleepMode([each.base_url for each in prepared.launches], int(spec.policy[-1]), used)
+                else idle.SleepMode(self._there, int(spec.policy[-1]), used)
             )
             self.policy = idle.IdlePolicy(self.front, how, spec, self.run.path)
             self.policy.start()
@@ -117,18 +149,39 @@ class Supervisor:
 
     def _look(self) -> None:
         self._refuse_failed()
-        resting = self.policy is not None and self.policy.resting
-        if not resting:
+        closed = self._closed()
+        if not closed:
             self.activity.look()
             self._record()
-        ready = sum(keeper.state == "ready" for keeper in self.replicas)
-        waking = self.policy is not None and ready < len(self.replicas)
-        self._become("asleep" if resting or waking else "ready" if ready == len(self.replicas) else "degraded")
+        keepers = [*self.replicas, *([self.router] if self.router is not None else [])]
+        whole = all(keeper.state == "ready" for keeper in keepers)
+        # On the way to its rest or back it is no less whole than asleep, whichever of both was looked at first.
+        moving = (closed or self._closed()) and not whole
+        asleep = moving or (self.policy is not None and self.policy.resting)
+        self._become("asleep" if asleep else "ready" if whole else "degraded")
         self.publish()
+
+    def _closed(self) -> bool:
+        """Whether the idle policy has closed the front's gate."""
+        return self.policy is not None and self.policy.closed
+
+    def _refuse_requests(self) -> None:
+        """However the end came: who is held is told so, and nobody else is let in."""
+        if self.policy is not None:
+            self.policy.end()
+        if self.front is not None:
+            self.front.refuse()
+
+    def _there(self) -> list[str]:
+        """Name the engines that are ready now (asleep or not)."""
+        return [keeper.launch.base_url for keeper in self.replicas if keeper.state == "ready"]
 
     def _refuse_failed(self) -> None:
         """A fleet lives as long as one replica does; a router that is gone for good ends it."""
-        failed = [keeper for keeper in self.replicas if keeper.state == "failed"]
+        states = [keeper.state for keeper in self.replicas]
+        # Stopped while the gate is open: it could not be woken with the others, and nobody will ask for it now.
+        gone = {"failed"} if self._closed() else {"failed", "stopped"}
+        failed = [keeper for keeper, state in zip(self.replicas, states, strict=True) if state in gone]
         never = [keeper for keeper in failed if keeper.starts == 0]
         if self.router is not None and self.router.state == "failed":
             failed, never = [self.router], [self.router]
@@ -155,23 +208,25 @@ class Supervisor:
         self.publish()
         if self.front is None:
             return
-        self.front.refuse()
+        self._refuse_requests()
         until = time.monotonic() + self.prepared.experiment.operations.drain_s
-        while self.front.in_flight() and time.monotonic() < until and not self.hurried.is_set():
+        while self.front.in_flight() and time.monotonic() < until and not self.hurried:
             time.sleep(_LOOK_S)
 
     def _stop(self) -> None:
-        if self.policy is not None:
-            self.policy.close(self.hurried)
-            accelerators = self.prepared.experiment.serving.replicas * self.prepared.experiment.serving.gpus_per_replica()
-            idle.write_record(self.run, self.prepared.experiment.operations.idle, accelerators)
-        drain = not self._error
+        # What a front stands before has been drained by it: whatever still runs has had its time.
+        drain = not self._error and self.front is None
         limit_s = self.prepared.experiment.operations.drain_s + 2 * GRACE_S + 10
         # The router goes last: the answers of draining engines pass through it.
         for keepers in (self.replicas, [self.router] if self.router is not None else []):
             for keeper in keepers:
                 keeper.close(drain=drain)
             self._join(keepers, limit_s)
+        if self.policy is not None:
+            # After the engines: a wake under way ends with them, however long it would have taken.
+            self.policy.close()
+            with contextlib.suppress(OSError, TokenhourError):
+                idle.write_record(self.run, self.prepared.experiment.operations.idle, self.prepared.accelerators)
         self._become("failed" if self._error else "stopped")
         self.publish()
         self.run.note("serving", "failed" if self._error else "done", self._error[:300])
@@ -179,7 +234,7 @@ class Supervisor:
     def _join(self, keepers: Sequence[Keeper], limit_s: float) -> None:
         until = time.monotonic() + limit_s
         while any(keeper.is_alive() for keeper in keepers) and time.monotonic() < until:
-            if self.hurried.is_set():
+            if self.hurried:
                 for keeper in keepers:
                     keeper.kill()
             time.sleep(_LOOK_S)
@@ -240,10 +295,11 @@ def main(arguments: list[str]) -> None:
     """Prepare again (the caller has shown any mistake already), and live."""
     experiment, scheme = Experiment.read(Path(arguments[0])), arguments[1]
     prepared = prepare(experiment, scheme, Path(arguments[2]), Path(arguments[3]), verify=False, kept_up=True)
-    with exclusive(prepared.run):
+    weights = Verification(prepared.checkpoint)
+    with exclusive(prepared.run), weights.beside():
         prepared.run.supersede(Server.file_name, *old_logs(prepared.run))
         prepared.run.note("serving", "started")
-        supervisor = Supervisor(prepared)
+        supervisor = Supervisor(prepared, weights)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: supervisor.told())
         supervisor.live()

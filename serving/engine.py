@@ -81,17 +81,21 @@ def choose_ports(host: str, wanted: Sequence[int]) -> list[int]:
                 probe.bind((host, port))
                 # Two sockets may share a port until one listens.
                 probe.listen(1)
-            except (OSError, OverflowError) as error:
-                taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-                raise InputError(
-                    f"port {port} on {host} is taken: {error}" if taken else f"cannot listen on {host}: {error}",
-                    where="serving.port" if taken else "serving.host",
-                    remedy="stop what listens there, name another port, or 0 for a free one"
-                    if taken
-                    else "name an address of this machine",
-                ) from error
+            except (OSError, OverflowError, UnicodeError) as error:
+                raise _no_listening(host, port, error) from error
             found.append(int(probe.getsockname()[1]))
         return found
+
+
+def _no_listening(host: str, port: int, error: Exception) -> InputError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        remedy = "stop what listens there, name another port, or 0 for a free one"
+        return InputError(f"port {port} on {host} is taken: {error}", where="serving.port", remedy=remedy)
+    if number == errno.EACCES:
+        remedy = "name a port from 1024 on, or 0 for a free one"
+        return InputError(f"port {port} needs rights that you do not have: {error}", where="serving.port", remedy=remedy)
+    return InputError(f"cannot listen on {host}: {error}", where="serving.host", remedy="name an address of this machine")
 
 
 def choose_port(host: str, wanted: int) -> int:

@@ -7,11 +7,12 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from contracts.checkpoint import Checkpoint
 from contracts.environment import accelerator_for
+from contracts.errors import RunFailedError
 from contracts.gate import judge_quality
 from contracts.progress import Status
 from contracts.rundir import now_utc
@@ -22,9 +23,10 @@ from serving.guard import GRACE_S
 from serving.integrity import Verification
 from serving.logs import read_all
 from serving.prepare import Prepared
+from serving.readiness import wait_ready
 from serving.router import router_version
 from serving.state import ReplicaState, ServerState, start_of
-from serving.supervise import Engine, engine, wait_ready
+from serving.supervise import Engine, engine
 
 _POLL_S = 0.05
 
@@ -90,7 +92,13 @@ def started(prepared: Prepared, weights: Verification) -> Iterator[Fleet]:
         ]
         fleet = Fleet(prepared, engines)
         with Status(f"vLLM with {prepared.scheme}") as status:
-            fleet.starts = _all_ready(engines, timeout_s, status, weights)
+            try:
+                fleet.starts = _all_ready(engines, timeout_s, status, weights)
+            except RunFailedError:
+                # Weights that are not the manifest's are why, before anything that the engine says of them.
+                status.update("hashing the weights")
+                weights.judge()
+                raise
             status.update("hashing the weights")
             weights.judge()
             if prepared.router is not None:
@@ -117,7 +125,10 @@ def _all_ready(
     with ThreadPoolExecutor(len(engines)) as pool:
         waits = [pool.submit(wait_ready, each, timeout_s, status, cancelled) for each in engines]
         try:
-            return [wait.result() for wait in waits]
+            # Not in order: the first that fails is told at once, while the others still load.
+            for each in wait(waits, return_when=FIRST_EXCEPTION).done:
+                each.result()
+            return [each.result() for each in waits]
         except BaseException:
             gone = True
             raise
@@ -128,7 +139,7 @@ def server_record(prepared: Prepared, starts: Sequence[ColdStart], pids: Sequenc
     launch, experiment = prepared.launches[0], prepared.experiment
     slowest = max(starts, key=lambda start: start.ready_s)
     gate, reasons = judge_quality(experiment.quantize.gate, prepared.checkpoint.quality)
-    used = experiment.serving.replicas * experiment.serving.gpus_per_replica() if prepared.device == "cuda" else 1
+    used = prepared.accelerators
     return Server(
         engine=prepared.engine,
         argv=launch.argv,

@@ -14,13 +14,14 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
 import resource
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import InputError
@@ -51,6 +52,11 @@ _HOP_BY_HOP = frozenset(
 )  # fmt: skip
 _MAX_BODY_BYTES = 64 << 20
 _START_S = 10.0
+# Shorter than the 5 s for which vLLM keeps an idle connection: a request must not meet one that is just being closed.
+_UPSTREAM_KEEPALIVE_S = 3.0
+# aiohttp would log a traceback for each malformed request: anybody who can connect could fill the disk.
+_SILENT = logging.getLogger("serving.front.requests")
+_SILENT.setLevel(logging.CRITICAL + 1)
 Result = TypeVar("Result")
 
 
@@ -62,7 +68,7 @@ class FrontSpec:
     port: int
     upstream: str
     model_id: str
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     tls_certificate: str | None = None
     tls_key: str | None = None
     show_metrics: bool = False
@@ -137,13 +143,21 @@ class Front:
         answer: Future[Result] = Future()
 
         def run() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
             try:
                 answer.set_result(step())
             except Exception as error:  # noqa: BLE001 (handed to the caller)
                 answer.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)
-        return answer.result(_START_S)
+        try:
+            return answer.result(_START_S)
+        except TimeoutError:
+            # A step that its caller believes failed must not be taken later: a gate closed by nobody would stay closed.
+            if answer.cancel():
+                raise
+            return answer.result()
 
     # --- inside the loop --------------------------------------------------------------------------------------------
 
@@ -198,6 +212,10 @@ class Front:
                 return _say(503, "the engine did not wake in time", retry_after_s=30)
             finally:
                 self._waiting -= 1
+                if not self._waiting:
+                    # Nobody is left to wake the engine for.
+                    self._first_waiting = None
+                    self.wanted.clear()
         if self._refusing:
             return _say(503, "the server is being stopped", retry_after_s=30)
         self._in_flight += 1
@@ -247,11 +265,11 @@ class Front:
     async def _start(self) -> web.AppRunner:
         from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
-        secured = _tls(self.spec)
+        secured = tls_context(self.spec)
         self._gate = asyncio.Event()
         self._gate.set()
         self._session = ClientSession(
-            connector=TCPConnector(limit=0),
+            connector=TCPConnector(limit=0, keepalive_timeout=_UPSTREAM_KEEPALIVE_S),
             timeout=ClientTimeout(total=None, sock_connect=10),
             auto_decompress=False,
             read_bufsize=1 << 18,
@@ -261,6 +279,7 @@ class Front:
         runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_SILENT,
             # A client that hangs up must not leave the engine generating for nobody.
             handler_cancellation=True,
             keepalive_timeout=self.spec.keepalive_s,
@@ -295,12 +314,14 @@ def _passing(upstream: ClientResponse) -> dict[str, str]:
     return {name: value for name, value in upstream.headers.items() if name.lower() not in _HOP_BY_HOP}
 
 
-def _tls(spec: FrontSpec) -> ssl.SSLContext | None:
+def tls_context(spec: FrontSpec) -> ssl.SSLContext | None:
+    """Return what the front ends TLS with; None without a certificate. Raises InputError for one that cannot be used."""
     if spec.tls_certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(spec.tls_certificate, spec.tls_key)
+        # An empty password: without one OpenSSL would ask for an encrypted key's at the terminal.
+        context.load_cert_chain(spec.tls_certificate, spec.tls_key, password="")
     except (OSError, ssl.SSLError) as error:
         raise InputError(
             f"not a usable certificate: {error}", where="operations.tls_certificate", remedy="give PEM files that fit"

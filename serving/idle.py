@@ -5,8 +5,10 @@ Raw events go to idle.jsonl as they happen; idle.json is derived from them, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 import threading
 import time
 import urllib.request
@@ -15,17 +17,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+from contracts.errors import TokenhourError
+from contracts.experiment import Experiment
 from contracts.idle import IDLE_EVENTS_FILE, IdleEvent, IdleRecord, Wake
 from contracts.operations_spec import IdleSpec
 from contracts.record import Interval
 from contracts.rundir import RunDir, now_utc
-from contracts.store import disk_errors, sha256_file
+from contracts.server import Server
+from contracts.store import sha256_file
 from contracts.units import SECONDS_PER_HOUR
+from serving.direct import NO_ANSWER, urlopen
 from serving.front import Front
+from serving.state import ORDER_FILE
 
 _LOOK_S = 0.25
 _SLEEP_TIMEOUT_S = 120.0
 _RETRY_S = 1.0
+_CLOSE_S = 15.0
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 beyond.
 _T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
@@ -44,46 +52,56 @@ class Rest(Protocol):
 
 
 class SleepMode:
-    """vLLM's sleep mode: level 1 keeps the weights in host memory, level 2 drops them and reads them again."""
+    """vLLM's sleep mode: level 1 keeps the weights in host memory, level 2 drops them and reads them again.
 
-    def __init__(self, urls: Sequence[str], level: int, used: Callable[[], int | None]) -> None:
-        self._urls, self._level, self.used_bytes = tuple(urls), level, used
+    `urls` tells which engines are there at the time: one that crashed is not asked, and holds up none of the others.
+    """
+
+    def __init__(self, urls: Callable[[], Sequence[str]], level: int, used: Callable[[], int | None]) -> None:
+        self._urls, self._level, self.used_bytes = urls, level, used
 
     def rest(self) -> None:
         """Put every engine to sleep; the gate is closed, so there is nothing to abort."""
-        for url in self._urls:
+        for url in self._urls():
             _post(f"{url}/sleep?level={self._level}")
 
     def wake(self) -> bool:
-        """Wake every engine; after level 2 the weights are read again before the KV cache is made."""
+        """Wake every engine that is there; after level 2 the weights are read again before the KV cache is made."""
+        urls = self._urls()
         try:
-            for url in self._urls:
+            for url in urls:
                 if self._level == 1:
                     _post(f"{url}/wake_up")
                     continue
                 _post(f"{url}/wake_up?tags=weights")
                 _post(f"{url}/collective_rpc", {"method": "reload_weights"})
                 _post(f"{url}/wake_up?tags=kv_cache")
-        except OSError:
+        except NO_ANSWER:
             return False
-        return True
+        return bool(urls)
 
 
 def _post(url: str, body: dict[str, str] | None = None) -> None:
     data = json.dumps(body or {}).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=_SLEEP_TIMEOUT_S) as reply:
+    with urlopen(request, _SLEEP_TIMEOUT_S) as reply:
         reply.read()
 
 
 class IdlePolicy(threading.Thread):
-    """Watches the front and puts the engine to rest and back."""
+    """Watches the front and puts the engine to rest and back.
+
+    Whatever goes wrong is said and tried again: without this thread a closed gate would stay closed.
+    """
 
     def __init__(self, front: Front, how: Rest, spec: IdleSpec, folder: Path) -> None:
         super().__init__(name="idle policy", daemon=True)
         self._front, self._how, self._spec, self._folder = front, how, spec, folder
         self._over = threading.Event()
+        self.closed = False
+        """The gate is: the engine rests, or is on its way there or back."""
         self.resting = False
+        """It rests: what it can release is released."""
         self.wakes = 0
         self.asleep_s = 0.0
         self._rested_at = 0.0
@@ -92,34 +110,47 @@ class IdlePolicy(threading.Thread):
         """Alternate between being there and resting until closed."""
         self._note(IdleEvent("up", time.monotonic(), now_utc()))
         while not self._over.is_set():
-            if self.resting:
-                if self._front.wanted.wait(_LOOK_S):
-                    self._wake()
-            elif self._front.close_when_idle(self._spec.after_s):
-                self._rest()
-            else:
-                self._over.wait(_LOOK_S)
+            try:
+                self._step()
+            except Exception as error:  # noqa: BLE001 (see above)
+                if not self._over.is_set():
+                    _say("the idle policy was disturbed", error)
+                self._over.wait(_RETRY_S)
 
-    def close(self, cut: threading.Event | None = None) -> None:
-        """End the policy as it stands, and note when; a rest or wake under way may end, unless `cut` is set."""
+    def _step(self) -> None:
+        if self.closed:
+            if self._front.wanted.wait(_LOOK_S):
+                self._wake()
+        elif self._front.close_when_idle(self._spec.after_s):
+            self._rest()
+        else:
+            self._over.wait(_LOOK_S)
+
+    def end(self) -> None:
+        """Begin no other rest or wake; returns at once."""
         self._over.set()
-        until = time.monotonic() + self._spec.wake_timeout_s
-        while self.is_alive() and time.monotonic() < until and not (cut is not None and cut.is_set()):
-            self.join(_LOOK_S)
+
+    def close(self) -> None:
+        """End the policy as it stands, and note when. A rest or wake under way ends with the engines: stop those first."""
+        self.end()
+        self.join(_CLOSE_S)
         self._note(IdleEvent("down", time.monotonic(), now_utc()))
 
     def _rest(self) -> None:
-        began, before = time.monotonic(), self._how.used_bytes()
+        self.closed, self._rested_at = True, time.monotonic()
         try:
+            before = self._how.used_bytes()
             self._how.rest()
-        except OSError:
+            after = self._how.used_bytes()
+        except Exception as error:  # noqa: BLE001 (a gate that was closed must open again)
             # One did not go to sleep, others may have: all must be there before the gate opens. Next quiet time, next try.
+            _say("the engine was not put to rest", error)
             self._wake_all()
-            self._front.open()
+            self._open()
             return
-        after = self._how.used_bytes()
         released = max(0, before - after) if before is not None and after is not None else None
-        self._rested_at, self.resting = time.monotonic(), True
+        began, self._rested_at = self._rested_at, time.monotonic()
+        self.resting = True
         self._note(IdleEvent("asleep", self._rested_at, now_utc(), took_s=self._rested_at - began, released_bytes=released))
 
     def _wake_all(self) -> None:
@@ -127,21 +158,31 @@ class IdlePolicy(threading.Thread):
         while not self._how.wake() and not self._over.wait(_RETRY_S):
             pass
 
+    def _open(self) -> tuple[int, float]:
+        found = self._front.open()
+        self.closed = self.resting = False
+        return found
+
     def _wake(self) -> None:
         if not self._how.wake():
-            # Those who wait are told at their own time limit; meanwhile it is tried again.
+            # Those who wait are told at their own time limit; meanwhile, as long as somebody waits, it is tried again.
             self._over.wait(_RETRY_S)
             return
-        held, waited_s = self._front.open()
+        held, waited_s = self._open()
         now = time.monotonic()
         self.asleep_s += now - self._rested_at
         self.wakes += 1
-        self.resting = False
         self._note(IdleEvent("awake", now, now_utc(), took_s=waited_s, held=held))
 
     def _note(self, event: IdleEvent) -> None:
-        with disk_errors(self._folder), (self._folder / IDLE_EVENTS_FILE).open("a") as stream:
+        # A full disk costs a line of the record, never the server.
+        with contextlib.suppress(OSError), (self._folder / IDLE_EVENTS_FILE).open("a") as stream:
             stream.write(json.dumps(asdict(event)) + "\n")
+
+
+def _say(what: str, error: Exception) -> None:
+    with contextlib.suppress(OSError):
+        print(f"{now_utc()} {what}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 def read_events(folder: Path) -> list[IdleEvent]:
@@ -225,3 +266,17 @@ def write_record(run: RunDir, spec: IdleSpec, accelerators: int) -> IdleRecord |
         run.supersede(IdleRecord.file_name)
     found.write(run.path)
     return found
+
+
+def settle(run: RunDir) -> None:
+    """Derive what a killed supervisor could not: by the experiment that it followed and what its server.json counts.
+
+    Nothing happens where that was done already, or where there is nothing to derive it from.
+    """
+    order = run.path / ORDER_FILE
+    if not ((run.path / IDLE_EVENTS_FILE).is_file() and order.is_file() and Server.exists(run.path)):
+        return
+    with contextlib.suppress(TokenhourError):  # records of another version: nothing that the next start depends on
+        spec = Experiment.read(order).operations.idle
+        if spec.policy != "none":
+            write_record(run, spec, Server.read(run.path).accelerators_used or 1)

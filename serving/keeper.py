@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from contracts.errors import InputError, RunFailedError
+from contracts.errors import TokenhourError
 from contracts.operations_spec import OperationsSpec
 from contracts.server import ColdStart
 from serving.command import Launch
 from serving.guard import GRACE_S
-from serving.supervise import Engine, engine, wait_ready
+from serving.readiness import wait_ready
+from serving.supervise import Engine, engine
 
 _WATCH_S = 0.2
 KeeperState = Literal["starting", "ready", "backoff", "stopped", "failed"]
-Ready = Callable[["Keeper", Engine], tuple[ColdStart, str]]
 
 
 class Keeper(threading.Thread):
@@ -39,6 +38,7 @@ class Keeper(threading.Thread):
         self.greeting = ""
         self._operations, self._ready_timeout_s = operations, ready_timeout_s
         self._wanted = True
+        self._waking = False
         self._closing = False
         self._drain = False
         self._change = threading.Condition()
@@ -46,10 +46,16 @@ class Keeper(threading.Thread):
     # --- asked for by others ------------------------------------------------------------------------------------------
 
     def want(self, up: bool) -> None:
-        """Ask for the engine to run, or to stop and release everything."""
+        """Ask for the engine to run, or to stop and release everything.
+
+        An engine that was asked for and could not be started is `stopped` again, and can be asked for again.
+        """
         with self._change:
-            self._wanted = up
-            self._change.notify_all()
+            if self._closing:
+                return
+            self._wanted, self._waking = up, up and self.state != "ready"
+            # At once, so that whoever asks and then waits does not take the rest before for the end of this start.
+            self._set("starting" if up and self.state == "stopped" else self.state)
 
     def close(self, *, drain: bool) -> None:
         """Stop for good; with `drain` running requests may end first. Returns at once: join() waits."""
@@ -80,14 +86,17 @@ class Keeper(threading.Thread):
         while self._wait_until_wanted():
             try:
                 self._live()
-            except (RunFailedError, InputError) as error:
-                self.error = str(error)
+            except Exception as error:  # noqa: BLE001 (a keeper that is gone without a word would be waited for for ever)
+                self.error = str(error) if isinstance(error, TokenhourError) else f"{type(error).__name__}: {error}"
                 if self._unwanted():
                     continue
-                if not self._may_restart():
+                if self._may_restart():
+                    self._back_off()
+                elif self._waking:
+                    self._rest_again()
+                else:
                     self._become("failed")
                     return
-                self._back_off()
 
     def _wait_until_wanted(self) -> bool:
         with self._change:
@@ -106,6 +115,7 @@ class Keeper(threading.Thread):
             try:
                 self.cold_start, self.greeting = wait_ready(running, self._ready_timeout_s, self, self._unwanted)
                 self.starts += 1
+                self._waking = False
                 self._become("ready")
                 self._watch(running)
                 if self._drain:
@@ -127,6 +137,13 @@ class Keeper(threading.Thread):
     def _may_restart(self) -> bool:
         """An engine that never became ready has something that a restart does not cure."""
         return self.starts > 0 and self.restarts < self._operations.restart.max_restarts
+
+    def _rest_again(self) -> None:
+        """A wake that did not succeed leaves the engine as it was: whoever woke it decides what comes next."""
+        with self._change:
+            self._wanted = self._waking = False
+            self.restarts = 0
+            self._set("stopped")
 
     def _back_off(self) -> None:
         spec = self._operations.restart

@@ -32,7 +32,7 @@ from serving.engine import (
     versions,
     visible_gpus,
 )
-from serving.front import FrontSpec
+from serving.front import FrontSpec, tls_context
 from serving.gpus import memory_now
 from serving.router import plan_router, router_version
 
@@ -61,6 +61,12 @@ class Prepared:
     secrets: dict[str, str] = field(repr=False, default_factory=dict)
 
     @property
+    def accelerators(self) -> int:
+        """Count the accelerators that serve; a CPU host is one, however many engines share it."""
+        serving = self.experiment.serving
+        return serving.replicas * serving.gpus_per_replica() if self.device == "cuda" else 1
+
+    @property
     def base_url(self) -> str:
         """Where clients go."""
         if self.front is not None:
@@ -81,7 +87,7 @@ class Prepared:
 def prepare(
     experiment: Experiment, scheme: str, results: Path, root: Path, *, verify: bool = True, kept_up: bool = False
 ) -> Prepared:
-    """Check checkpoint, engine, device, arguments, secrets, memory and ports; nothing was started when InputError is raised.
+    """Check checkpoint, engine, device, arguments, secrets, TLS, memory and ports; InputError, and nothing was started.
 
     `kept_up` is for a server that stays: only then the idle policy counts.
     """
@@ -185,7 +191,7 @@ def _front(
     if port is None:
         return None
     operations, host = experiment.operations, experiment.serving.host
-    return FrontSpec(
+    found = FrontSpec(
         host=host,
         port=port,
         upstream=upstream,
@@ -198,6 +204,9 @@ def _front(
         wake_timeout_s=operations.idle.wake_timeout_s,
         keepalive_s=operations.keepalive_s,
     )
+    # The front is the last to start: a certificate that it cannot use is told now, not after the weights were loaded.
+    tls_context(found)
+    return found
 
 
 def _fits(

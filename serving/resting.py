@@ -12,7 +12,7 @@ from contracts.errors import RunFailedError
 from serving.command import Launch
 from serving.guard import children_of
 from serving.keeper import Keeper
-from serving.supervise import ask
+from serving.readiness import ask
 
 _STOP_S = 60.0
 _ROUTER_S = 15.0
@@ -35,12 +35,15 @@ class StopAndStart:
             keeper.wait_for("stopped", "failed", timeout_s=_STOP_S)
 
     def wake(self) -> bool:
-        """Start every engine and wait until each has answered."""
+        """Start every engine and wait until each has answered or cannot be started; one that answers is a server."""
         for keeper in self._keepers:
             keeper.want(up=True)
         for keeper in self._keepers:
-            keeper.wait_for("ready", "failed", timeout_s=self._ready_timeout_s)
-        return all(keeper.state == "ready" for keeper in self._keepers) and self._router_agrees()
+            keeper.wait_for("ready", "failed", "stopped", timeout_s=self._ready_timeout_s)
+        return self._any_ready() and self._router_agrees()
+
+    def _any_ready(self) -> bool:
+        return any(keeper.state == "ready" for keeper in self._keepers)
 
     def _router_agrees(self) -> bool:
         """Wait until the router has seen that its replicas are back."""
@@ -48,8 +51,8 @@ class StopAndStart:
         while self._router is not None:
             try:
                 ask(self._router, _ROUTER_S)
-            except (RunFailedError, OSError):
-                if time.monotonic() > until:
+            except RunFailedError:
+                if time.monotonic() > until or not self._any_ready():
                     return False
                 time.sleep(0.1)
             else:

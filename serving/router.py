@@ -16,6 +16,8 @@ from contracts.experiment import Experiment
 from serving.command import Launch, base_url
 
 PACKAGE = "vllm-router"
+# Its HTTP client follows the machine's proxy settings, for 127.0.0.1 as well: requests and the key in them stay here.
+_DIRECT = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,::1,localhost")
 
 
 def router_version() -> str:
@@ -53,4 +55,4 @@ def plan_router(
         *("--cb-failure-threshold", "1", "--cb-timeout-duration-secs", "2", "--cb-success-threshold", "1"),
         *("--retry-max-retries", "5", "--log-level", "warning"),
     )
-    return Launch(argv, {}, base_url(host, ports[0]), model_id, secrets)
+    return Launch(argv, _DIRECT, base_url(host, ports[0]), model_id, secrets)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment
 from contracts.process import die_with_parent
 from contracts.rundir import now_utc
@@ -22,6 +22,7 @@ from contracts.server import Server
 from serving.fleet import Fleet, announce, started
 from serving.integrity import Verification
 from serving.prepare import exclusive, old_logs, prepare, say_memory
+from serving.state import State
 
 _POLL_S = 0.2
 _GRACE_S = 15.0
@@ -46,16 +47,21 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
                 server.write(run.path)
                 told = announce(prepared, server, "run", "ready")
                 told.write(run.path)
+                state: State = "stopped"
+                failure = ""
                 try:
                     yield fleet, server
                 except SystemExit as leaving:
                     if leaving.code == 128 + signal.SIGTERM and asked.times == 1:
                         fleet.drain()
                     raise
+                except RunFailedError as error:
+                    state, failure = "failed", str(error)
+                    raise
                 finally:
                     if asked.times > 1:
                         fleet.kill()
-                    replace(told, state="stopped", since_utc=now_utc()).write(run.path)
+                    replace(told, state=state, error=failure, since_utc=now_utc()).write(run.path)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             run.note("serving", "interrupted" if stopped else "failed", str(error)[:300])

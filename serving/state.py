@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 STATE_FILE = "serving.state.json"
+ORDER_FILE = "serving.experiment.json"
+"""What the supervisor was told to keep up."""
 State = Literal["starting", "ready", "degraded", "asleep", "draining", "stopped", "failed", "killed"]
 LIVE = frozenset({"starting", "ready", "degraded", "asleep", "draining"})
 
@@ -71,13 +73,14 @@ class ServerState:
 
     def write(self, folder: Path) -> None:
         """Replace the state file at once; a disk that is full leaves the old one."""
-        handle, name = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=folder)
-        try:
-            with os.fdopen(handle, "w") as stream:
-                json.dump(asdict(self), stream)
-            Path(name).replace(folder / STATE_FILE)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=folder)
+            try:
+                with os.fdopen(handle, "w") as stream:
+                    json.dump(asdict(self), stream)
+                Path(name).replace(folder / STATE_FILE)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
 
     def alive(self) -> bool:
         """Tell whether its supervisor lives."""

@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from contracts.errors import InputError, RunFailedError
-from serving.state import LIVE, STATE_FILE, ServerState, all_states, read_state
+from serving.state import LIVE, ORDER_FILE, STATE_FILE, ServerState, all_states, read_state
 
 SUPERVISOR_LOG = "supervisor.log"
 _LOOK_S = 0.1
@@ -35,17 +36,22 @@ def up(experiment_file: Path, only: str | None, results: Path, no_wait: bool) ->
       tokenhour serving down EXP.yaml --scheme w8a8
     """
     from contracts.experiment import load_experiment
+    from serving import idle
+    from serving.integrity import Verification
     from serving.prepare import exclusive, prepare, say_memory
     from serving.run_cli import announce, chosen_schemes, invite
 
     experiment = load_experiment(experiment_file)
     scheme = chosen_schemes(experiment, only, experiment_file, several=False)[0]
-    prepared = prepare(experiment, scheme, results, Path.cwd(), kept_up=True)
+    prepared = prepare(experiment, scheme, results, Path.cwd(), verify=False, kept_up=True)
+    Verification(prepared.checkpoint)  # what is small; the supervisor hashes the weights beside the start
     say_memory(prepared)
     folder = prepared.run.path
     with exclusive(prepared.run):
+        # What the last one left is derived by the order that it had.
+        idle.settle(prepared.run)
         (folder / STATE_FILE).unlink(missing_ok=True)
-    order = folder / "serving.experiment.json"
+    order = folder / ORDER_FILE
     order.write_bytes(experiment.to_json())
     child = _spawn(folder, [str(order.resolve()), scheme, str(results.resolve()), str(Path.cwd())])
     state = _wait(child, folder, f"vLLM with {scheme}", ready=not no_wait)
@@ -89,13 +95,15 @@ def _wait(child: int, folder: Path, title: str, *, ready: bool) -> ServerState:
     try:
         with Status(title) as status:
             while True:
+                gone, code = os.waitpid(child, os.WNOHANG)
+                # Read after that: what it said last is there by then.
                 state = read_state(folder)
-                if state is not None and (not ready or state.state in {"ready", "asleep"}):
+                if ended := gone == child:
+                    _say_why(folder, state, os.waitstatus_to_exitcode(code))
+                if state is not None and (not ready or state.state in {"ready", "degraded", "asleep"}):
                     return state
                 if state is not None:
                     status.update(", ".join(dict.fromkeys(each.phase or each.state for each in state.replicas)))
-                if ended := os.waitpid(child, os.WNOHANG)[0] == child:
-                    _say_why(folder, state)
                 time.sleep(_LOOK_S)
     except BaseException:
         if not ended:
@@ -108,11 +116,15 @@ def _wait(child: int, folder: Path, title: str, *, ready: bool) -> ServerState:
         raise
 
 
-def _say_why(folder: Path, state: ServerState | None) -> None:
-    said = (folder / SUPERVISOR_LOG).read_text(errors="replace").strip()
+def _say_why(folder: Path, state: ServerState | None, code: int) -> NoReturn:
+    """Pass on what the supervisor said, with its exit code: a mistake that only it could find is one as well."""
+    log = folder / SUPERVISOR_LOG
+    said = log.read_text(errors="replace").strip()
+    if code == InputError.exit_code:
+        raise InputError(state.error if state is not None and state.error else f"\n{said}".partition("\nerror: ")[2])
     if state is not None and state.error:
         raise RunFailedError(state.error)
-    raise RunFailedError(f"the supervisor ended\n{said[-2000:]}", where=str(folder / SUPERVISOR_LOG), remedy="read its log")
+    raise RunFailedError(f"the supervisor ended\n{said[-2000:]}", where=str(log), remedy="read its log")
 
 
 @click.command("down")
@@ -129,7 +141,11 @@ def down(which: str | None, only: str | None, results: Path, everything: bool) -
       tokenhour serving down demo-w8a8
       tokenhour serving down --all
     """
-    live = [(folder, state) for folder, state in chosen(which, only, results, everything) if state.state in LIVE]
+    meant = chosen(which, only, results, everything)
+    for folder, state in meant:
+        if state.state == "killed":
+            _settle(folder)
+    live = [(folder, state) for folder, state in meant if state.state in LIVE]
     if not live:
         print("   nothing to stop", file=sys.stderr)
         return
@@ -143,6 +159,9 @@ def down(which: str | None, only: str | None, results: Path, everything: bool) -
 def chosen(which: str | None, only: str | None, results: Path, everything: bool = False) -> list[tuple[Path, ServerState]]:
     """Return the servers that are meant by an experiment file, a run's name or everything; InputError for a name unknown."""
     found = list(all_states(results))
+    file = Path(which) if which is not None and Path(which).suffix in {".yaml", ".yml", ".json"} else None
+    if only is not None and file is None:
+        raise InputError("a scheme is one of an experiment's", where="--scheme", remedy="name its file: EXP.yaml --scheme S")
     if everything:
         return found
     if which is None:
@@ -151,11 +170,12 @@ def chosen(which: str | None, only: str | None, results: Path, everything: bool 
             said = ", ".join(state.run for _, state in live)
             raise InputError("several servers run", where=str(results), remedy=f"name one of {said}, or say --all")
         return live or found[-1:]
-    if Path(which).suffix in {".yaml", ".yml", ".json"}:
+    if file is not None:
         from contracts.experiment import load_experiment
+        from serving.run_cli import chosen_schemes
 
-        experiment = load_experiment(Path(which))
-        names = {experiment.run_name(scheme) for scheme in experiment.schemes if only in {None, scheme}}
+        experiment = load_experiment(file)
+        names = {experiment.run_name(scheme) for scheme in chosen_schemes(experiment, only, file, several=True)}
     else:
         names = {which}
         if which not in {state.run for _, state in found}:
@@ -191,14 +211,22 @@ def _wait_gone(folder: Path, state: ServerState) -> None:
             if time.monotonic() > deadline:
                 # Its guardians notice, and take the engines with them.
                 stop_supervisor(state, signal.SIGKILL)
+                _settle(folder)
                 return
             time.sleep(_LOOK_S)
+
+
+def _settle(folder: Path) -> None:
+    from contracts.rundir import RunDir
+    from serving import idle
+
+    idle.settle(RunDir(folder))
 
 
 def _drain_s(folder: Path) -> float:
     import json
 
     try:
-        return float(json.loads((folder / "serving.experiment.json").read_text())["operations"]["drain_s"])
+        return float(json.loads((folder / ORDER_FILE).read_text())["operations"]["drain_s"])
     except (OSError, ValueError, KeyError):
         return 0.0

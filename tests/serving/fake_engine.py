@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class State:
@@ -71,9 +72,14 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200)
         if mode == "keyed" and self.headers.get("Authorization") != f"Bearer {os.environ['VLLM_API_KEY']}":
             return self._send(401)
-        if mode == "no-chat" and "chat" in self.path:
+        if mode in {"no-chat", "mute"} and "chat" in self.path:
             return self._send(400)
-        if mode == "broken":
+        if mode == "faints":
+            print("torch.OutOfMemoryError: CUDA out of memory", flush=True)
+            os._exit(1)
+        if mode == "hangs":
+            time.sleep(600)
+        if mode in {"broken", "mute"}:
             return self._send(500)
         if State.asleep:
             return self._send(500, b'{"error": "asleep"}')
@@ -134,13 +140,17 @@ def main() -> None:
     if mode == "dies":
         print("RuntimeError: CUDA out of memory. Tried to allocate 2 GiB", flush=True)
         sys.exit(3)
+    if mode == "moody":
+        be_moody()
     if mode == "leaks":
         print(f"my key is {os.environ['VLLM_API_KEY']} and {os.environ.get('HF_TOKEN')}", flush=True)
         print(f"my password is {os.environ.get('REGISTRY_PASSWORD')}", flush=True)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # A worker that has left the session, as an engine's core process may: only adoption finds it.
-    code = "import os, signal, time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    # A worker that has left the session, as an engine's core process may: only adoption finds it. It names itself, too.
+    code = "import os, signal, time; os.setsid(); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    code += "import importlib.util as i; has = i.find_spec('setproctitle'); "
+    code += "has and __import__('setproctitle').setproctitle('VLLM::EngineCore'); time.sleep(600)"
     worker = subprocess.Popen([sys.executable, "-c", code])
     print(f"worker {worker.pid}", flush=True)
     if mode == "silent":
@@ -156,6 +166,15 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=drain, args=(server,)).start())
     server.serve_forever()
     os._exit(0)
+
+
+def be_moody() -> None:
+    """Do what files in the folder say: not start, or start very slowly."""
+    if Path("ill").exists():
+        print("RuntimeError: CUDA out of memory. Tried to allocate 2 GiB", flush=True)
+        sys.exit(3)
+    if Path("slow").exists():
+        time.sleep(600)
 
 
 def chat() -> None:

@@ -1,5 +1,6 @@
 """What the machine must have, and what must not be open, before anything starts."""
 
+import errno
 import socket
 
 import pytest
@@ -208,3 +209,21 @@ def test_an_address_that_is_not_ours_is_named():
     with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1") as caught:
         choose_ports("192.0.2.1", [0])
     assert caught.value.where == "serving.host"
+
+
+def test_an_address_that_is_no_name_at_all_is_a_message():
+    with pytest.raises(InputError, match=r"cannot listen on \.\.") as caught:
+        choose_ports("..", [0])
+    assert caught.value.where == "serving.host"
+
+
+def test_a_port_that_needs_rights_is_not_the_addresss_fault(monkeypatch):
+    class Socket(socket.socket):
+        def bind(self, _):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("serving.engine.socket.socket", Socket)
+    with pytest.raises(InputError, match="port 80 needs rights that you do not have") as caught:
+        choose_ports("127.0.0.1", [80])
+    assert caught.value.where == "serving.port"
+    assert "1024" in caught.value.remedy

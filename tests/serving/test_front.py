@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import hmac
 import json
+import logging
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from contracts.errors import InputError
 from serving.engine import choose_ports
-from serving.front import ALLOWED, FrontSpec, front
+from serving.front import _UPSTREAM_KEEPALIVE_S, ALLOWED, FrontSpec, front
 from tests.serving.test_session import HOUSE
 
 KEY = "0123456789abcdef-very-secret"
@@ -153,6 +156,69 @@ def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine):
         assert call(f"{url}/v1/completions", ASK)[0] == 503
 
 
+def test_nobody_is_woken_for_those_who_have_gone(engine):
+    """Nor does the next one's wait count from theirs."""
+    with fronted(engine, wake_timeout_s=0.3) as (made, url):
+        made.close_when_idle(0.0)
+        assert call(f"{url}/v1/completions", ASK)[0] == 503
+        assert not made.wanted.is_set()
+        assert made.open() == (0, 0.0)
+
+
+def test_a_step_that_came_too_late_is_not_taken_after_all(engine, monkeypatch):
+    """Its caller believes that the gate is open."""
+    with fronted(engine) as (made, url):
+        release = threading.Event()
+        made._loop.call_soon_threadsafe(release.wait, 10)
+        monkeypatch.setattr("serving.front._START_S", 0.1)
+        with pytest.raises(TimeoutError):
+            made.close_when_idle(0.0)
+        release.set()
+        monkeypatch.undo()
+        assert "Paris" in call(f"{url}/v1/completions", ASK)[1]
+
+
+def test_malformed_requests_fill_no_log(engine, caplog):
+    with fronted(engine) as (made, _), socket.create_connection(("127.0.0.1", made.spec.port), timeout=10) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
+        assert b"400" in line.recv(1000)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_the_key_is_not_shown():
+    assert KEY not in repr(FrontSpec("127.0.0.1", 1, "http://127.0.0.1:2", "toy", key=KEY))
+
+
+def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch):
+    """A request on a connection that the engine is just closing would be lost: vLLM keeps an idle one for 5 s."""
+    assert _UPSTREAM_KEEPALIVE_S < 5
+    monkeypatch.setattr("serving.front._UPSTREAM_KEEPALIVE_S", 0.2)
+    ports = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            ports.append(self.client_address[1])
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as upstream:
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        with fronted(f"http://127.0.0.1:{upstream.server_port}") as (_, url):
+            for pause_s in (0, 1.0):
+                time.sleep(pause_s)
+                assert call(f"{url}/v1/completions", ASK)[0] == 200
+        upstream.shutdown()
+    assert ports[0] != ports[1]
+
+
 def test_an_engine_that_is_gone_is_a_502():
     (nobody,) = choose_ports("127.0.0.1", [0])
     with fronted(f"http://127.0.0.1:{nobody}") as (_, url):
@@ -241,6 +307,12 @@ def test_a_certificate_that_is_none_and_a_taken_port_are_said(engine, certificat
     bad = FrontSpec("127.0.0.1", port, engine, "toy", tls_certificate=str(certificate / "key.pem"))
     with pytest.raises(InputError, match="not a usable certificate"), front(bad):
         pass
+    argv = ["openssl", "pkey", "-in", certificate / "key.pem", "-aes256", "-passout", "pass:word", "-out"]
+    subprocess.run([*argv, certificate / "locked.pem"], check=True, capture_output=True)
+    files = {"tls_certificate": str(certificate / "cert.pem"), "tls_key": str(certificate / "locked.pem")}
+    locked = FrontSpec("127.0.0.1", port, engine, "toy", **files)
+    with pytest.raises(InputError, match="not a usable certificate"), front(locked):
+        pytest.fail("nobody was asked for a password")
     with fronted(engine) as (made, _):
         again = FrontSpec("127.0.0.1", made.spec.port, engine, "toy")
         with pytest.raises(InputError, match="cannot listen"), front(again):

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from contracts.idle import IdleEvent, IdleRecord
 from contracts.operations_spec import IdleSpec
 from contracts.rundir import RunDir
-from serving.idle import IdlePolicy, SleepMode, derive, mean_interval, read_events, write_record
+from serving.idle import IdlePolicy, SleepMode, derive, mean_interval, read_events, settle, write_record
+from tests.records import server as server_record
+from tests.serving.test_command import experiment
 
 pytestmark = pytest.mark.system
 
@@ -108,16 +110,18 @@ class Gate:
 class Sleeper:
     """An engine that fails as told."""
 
-    def __init__(self, rest_fails=0, wake_fails=0):
-        self.rest_fails, self.wake_fails, self.wakes = rest_fails, wake_fails, 0
+    def __init__(self, rest_fails=0, wake_fails=0, error=None):
+        self.rest_fails, self.wake_fails, self.wakes, self.error = rest_fails, wake_fails, 0, error
 
     def rest(self):
         if self.rest_fails:
             self.rest_fails -= 1
-            raise OSError("no")
+            raise self.error or OSError("no")
 
     def wake(self):
         self.wakes += 1
+        if self.error and self.wakes <= self.wake_fails:
+            raise self.error
         return self.wakes > self.wake_fails
 
     def used_bytes(self):
@@ -135,9 +139,22 @@ def test_an_engine_that_will_not_sleep_stays_open_and_is_asked_again(tmp_path):
     gate = Gate()
     policy = IdlePolicy(gate, Sleeper(rest_fails=1), STOP, tmp_path)
     policy.start()
-    until(lambda: policy.resting)
+    until(lambda: "asleep" in [each.kind for each in read_events(tmp_path)])
     assert gate.opened == 1, "those who came meanwhile were let in"
     policy.close()
+
+
+def test_whatever_goes_wrong_the_gate_does_not_stay_closed(tmp_path, capsys):
+    """Not even an error that nobody thought of, on a disk that takes no record."""
+    gate, engine = Gate(), Sleeper(rest_fails=1, wake_fails=2, error=ZeroDivisionError("never thought of"))
+    policy = IdlePolicy(gate, engine, STOP, tmp_path / "no such folder")
+    policy.start()
+    until(lambda: policy.closed)
+    gate.wanted.set()
+    until(lambda: gate.opened >= 1)
+    assert policy.is_alive()
+    policy.close()
+    assert "never thought of" in capsys.readouterr().err
 
 
 def test_a_wake_that_fails_is_tried_again(tmp_path):
@@ -151,6 +168,36 @@ def test_a_wake_that_fails_is_tried_again(tmp_path):
     assert engine.wakes == 2
     assert [each.kind for each in read_events(tmp_path)][:3] == ["up", "asleep", "awake"]
     assert policy.wakes == 1
+
+
+def test_a_replica_that_is_gone_is_not_asked_and_holds_up_none_of_the_others():
+    seen: list[tuple[int, str]] = []
+    with sleepers(seen) as urls:
+        there = [urls[1]]
+        engine = SleepMode(lambda: there, 1, lambda: None)
+        engine.rest()
+        assert engine.wake()
+        there.clear()
+        assert not engine.wake(), "nobody is there"
+    assert seen == [(1, "/sleep?level=1"), (1, "/wake_up")]
+
+
+def test_what_a_killed_supervisor_left_is_derived_by_its_own_order(tmp_path):
+    run = RunDir(tmp_path)
+    lines = [event("up", 0.0), event("asleep", 10.0), event("awake", 30.0, took_s=5.0, held=2)]
+    (tmp_path / "idle.jsonl").write_text("".join(json.dumps(asdict(each)) + "\n" for each in lines))
+    settle(run)
+    assert not IdleRecord.exists(tmp_path), "there is nothing that says what it was"
+    spec = experiment(operations={"idle": {"policy": "stop", "after_s": 7}})
+    (tmp_path / "serving.experiment.json").write_bytes(spec.to_json())
+    server_record("http://127.0.0.1:1", "/m", accelerators_used=3).write(tmp_path)
+    settle(run)
+    found = IdleRecord.read(tmp_path)
+    assert (found.policy, found.after_s, found.accelerators, found.asleep_s) == ("stop", 7, 3, 20)
+    settle(run)
+    assert not (tmp_path / "superseded").exists(), "once is enough"
+    (tmp_path / "serving.experiment.json").write_text("{}")
+    settle(run)
 
 
 @contextlib.contextmanager
@@ -189,7 +236,7 @@ def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_befor
             return super().open()
 
     with sleepers(seen, 1) as urls:
-        policy = IdlePolicy(Door(), SleepMode(urls, 1, lambda: None), STOP, tmp_path)
+        policy = IdlePolicy(Door(), SleepMode(lambda: urls, 1, lambda: None), STOP, tmp_path)
         policy.start()
         until(lambda: "open" in seen)
         policy.close()
@@ -220,7 +267,7 @@ def test_sleep_mode_asks_in_the_order_that_vllm_needs(level, asked):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        engine = SleepMode([f"http://127.0.0.1:{server.server_port}"], level, lambda: None)
+        engine = SleepMode(lambda: [f"http://127.0.0.1:{server.server_port}"], level, lambda: None)
         engine.rest()
         assert engine.wake()
         server.shutdown()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -74,11 +75,18 @@ def house(tmp_path: Path, mode: str = "good", operations=None, **serving):
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
-    files = {"model.safetensors": sha256_file(model / "model.safetensors")}
     run = RunDir.of(tmp_path / "results", spec, "w8a8").open(spec)
-    checkpoint(scheme="w8a8", path=str(model), files=files).write(run.path)
+    checkpoint(scheme="w8a8", path=str(model), files={}).write(run.path)
+    remember(run, model / "model.safetensors")
     spec.write(tmp_path)
     return spec, run
+
+
+def remember(run: RunDir, weights: Path) -> None:
+    """Have the manifest say what the weights are now."""
+    files, size = {weights.name: sha256_file(weights)}, weights.stat().st_size
+    record = Checkpoint.read(run.path).model_copy(update={"files": files, "weight_bytes": size})
+    (run.path / "checkpoint.json").write_bytes(record.to_json())
 
 
 def left_over(tmp_path: Path) -> list[str]:
@@ -161,11 +169,14 @@ def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
         ("dies", "exit code 3: out of memory"),
         ("leaves", "ended with exit code 0"),
         ("broken", "the first completion failed"),
+        ("mute", "the first completion failed"),
+        ("faints", "exit code 1: out of memory"),
+        ("hangs", "not ready in time|timed out"),
         ("silent", "not ready in time"),
     ],
 )
 def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path, mode, expected):
-    spec, run = house(tmp_path, mode, ready_timeout_s=2 if mode == "silent" else 20)
+    spec, run = house(tmp_path, mode, ready_timeout_s=3 if mode in {"silent", "hangs"} else 20)
     with pytest.raises(RunFailedError, match=expected) as caught, serve(spec, "w8a8", tmp_path / "results", tmp_path):
         pass
     assert caught.value.remedy
@@ -322,8 +333,7 @@ def test_weights_are_hashed_beside_the_start_and_wrong_ones_never_become_ready(t
     spec, run = house(tmp_path)
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(bytes(2 * SMALL_BYTES))
-    record = Checkpoint.read(run.path).model_copy(update={"files": {weights.name: sha256_file(weights)}})
-    (run.path / "checkpoint.json").write_bytes(record.to_json())
+    remember(run, weights)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
         assert server.greeting == "Paris."
     with weights.open("r+b") as stream:
@@ -343,26 +353,70 @@ def test_weights_are_hashed_beside_the_start_and_wrong_ones_never_become_ready(t
         pass
 
 
-def test_hashing_ends_with_a_start_that_fails(tmp_path):
+@pytest.mark.parametrize("right", [True, False])
+def test_an_engine_that_dies_of_wrong_weights_is_not_blamed(tmp_path, right):
+    """It may die of them before they are hashed: they are judged first, and hashing ends with the start."""
     spec, run = house(tmp_path, "dies")
     weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(bytes(16 * SMALL_BYTES))
+    remember(run, weights)
+    if not right:
+        with weights.open("r+b") as stream:
+            stream.seek(-1, os.SEEK_END)
+            stream.write(b"x")
+    expected, said = (RunFailedError, "out of memory") if right else (InputError, "does not match its manifest")
+    with pytest.raises(expected, match=said), serve(spec, "w8a8", tmp_path / "results", tmp_path):
+        pass
+    assert [thread.name for thread in threading.enumerate() if "hashing" in thread.name] == []
+
+
+def test_truncated_weights_are_refused_before_anything_starts(tmp_path):
+    spec, run = house(tmp_path)
+    weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(bytes(2 * SMALL_BYTES))
-    record = Checkpoint.read(run.path).model_copy(update={"files": {weights.name: "0" * 64}})
-    (run.path / "checkpoint.json").write_bytes(record.to_json())
+    remember(run, weights)
+    os.truncate(weights, 2 * SMALL_BYTES - 8)
     with (
-        pytest.raises((RunFailedError, InputError)),
+        pytest.raises(InputError, match=r"weights do not match their manifest: 8,388,600 bytes, and 8,388,608 in it"),
         serve(spec, "w8a8", tmp_path / "results", tmp_path),
     ):
         pass
-    assert [thread.name for thread in threading.enumerate() if "hashing" in thread.name] == []
+    assert not (run.path / "server.log").exists()
+
+
+def test_a_server_whose_engine_crashed_is_told_as_failed(tmp_path):
+    spec, run = house(tmp_path)
+
+    def crash():
+        with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (engine, server):
+            os.kill(server.engine_pid, signal.SIGKILL)
+            run_beside(engine, (sys.executable, "-c", "import time; time.sleep(60)"), run.path / "server.json")
+
+    with pytest.raises(RunFailedError, match="vLLM ended"):
+        crash()
+    state = read_state(run.path)
+    assert state.state == "failed"
+    assert "vLLM ended" in state.error
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "cert.pem").write_text("no certificate")
+    spec, _ = house(tmp_path, operations={"tls_certificate": str(tmp_path / "cert.pem")})
+    with pytest.raises(InputError, match="not a usable certificate") as caught:
+        prepare(spec, "w8a8", tmp_path / "results", tmp_path)
+    assert caught.value.where == "operations.tls_certificate"
 
 
 def test_killing_the_guardian_takes_the_engine_down(tmp_path):
     spec, _ = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
+        deadline = time.monotonic() + 10
+        (worker,) = [int(line.split()[1]) for line in running.engines[0].log_text().splitlines() if "worker" in line]
+        while find_spec("setproctitle") and not Path(f"/proc/{worker}/cmdline").read_text().startswith("VLLM"):
+            assert time.monotonic() < deadline, "it renames itself, as vLLM's processes do"
+            time.sleep(0.02)
         running.guard.kill()
         running.guard.wait()
-        deadline = time.monotonic() + 10
         while psutil.pid_exists(server.engine_pid) and psutil.Process(server.engine_pid).status() != "zombie":
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,9 +22,10 @@ from contracts.errors import TokenhourError
 from contracts.idle import IdleRecord
 from contracts.server import Server
 from serving.cli import cli
+from serving.integrity import SMALL_BYTES
 from serving.prepare import exclusive
 from serving.state import read_state
-from tests.serving.test_session import hold, house, left_over
+from tests.serving.test_session import hold, house, left_over, remember
 
 pytestmark = pytest.mark.system
 
@@ -71,12 +73,12 @@ class Up:
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return reply.read().decode()
 
-    def status_of(self, path, method="GET", key=None):
+    def status_of(self, path, method="GET", key=None, timeout=10):
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         body = b'{"model": "Toy-w8a8", "prompt": "x"}' if method == "POST" else None
         request = urllib.request.Request(self.state().base_url + path, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
+            with urllib.request.urlopen(request, timeout=timeout) as reply:
                 return reply.status
         except urllib.error.HTTPError as error:
             with error:
@@ -192,6 +194,46 @@ def test_an_engine_that_never_came_up_is_not_started_again(up):
     assert server.state().state == "failed"
 
 
+def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up):
+    server = up("mute")
+    done = server.command("up", str(server.root / "experiment.json"))
+    assert done.returncode == 1
+    assert "the first completion failed" in done.stderr
+    assert server.state().state == "failed"
+
+
+@pytest.mark.parametrize("mode", ["fleet", "dies"])
+def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up, mode):
+    """They are hashed beside the start, and judged before it is ready."""
+    server = up(mode)
+    weights = server.root / "model/model.safetensors"
+    weights.write_bytes(bytes(8 * SMALL_BYTES))
+    remember(server.run, weights)
+    with weights.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"x")
+    done = server.command("up", str(server.root / "experiment.json"))
+    assert done.returncode == 2, done.stderr
+    assert "does not match its manifest" in done.stderr
+    assert str(weights) in done.stderr
+    assert server.state().state == "failed"
+    assert not Server.exists(server.run.path)
+
+
+def test_what_only_the_supervisor_could_find_is_a_mistake_too(up, monkeypatch):
+    """As a port that was taken after `up` had looked."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = up(port=taken.getsockname()[1])
+        monkeypatch.setattr("serving.prepare.choose_ports", lambda _, wanted: list(wanted))
+        done = server.command("up", str(server.root / "experiment.json"))
+    assert done.returncode == 2, done.stderr
+    assert "is taken" in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert "0 for a free one" in done.stderr
+
+
 def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up):
     server = up("keyed", replicas=2, environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
     server.start()
@@ -209,6 +251,7 @@ def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up):
 
 
 def routers(server):
+    """Find the guardian (the router itself changes its title)."""
     pattern = "vllm_router.launch_router"
     urls = {replica.url for replica in server.state().replicas}
     return [
@@ -236,6 +279,10 @@ def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
     deadline = time.monotonic() + 45
     while json.loads(server.ask())["port"] == survivor:
         assert time.monotonic() < deadline, "the router takes the new one back"
+    for child in psutil.Process(routers(server)[0]).children():
+        child.kill()
+    server.until(lambda s: s.state == "degraded" and all(replica.state == "ready" for replica in s.replicas))
+    server.until(lambda s: s.state == "ready")
     answers = []
     stream = threading.Thread(target=lambda: answers.append(server.ask(stream=True, max_tokens=40, interval_s=0.02)))
     stream.start()
@@ -274,6 +321,85 @@ def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_re
     assert record.held_requests == 20
     assert 0.05 < record.wake_penalty_s.value < 60
     assert record.released_bytes > 10e6, "an interpreter is more than that"
+
+
+def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up):
+    server = up(replicas=2, operations={"idle": {"policy": "stop", "after_s": 5}})
+    server.start()
+    os.kill(server.state().replicas[0].pid, signal.SIGKILL)
+    server.until(lambda s: s.state == "degraded" and s.replicas[0].state == "failed")
+    server.until(lambda s: s.state == "asleep" and s.replicas[1].state == "stopped")
+    assert "Paris" in server.ask()
+    server.until(lambda s: s.state == "degraded" and s.wakes == 1)
+    assert server.command("down", "--all").returncode == 0
+    assert IdleRecord.read(server.run.path).accelerators == 1, "two engines on one CPU"
+
+
+def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up):
+    server = up("moody", operations={"idle": {"policy": "stop", "after_s": 0.4}})
+    server.start()
+    server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
+    (server.root / "ill").touch()
+    answers = []
+    held = threading.Thread(target=lambda: answers.append(server.ask()))
+    held.start()
+    state = server.until(lambda s: "out of memory" in s.replicas[0].error)
+    assert state.state == "asleep"
+    (server.root / "ill").unlink()
+    held.join(60)
+    assert "Paris" in answers[0]
+
+
+def test_going_down_does_not_wait_for_a_wake_that_takes_long(up):
+    server = up("moody", operations={"drain_s": 2, "idle": {"policy": "stop", "after_s": 0.4}})
+    server.start()
+    server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
+    (server.root / "slow").touch()
+    answers = []
+    held = threading.Thread(target=lambda: answers.append(server.status_of("/v1/completions", "POST", timeout=90)))
+    held.start()
+    server.until(lambda s: s.replicas[0].state == "starting" and s.replicas[0].pid)
+    began = time.monotonic()
+    assert server.command("down", "--all").returncode == 0
+    assert time.monotonic() - began < 20
+    held.join(30)
+    assert answers == [503], "who was held is told, in words"
+    assert server.state().state == "stopped"
+    assert IdleRecord.read(server.run.path).wakes == ()
+
+
+def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next_start(up):
+    server = up(operations={"idle": {"policy": "stop", "after_s": 0.4}})
+    server.start()
+    server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
+    time.sleep(0.5)  # the event is written once the memory that is left was looked at
+    os.kill(server.state().supervisor_pid, signal.SIGKILL)
+    server.until(lambda s: s.state == "killed")
+    server.start()
+    (found,) = server.run.path.glob("superseded/*/idle.json")
+    assert IdleRecord.read(found).policy == "stop"
+    assert (found.parent / "idle.jsonl").is_file()
+    server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
+    os.kill(server.state().supervisor_pid, signal.SIGKILL)
+    server.until(lambda s: s.state == "killed")
+    assert "nothing to stop" in server.command("down", "--all").stderr
+    assert IdleRecord.exists(server.run.path)
+
+
+def test_behind_a_proxy_nothing_of_ours_goes_there(up):
+    """Neither the probes nor the router's requests, and the key with them."""
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+        environment = {**dict.fromkeys(names, url), "no_proxy": "", "NO_PROXY": "", "MY_KEY": KEY}
+        server = up("keyed", replicas=2, environment=environment, operations={"api_key_env": "MY_KEY"})
+        server.start()
+        assert "Paris" in server.ask(key=KEY)
+        proxy.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_a_secret_is_asked_for_and_stands_nowhere(up):
@@ -322,6 +448,19 @@ def test_interrupting_the_command_while_it_waits_takes_the_server_down(up):
     server.until(lambda s: s.state == "stopped")
 
 
+def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up):
+    server = up()
+    file = str(server.root / "experiment.json")
+    for words in (("down", file), ("logs", file)):
+        done = server.command(*words, "--scheme", "w8a6")
+        assert done.returncode == 2
+        assert "did you mean w8a8" in done.stderr
+    done = server.command("down", "--scheme", "w8a8")
+    assert done.returncode == 2, "or another server would be stopped"
+    assert "a scheme is one of an experiment's" in done.stderr
+    assert server.command("down", file, "--scheme", "w8a8").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -355,5 +494,8 @@ def test_a_chatty_engine_does_not_fill_the_disk(up):
     while not (server.run.path / "server.log.2").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    sizes = [file.stat().st_size for file in server.run.path.glob("server.log*")]
+    sizes = []
+    for file in server.run.path.glob("server.log*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just been rotated
+            sizes.append(file.stat().st_size)
     assert max(sizes) <= 0.1 * 2**20 + 200
