@@ -167,6 +167,20 @@ def accelerator_for(device: str) -> Accelerator:
     return host() if device == "cpu" else accelerator()
 
 
+def compute_capability() -> tuple[int, int] | None:
+    """Return the first GPU's compute capability; None where it cannot be asked."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+        major, minor = said.split(".")
+        return int(major), int(minor)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
 def _nvidia_smi() -> list[tuple[str, str, str]]:
     tool = shutil.which("nvidia-smi")
     if tool is None:

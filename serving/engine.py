@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -102,20 +100,6 @@ def gpus_used(serving: ServingSpec, device: str, gpus: Sequence[str]) -> tuple[s
 def usable_cores() -> tuple[int, ...]:
     """Return the numbers of the cores that this process may use."""
     return tuple(sorted(os.sched_getaffinity(0)))
-
-
-def compute_capability() -> tuple[int, int] | None:
-    """Return the first GPU's compute capability; None where it cannot be asked."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
-        major, minor = said.split(".")
-        return int(major), int(minor)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
 
 
 def check_parallelism(experiment: Experiment, device: str, gpus: int, versions: dict[str, str]) -> None:

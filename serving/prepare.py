@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator
+from contracts.environment import accelerator, compute_capability
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.kernels import refuse_bits_without_kernel, refuse_without_kernel
@@ -23,7 +23,6 @@ from serving.engine import (
     check_idle,
     check_parallelism,
     choose_ports,
-    compute_capability,
     device_of,
     engine_python,
     gpus_used,
