@@ -14,11 +14,12 @@ from contracts.checkpoint import Checkpoint, Packed, SourceRecord, TextRecord
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.progress import Status
+from contracts.quantize_spec import QuantizeSpec
 from contracts.rundir import RunDir
 from contracts.store import atomic_folder, disk_errors, sha256_file
 from quantize.finish import finish
 from quantize.inputs import Workshop, calibrated, expected_inputs, folder_of, log_of, packed_of
-from quantize.layers import group_notes, linear_layers, special
+from quantize.layers import HEAD, group_notes, linear_layers, special, wants_head
 from quantize.layers import resolve as resolve_layers
 from quantize.loading import refuse_code
 from quantize.preflight import COPIES, Shape, memory_errors, preflight, preflight_device, preflight_download, shape_of
@@ -45,27 +46,31 @@ class Plan:
 
 
 def current(experiment: Experiment, name: str, where: Workshop) -> Checkpoint | None:
-    """Return the finished checkpoint when its inputs still match; InputError when its files were changed since."""
+    """Return the finished checkpoint when its inputs still match; InputError when its files were changed since.
+
+    Its path is where it was found: the folder that it was made in may have moved.
+    """
     folder = folder_of(experiment, name, where)
     if not Checkpoint.exists(folder):
         return None
     found = Checkpoint.read(folder)
-    if found.inputs != expected_inputs(experiment, name):
+    if found.inputs != expected_inputs(experiment, name, where):
         return None
     found.verify(folder)
-    return found
+    return found.model_copy(update={"path": str(folder.resolve())})
 
 
 def make(experiment: Experiment, name: str, where: Workshop) -> Checkpoint:
     """Make one scheme's checkpoint (and the original's, when that is not there yet) and return its manifest."""
     check(name, experiment.quantize)
     if is_shape(experiment.model.source):
-        return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name))
+        return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name, where))
     check_tasks(experiment.quantize.tasks)
     if name == "none":
         return _make_original(experiment, where)
     original = current(experiment, "none", where) or _make_original(experiment, where)
-    return _make_quantized(experiment, name, original, where)
+    # With the original it may turn out that this one is there.
+    return current(experiment, name, where) or _make_quantized(experiment, name, original, where)
 
 
 def publish(checkpoint: Checkpoint, experiment: Experiment, results: Path) -> None:
@@ -80,7 +85,6 @@ def publish(checkpoint: Checkpoint, experiment: Experiment, results: Path) -> No
 
 
 def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
-    folder = folder_of(experiment, "none", where)
     if download := download_of(experiment.model):
         preflight_download(where.checkpoints, download)
     source = resolve(experiment.model)
@@ -98,7 +102,7 @@ def _make_original(experiment: Experiment, where: Workshop) -> Checkpoint:
         pack=lambda part: export(source, part, trusted=trusted),
         source=lambda: source_record(experiment, source),
     )
-    return _make(experiment, "none", folder, plan, None)
+    return _make(experiment, "none", where, plan, None)
 
 
 def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, where: Workshop) -> Checkpoint:
@@ -117,9 +121,9 @@ def _make_quantized(experiment: Experiment, name: str, original: Checkpoint, whe
         pack=lambda part: scheme(name).make(Job(base, part, spec, ids, group, trusted, layers)),
         source=lambda: original.source,
         calibration=text.record if text else None,
-        notes=(*_group_note(name, spec.group_size, group, shape), *group_notes(layers, spec)),
+        notes=(*_group_note(name, spec.group_size, group, shape), *group_notes(layers, spec), *_head_note(name, spec)),
     )
-    return _make(experiment, name, folder_of(experiment, name, where), plan, base)
+    return _make(experiment, name, where, plan, base)
 
 
 def _check_texts(experiment: Experiment, folder: Path) -> None:
@@ -140,13 +144,14 @@ def _calibration(experiment: Experiment, name: str, base: Path) -> Windows | Non
     return calibration_windows(spec.calibration, spec.calibration.seed, held_out, tokens)
 
 
-def _make(experiment: Experiment, name: str, folder: Path, plan: Plan, base: Path | None) -> Checkpoint:
+def _make(experiment: Experiment, name: str, where: Workshop, plan: Plan, base: Path | None) -> Checkpoint:
     """Pack (or take up what a run that ended early had packed), evaluate, and put the folder in its place at once."""
+    folder, inputs = folder_of(experiment, name, where), expected_inputs(experiment, name, where)
     if folder.exists():
         raise InputError("something stands here that is not ours", where=str(folder), remedy="move it away or delete it")
     work, log = packed_of(folder), log_of(folder)
     with _clean_when_refused(work, log), quiet(plan.title, log) as status, memory_errors(plan.title):
-        packed = _taken_up(work, expected_inputs(experiment, name)) or _pack(experiment, name, work, plan, status)
+        packed = _taken_up(work, inputs) or _pack(inputs, work, plan, status)
         with disk_errors(folder):
             manifest = finish(experiment, name, (work, folder, base or work), packed, status)
             work.rename(folder)
@@ -165,7 +170,7 @@ def _clean_when_refused(*leftovers: Path) -> Iterator[None]:
         raise
 
 
-def _pack(experiment: Experiment, name: str, work: Path, plan: Plan, status: Status) -> Packed:
+def _pack(inputs: dict[str, str], work: Path, plan: Plan, status: Status) -> Packed:
     with atomic_folder(work) as part:
         memory = PeakMemory()
         recipe = plan.pack(part)
@@ -180,7 +185,7 @@ def _pack(experiment: Experiment, name: str, work: Path, plan: Plan, status: Sta
             quantize_seconds=seconds,
             peak_rss_bytes=peak,
             files={file.name: sha256_file(file) for file in sorted(part.iterdir()) if file.is_file()},
-            inputs=expected_inputs(experiment, name),
+            inputs=inputs,
         )
         packed.write(part)
     return packed
@@ -216,3 +221,9 @@ def _group_note(name: str, wanted: int, group: int, shape: Shape) -> tuple[str, 
     if name not in GROUPED or group == wanted:
         return ()
     return (f"group size {group} instead of {wanted}, which does not divide the widths {sorted(set(shape.widths))}",)
+
+
+def _head_note(name: str, spec: QuantizeSpec) -> tuple[str, ...]:
+    if not name.startswith("gptq-") or not wants_head(spec):
+        return ()
+    return (f"{HEAD} stays in its original precision although nothing ignores it: GPTQModel packs the decoder alone",)

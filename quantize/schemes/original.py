@@ -14,7 +14,7 @@ from quantize.evaluate import load_dense
 from quantize.loading import tokenizer_of
 from quantize.preflight import out_of_memory
 from quantize.schemes import Recipe
-from quantize.source import Source
+from quantize.source import Source, taken_along
 
 load = load_dense
 _REMEDY = "fetch the file again; where its kind of model is not supported, use the model's safetensors"
@@ -30,11 +30,8 @@ def export(source: Source, target: Path, *, trusted: bool = False) -> Recipe:
 
 
 def _copy(folder: Path, target: Path, *, trusted: bool) -> None:
-    wanted = {".safetensors", ".json", ".model", ".txt", ".jinja"} | ({".py"} if trusted else set())
-    for file in sorted(folder.iterdir()):
-        # The index of a pickled checkpoint beside the safetensors names files that are not taken along.
-        if file.is_file() and file.suffix in wanted and not file.name.startswith("pytorch_model"):
-            shutil.copyfile(file, target / file.name)
+    for file in taken_along(folder, trusted=trusted):
+        shutil.copyfile(file, target / file.name)
     if not (target / "tokenizer.json").is_file():
         tokenizer_of(folder, trusted=trusted).save_pretrained(target)
 
