@@ -81,6 +81,9 @@ class Quality(Part):
     """Nats a token, KL(original || quantized)."""
     top1_agreement: Interval
     """Share of positions with the same most likely token."""
+    top_kl_divergence: Interval | None = None
+    """The KL divergence over the 20 tokens most likely after quantization and all others as one, at most the whole one: what
+    an engine's logprobs can be compared with. Absent where it was not kept yet."""
     generation: GenerationAgreement | None = None
     tasks: tuple[TaskScore, ...] = ()
     window_nll: tuple[float, ...] = ()

@@ -214,6 +214,33 @@ def accelerator_for(device: str) -> Accelerator:
     return host() if device == "cpu" else accelerator()
 
 
+def compute_capabilities(gpus: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the compute capabilities that the GPUs `gpus` (as CUDA_VISIBLE_DEVICES names them) have, the lowest first.
+
+    Those of all GPUs where none is named (Ray chooses them); empty where they cannot be asked.
+    """
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=uuid,compute_cap", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.strip()]
+        found = [(row[0], (int(row[1].split(".")[0]), int(row[1].split(".")[1]))) for row in rows]
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return ()
+    uuids = [uuid for uuid, _ in found]
+    # What the list lacks is a slice of one of them (MIG).
+    numbers = {number for gpu in gpus if (number := number_of(gpu, uuids)) is not None} or range(len(found))
+    return tuple(sorted({found[number][1] for number in numbers}))
+
+
+def compute_capability() -> tuple[int, int] | None:
+    """Return the lowest compute capability of the visible GPUs; None where it cannot be asked."""
+    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(_nvidia_smi()))
+    return next(iter(compute_capabilities(gpus)), None)
+
+
 def _nvidia_smi() -> list[tuple[str, str, str, str]]:
     """Return (name, MiB, driver, UUID) of each GPU, by number."""
     tool = shutil.which("nvidia-smi")

@@ -14,13 +14,21 @@ NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
 # first request.
 _AVX512 = frozenset({"gptq-int4", "w4a16"})
 _WITHOUT_AVX512 = "w8a8 or bnb-int8 for 8 bits, bnb-nf4 for 4"
-# Scheme -> (first compute capability that has a kernel, first that has none any more, what to use instead).
-CAPABILITIES = {
-    "w8a8": ((7, 5), (10, 0), "fp8 on newer GPUs, gptq-int8 on older ones"),
-    "fp8": ((8, 0), None, "w8a8 or gptq-int8"),
-    "w4a16": ((7, 5), None, "bnb-nf4"),
-    "gptq-int4": ((6, 0), None, "bnb-nf4"),
-    "gptq-int8": ((6, 0), None, "bnb-int8"),
+# Scheme -> (first compute capability that has a kernel, first that has none any more).
+CAPABILITIES: dict[str, tuple[tuple[int, int], tuple[int, int] | None]] = {
+    "w8a8": ((7, 5), (10, 0)),
+    "fp8": ((8, 0), None),
+    "w4a16": ((7, 5), None),
+    "gptq-int4": ((6, 0), None),
+    "gptq-int8": ((6, 0), None),
+}
+# What is offered instead on a GPU, of those that have a kernel there: the same bits, the closest kind first.
+_INSTEAD_ON_GPUS = {
+    "w8a8": ("fp8", "gptq-int8", "bnb-int8"),
+    "fp8": ("w8a8", "gptq-int8", "bnb-int8"),
+    "w4a16": ("gptq-int4", "bnb-nf4"),
+    "gptq-int4": ("bnb-nf4",),
+    "gptq-int8": ("bnb-int8",),
 }
 
 
@@ -41,15 +49,19 @@ def _instead(scheme: str, device: str, flags: Collection[str] | None) -> tuple[s
     return ("a CPU without AVX-512", _WITHOUT_AVX512) if old and scheme in _AVX512 else None
 
 
+def _on_gpus(scheme: str, capability: tuple[int, int]) -> bool:
+    first, last = CAPABILITIES.get(scheme, ((0, 0), None))
+    return capability >= first and (last is None or capability < last)
+
+
 def refuse_without_kernel(
     scheme: str, device: str, capability: tuple[int, int] | None = None, flags: Collection[str] | None = None
 ) -> None:
     """Raise InputError when vLLM has no kernel for `scheme` on `device`, naming the ones that have; `flags`: as above."""
     found = _instead(scheme, device, flags)
-    if found is None and device == "cuda" and capability is not None and scheme in CAPABILITIES:
-        first, last, other = CAPABILITIES[scheme]
-        if capability < first or (last is not None and capability >= last):
-            found = f"a GPU of compute capability {capability[0]}.{capability[1]}", other
+    if found is None and device == "cuda" and capability is not None and not _on_gpus(scheme, capability):
+        others = [name for name in _INSTEAD_ON_GPUS[scheme] if _on_gpus(name, capability)]
+        found = f"a GPU of compute capability {capability[0]}.{capability[1]}", " or ".join(others)
     if found:
         where, instead = found
         raise InputError(f"vLLM has no kernel for {scheme} on {where}", where="schemes", remedy=f"use {instead}")
@@ -87,3 +99,13 @@ def refuse_bits_without_kernel(spec: QuantizeSpec, scheme: str, device: str) -> 
             where=f"quantize.overrides: match: {rule.match}",
             remedy="use skip: true or a smaller group_size there, or serve it on a GPU",
         )
+
+
+def refusal(spec: QuantizeSpec, scheme: str, device: str, capability: tuple[int, int] | None = None) -> InputError | None:
+    """Return why serving would refuse `scheme`, packed with these settings, on `device` for want of a kernel, or None."""
+    try:
+        refuse_without_kernel(scheme, device, capability)
+        refuse_bits_without_kernel(spec, scheme, device)
+    except InputError as error:
+        return error
+    return None

@@ -163,7 +163,8 @@ class QuantizeSpec(Part):
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
     w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"
     ignore: tuple[str, ...] = ("lm_head",)
-    """Layers left in their original precision: names, or `re:` and a regular expression."""
+    """Layers left in their original precision: names, or `re:` and a regular expression. gptq-int4 and gptq-int8 leave
+    lm_head alone in any case, and say so."""
     overrides: tuple[LayerOverride, ...] = ()
     """Layers that are treated differently."""
     tasks: TasksSpec = TasksSpec()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from contracts.environment import accelerator, accelerator_for
+from contracts.environment import accelerator, accelerator_for, compute_capability
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
 from contracts.lineage import ENGINE_ENV, engine_version
@@ -129,7 +129,6 @@ def allot(session: Session, schemes: Sequence[str]) -> proof_budget.Allotment:
 def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
     """Return the precisions that this device has kernels for, and (precision, reason) for the others."""
     from contracts.kernels import refuse_without_kernel
-    from serving.engine import compute_capability
 
     capability = compute_capability() if wanted.device == "cuda" else None
     good, without = [], []

@@ -93,14 +93,15 @@ def ladder(experiment_file: Path, results: Path, checkpoints: Path) -> None:
     Example:
       tokenhour quantize ladder configs/experiments/ladder.yaml
     """
-    from contracts.environment import accelerator
+    from contracts.environment import accelerator, compute_capability
     from quantize.ladder import climb, keep, needs_gate, table
 
     experiment = load_experiment(experiment_file)
     needs_gate(experiment)
     found = _obtain_all(experiment, experiment.schemes, results, checkpoints)
     wanted = experiment.serving.device
-    result = climb(experiment, found, accelerator().kind if wanted == "auto" else wanted)
+    device = accelerator().kind if wanted == "auto" else wanted
+    result = climb(experiment, found, device, compute_capability() if device == "cuda" else None)
     plot = keep(result, RunDir.of(results, experiment).open(experiment))
     print(f"\n{table(result)}\n\n{plot.parent.parent / result.file_name}, {plot}")
     if result.chosen is None:
@@ -141,7 +142,7 @@ def through_engine(experiment_file: Path, only: str | None, results: Path, check
     if not found.agrees:
         sys.stdout.flush()
         raise RunFailedError(
-            "the engine's figures lie outside the manifest's intervals: its kernels do not compute what was quantized",
+            "the engine's figures lie outside their bounds: its kernels do not compute what was quantized",
             where=found.file_name,
             remedy="serve another scheme, or quantize again and compare",
         )

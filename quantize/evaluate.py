@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import InputError
 from quantize.loading import causal_model
-from quantize.quality import WindowStats
+from quantize.quality import TOP, WindowStats, listed_kl
 from quantize.states import logits, run
 
 Choices = list[NDArray[np.bool_]]
@@ -46,13 +46,13 @@ def window_stats(
     return WindowStats(*columns)
 
 
-def _one(p: Any, q: Any, window: Any) -> tuple[float, float, float, float]:
+def _one(p: Any, q: Any, window: Any) -> tuple[float, ...]:
     parts = [_compare(p[k : k + _ROWS], q[k : k + _ROWS], window[1 + k : 1 + k + _ROWS]) for k in range(0, len(p), _ROWS)]
     return tuple(sum(column) / len(p) for column in zip(*parts, strict=True))
 
 
-def _compare(p: Any, q: Any, target: Any) -> tuple[float, float, float, float]:
-    """Sum over positions: both negative log-likelihoods, KL(p || q), equal first choices; p, q are logits (n, V)."""
+def _compare(p: Any, q: Any, target: Any) -> tuple[float, ...]:
+    """Sum over positions: both negative log-likelihoods, KL(p || q), equal first choices, listed KL; p, q: logits (n, V)."""
     import torch
 
     p, q = p.float(), q.float()
@@ -62,7 +62,9 @@ def _compare(p: Any, q: Any, target: Any) -> tuple[float, float, float, float]:
     nll = log_zq - q.gather(1, target[:, None])[:, 0]
     original_nll = log_zp - p.gather(1, target[:, None])[:, 0]
     same = p.argmax(-1) == q.argmax(-1)
-    return float(nll.sum()), float(original_nll.sum()), float(kl.sum()), float(same.sum())
+    top, ids = q.topk(min(TOP, q.shape[-1]), -1)
+    listed = listed_kl(*((x - z[:, None]).double().numpy() for x, z in ((p.gather(1, ids), log_zp), (top, log_zq))))
+    return float(nll.sum()), float(original_nll.sum()), float(kl.sum()), float(same.sum()), float(listed.sum())
 
 
 def greedy_answers(original: Any, prompts: Sequence[list[int]], tokens: int) -> list[tuple[list[int], list[int]]]:
@@ -111,12 +113,16 @@ def same_choices(quantized: Any, answers: Sequence[tuple[list[int], list[int]]])
     return found
 
 
-def choices(model: Any, window: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the most likely next token at each position but the last of one window, shape (window_tokens - 1,)."""
+def logprobs(model: Any, window: NDArray[np.int64], states: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return the next tokens' log-probabilities at each position of a window but the last, (window_tokens - 1, vocabulary).
+
+    `states` (window_tokens, width) are the model's for this window, where they are known.
+    """
     import torch
 
     with torch.inference_mode():
-        found: NDArray[np.int64] = run(model, torch.from_numpy(window)[None])[0, :-1].argmax(-1).numpy()
+        rows = run(model, torch.from_numpy(window)[None])[0] if states is None else logits(model, states)
+        found: NDArray[np.float32] = rows[:-1].float().log_softmax(-1).numpy()
     return found
 
 

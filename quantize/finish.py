@@ -17,7 +17,6 @@ from contracts.progress import Status
 from contracts.rundir import now_utc
 from contracts.store import canonical_json, sha256_file
 from quantize.evaluate import greedy_answers, load_dense, same_choices, window_stats
-from quantize.inputs import expected_inputs
 from quantize.prompts import ANSWER_TOKENS, ANSWERS_FILE, PROMPTS
 from quantize.quality import WindowStats, agreement, assemble
 from quantize.quiet import time_left
@@ -62,7 +61,7 @@ def finish(experiment: Experiment, name: str, places: Places, packed: Packed, st
         tool_versions=installed(MODULES[name][1]),
         files={**packed.files, **added},
         quality=quality,
-        inputs=expected_inputs(experiment, name),
+        inputs=packed.inputs,
         created_utc=now_utc(),
     )
     manifest.write(work)
@@ -82,21 +81,29 @@ def quality_of(experiment: Experiment, original: Any, quantized: Any, places: Pl
         left = time_left(k, count - k, status.elapsed_s() - began)
         status.update(f"quality, window {k}/{count}{left}")
 
-    stats = _on_windows(original, quantized, text.ids, places, advance)
+    before = None if quantized is original else Checkpoint.read(base).quality
+    # A hub's text may have changed behind the first window, which is all that is looked at of the states themselves.
+    same_text = before is not None and before.evaluation.sha256 == text.record.sha256
+    file = base / STATES_FILE if same_text else None
+    stats = _on_windows(original, quantized, text.ids, work, file, advance)
     status.update("quality, generation")
     generation = _generation(original, quantized, base, work, tokens)
     status.update("quality, tasks")
-    before = None if quantized is original else Checkpoint.read(base).quality
     tasks = scores(spec.tasks, quantized, tokens, before.tasks if before else ())
     return assemble(stats, text.record, spec.gate, generation, tasks)
 
 
 def _on_windows(
-    original: Any, quantized: Any, ids: NDArray[np.int64], places: Places, advance: Callable[[int], None]
+    original: Any,
+    quantized: Any,
+    ids: NDArray[np.int64],
+    work: Path,
+    known: Path | None,
+    advance: Callable[[int], None],
 ) -> WindowStats:
-    work, _, base = places
+    """Compare on the windows; `known` holds the original's states on them, which the original itself leaves in `work`."""
     if quantized is not original:
-        return window_stats(original, quantized, ids, advance, stored(base / STATES_FILE, original, ids))
+        return window_stats(original, quantized, ids, advance, stored(known, original, ids) if known else None)
     with recorded(original) as states:
         stats = window_stats(original, original, ids, advance)
     if len(states) == len(ids):

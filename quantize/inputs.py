@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from contracts.checkpoint import Checkpoint
 from contracts.environment import installed
 from contracts.experiment import Experiment
 from contracts.quantize_spec import QuantizeSpec
 from contracts.store import sha256_file, sha256_of
+from quantize.prompts import ANSWERS_FILE
 from quantize.schemes import MODULES, UNCALIBRATED
-from quantize.shapes import shape_inputs
+from quantize.shapes import is_shape, shape_inputs
+from quantize.source import behind
+from quantize.states import STATES_FILE
+from quantize.text import BUNDLED, bundled_text
 
-_VERSION = 5  # raise it when the same settings would give another checkpoint
+_VERSION = 6  # raise it when the same settings would give another checkpoint
 
+# Of an original's files: what comes of its evaluation.
+_OF_EVALUATION = (ANSWERS_FILE, STATES_FILE)
 # What only these schemes read: another one's checkpoint stays current when it changes.
 _OWN_SETTINGS = {"w8a8_method": ("w8a8",), "scale_search": ("gptq-int4", "w4a16")}
 
@@ -28,10 +35,10 @@ class Workshop:
     results: Path
 
 
-def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
+def expected_inputs(experiment: Experiment, name: str, where: Workshop) -> dict[str, str]:
     """Return the hashes that a checkpoint of this scheme must have recorded to be current.
 
-    The gate is not among them: it is judged on read.
+    The gate is not among them: it is judged on read. Those of a quantized one hold its original's files, once that is made.
     """
     spec = experiment.quantize
     section = spec.model_dump(mode="json", exclude={"gate"} if calibrated(name, spec) else {"gate", "calibration"})
@@ -40,25 +47,43 @@ def expected_inputs(experiment: Experiment, name: str) -> dict[str, str]:
     for setting, owners in _OWN_SETTINGS.items():
         if name not in owners:
             section.pop(setting, None)
-    texts = {spec.evaluation.source} | ({spec.calibration.source} if calibrated(name, spec) else set())
-    files = {f"text:{text}": sha256_file(Path(text)) for text in texts if Path(text).is_file()}
-    weights = _local_weights(experiment.model.source)
     return {
         "model": sha256_of(experiment.model.model_dump(mode="json")),
-        **({"weights": sha256_of([_hash(file, *_state(file)) for file in weights])} if weights else {}),
+        **_weights(experiment),
         "recipe": sha256_of([_VERSION, name, section]),
         "tools": sha256_of(installed(MODULES[name][1])),
-        **files,
+        **_texts(spec, name),
         **shape_inputs(experiment.model.source),
+        **({} if name == "none" or is_shape(experiment.model.source) else _original(experiment, where)),
     }
 
 
-def _local_weights(source: str) -> list[Path]:
-    """Return the files behind a local source: a folder's weights may be trained further under the same name."""
-    if not source.startswith((".", "/", "~")):
-        return []
-    place = Path(source).expanduser()
-    return [place] if place.is_file() else sorted([*place.glob("*.safetensors"), *place.glob("*.json")])
+def _weights(experiment: Experiment) -> dict[str, str]:
+    """Hash what a source on this machine holds: it may be trained further, or upgraded, under the same name."""
+    files, package = behind(experiment.model)
+    hashes = {"weights": sha256_of([(file.name, _hash(file, *_state(file))) for file in files])} if files else {}
+    return hashes | ({"package": sha256_of(package)} if package else {})
+
+
+def _texts(spec: QuantizeSpec, name: str) -> dict[str, str]:
+    """Hash the texts; a hub's are known by their section alone, and the bundled one is another in another Python."""
+    found = {}
+    for source in {spec.evaluation.source} | ({spec.calibration.source} if calibrated(name, spec) else set()):
+        file = Path(source).expanduser()
+        if source == BUNDLED:
+            found[f"text:{source}"] = sha256_of(bundled_text())
+        elif file.is_file():
+            found[f"text:{source}"] = _hash(file, *_state(file))
+    return found
+
+
+def _original(experiment: Experiment, where: Workshop) -> dict[str, str]:
+    """Hash the original that was made here: of a repository without a pinned revision it is another one some day."""
+    folder = folder_of(experiment, "none", where)
+    if not Checkpoint.exists(folder):
+        return {}
+    files = Checkpoint.read(folder).files
+    return {"original": sha256_of({name: digest for name, digest in files.items() if name not in _OF_EVALUATION})}
 
 
 def _state(file: Path) -> tuple[int, int]:
@@ -79,7 +104,7 @@ def calibrated(name: str, spec: QuantizeSpec) -> bool:
 
 def folder_of(experiment: Experiment, name: str, where: Workshop) -> Path:
     """Name the checkpoint's folder; the hash keeps variants of one scheme apart."""
-    digest = sha256_of(expected_inputs(experiment, name))[:12]
+    digest = sha256_of(expected_inputs(experiment, name, where))[:12]
     last = experiment.model.source.rstrip("/").rsplit("/", 1)[-1].removeprefix("package:")
     label = re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
     return where.checkpoints / f"{label}-{name}-{digest}"

@@ -11,12 +11,13 @@ from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.gate import judge_quality
-from contracts.kernels import has_kernel
+from contracts.kernels import refusal
 from contracts.ladder import Ladder, Rung
-from contracts.quantize_spec import QualityGate
+from contracts.quantize_spec import QuantizeSpec
 from contracts.rundir import RunDir, now_utc
 from contracts.store import write_bytes_atomic
 from contracts.units import human_bytes
+from quantize.quality import with_interval
 
 PLOT = "ladder"
 
@@ -32,10 +33,18 @@ def needs_gate(experiment: Experiment) -> None:
         )
 
 
-def climb(experiment: Experiment, found: Sequence[Checkpoint], device: Literal["cpu", "cuda"]) -> Ladder:
-    """Order the checkpoints by size and choose the smallest that passes and that `device` can serve."""
-    gate = experiment.quantize.gate
-    rungs = sorted((rung(checkpoint, gate, device) for checkpoint in found), key=lambda r: (r.weight_bytes, r.scheme))
+def climb(
+    experiment: Experiment,
+    found: Sequence[Checkpoint],
+    device: Literal["cpu", "cuda"],
+    capability: tuple[int, int] | None = None,
+) -> Ladder:
+    """Order the checkpoints by size and choose the smallest that passes and that `device` can serve.
+
+    `capability`: the GPU's compute capability, where it is known.
+    """
+    spec = experiment.quantize
+    rungs = sorted((rung(each, spec, device, capability) for each in found), key=lambda r: (r.weight_bytes, r.scheme))
     chosen = next((r.scheme for r in rungs if r.quality_gate == "PASS" and r.served), None)
     first = found[0].quality
     return Ladder(
@@ -43,7 +52,7 @@ def climb(experiment: Experiment, found: Sequence[Checkpoint], device: Literal["
         model_name=found[0].model_name,
         evaluation_text=first.evaluation.source if first else "",
         device=device,
-        gate=gate,
+        gate=spec.gate,
         rungs=tuple(rungs),
         chosen=chosen,
         inputs={f"checkpoint {c.scheme}": Checkpoint.sha256_in(Path(c.path)) for c in found},
@@ -51,12 +60,12 @@ def climb(experiment: Experiment, found: Sequence[Checkpoint], device: Literal["
     )
 
 
-def rung(checkpoint: Checkpoint, gate: QualityGate, device: str) -> Rung:
-    """Judge one checkpoint."""
+def rung(checkpoint: Checkpoint, spec: QuantizeSpec, device: str, capability: tuple[int, int] | None = None) -> Rung:
+    """Judge one checkpoint; it counts as served when `serving` would not refuse it for want of a kernel."""
     quality = checkpoint.quality
     if quality is None:
         raise InputError("it was never evaluated", where=checkpoint.path, remedy="quantize again")
-    verdict, reasons = judge_quality(gate, quality)
+    verdict, reasons = judge_quality(spec.gate, quality)
     return Rung(
         scheme=checkpoint.scheme,
         weight_bytes=checkpoint.weight_bytes,
@@ -68,7 +77,7 @@ def rung(checkpoint: Checkpoint, gate: QualityGate, device: str) -> Rung:
         top1_agreement=quality.top1_agreement,
         quality_gate="FAIL" if verdict == "FAIL" else "PASS",
         quality_reasons=reasons,
-        served=has_kernel(checkpoint.scheme, device),
+        served=refusal(spec, checkpoint.scheme, device, capability) is None,
         checkpoint_path=checkpoint.path,
     )
 
@@ -93,8 +102,7 @@ def table(ladder: Ladder) -> str:
         mark = " <- smallest that passes" if r.scheme == ladder.chosen else ""
         lines.append(
             f"| {r.scheme} | {human_bytes(r.weight_bytes)} | {r.bits_per_weight:.1f} | {r.perplexity_ratio:.3f} | "
-            f"{r.mean_kl_divergence.value:.4f} [{r.mean_kl_divergence.low:.4f}, {r.mean_kl_divergence.high:.4f}] | "
-            f"{r.top1_agreement.value:.1%} | {r.quality_gate} | "
+            f"{with_interval(r.mean_kl_divergence, '.4f')} | {r.top1_agreement.value:.1%} | {r.quality_gate} | "
             f"{'yes' if r.served else f'no kernel on {ladder.device}'} |{mark}"
         )
     return "\n".join(lines)

@@ -49,6 +49,11 @@ def special(spec: QuantizeSpec) -> bool:
     return bool(spec.overrides) or set(spec.ignore) != {HEAD}
 
 
+def wants_head(spec: QuantizeSpec) -> bool:
+    """Tell whether the head is to be packed too: nothing in `ignore` names it."""
+    return not any(_ignores(item, HEAD) for item in spec.ignore)
+
+
 def resolve(spec: QuantizeSpec, widths: Mapping[str, int]) -> dict[str, Treatment]:
     """Return what is treated differently of the layers in `widths` (name -> input width).
 

@@ -14,13 +14,14 @@ from contracts.checkpoint import Checkpoint, Packed, SourceRecord, TextRecord
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment
 from contracts.progress import Status
+from contracts.quantize_spec import QuantizeSpec
 from contracts.rundir import RunDir
 from contracts.store import atomic_folder, disk_errors, sha256_file
 from quantize.ahead import copies, look_at_model, look_at_settings, look_at_texts
 from quantize.claim import claimed
 from quantize.finish import finish
 from quantize.inputs import Workshop, calibrated, expected_inputs, folder_of, log_of, packed_of
-from quantize.layers import group_notes, linear_layers, special
+from quantize.layers import HEAD, group_notes, linear_layers, special, wants_head
 from quantize.layers import resolve as resolve_layers
 from quantize.preflight import QUANTIZING_COPIES, memory_errors, preflight, preflight_download, shape_of
 from quantize.quiet import PeakMemory, quiet
@@ -45,15 +46,18 @@ class Plan:
 
 
 def current(experiment: Experiment, name: str, where: Workshop) -> Checkpoint | None:
-    """Return the finished checkpoint when its inputs still match; InputError when its files were changed since."""
+    """Return the finished checkpoint when its inputs still match; InputError when its files were changed since.
+
+    Its path is where it was found: the folder that it was made in may have moved.
+    """
     folder = folder_of(experiment, name, where)
     if not Checkpoint.exists(folder):
         return None
     found = Checkpoint.read(folder)
-    if found.inputs != expected_inputs(experiment, name):
+    if found.inputs != expected_inputs(experiment, name, where):
         return None
     found.verify(folder)
-    return found
+    return found.model_copy(update={"path": str(folder.resolve())})
 
 
 def make(experiment: Experiment, name: str, where: Workshop, also: Sequence[str] = ()) -> Checkpoint:
@@ -88,12 +92,11 @@ def publish(checkpoint: Checkpoint, experiment: Experiment, results: Path) -> No
 
 
 def _make_shape(experiment: Experiment, name: str, where: Workshop) -> Checkpoint:
-    return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name))
+    return make_shape(experiment, name, folder_of(experiment, name, where), expected_inputs(experiment, name, where))
 
 
 def _make_original(experiment: Experiment, names: Sequence[str], where: Workshop) -> Checkpoint:
     """Make the original's checkpoint; `names` are the schemes that it is wanted for, itself perhaps among them."""
-    folder = folder_of(experiment, "none", where)
     if download := download_of(experiment.model):
         preflight_download(where.checkpoints, download, copies(names))
     source = resolve(experiment.model)
@@ -113,7 +116,7 @@ def _make_original(experiment: Experiment, names: Sequence[str], where: Workshop
         pack=lambda part: export(source, part, trusted=trusted),
         source=lambda: source_record(experiment, source),
     )
-    return _make(experiment, "none", folder, plan, None)
+    return _make(experiment, "none", where, plan, None)
 
 
 def _make_quantized(experiment: Experiment, names: Sequence[str], where: Workshop) -> Checkpoint:
@@ -138,9 +141,9 @@ def _make_quantized(experiment: Experiment, names: Sequence[str], where: Worksho
         pack=lambda part: scheme(name).make(Job(base, part, spec, ids, group, trusted, layers)),
         source=lambda: original.source,
         calibration=text.record if text else None,
-        notes=(*group_note(name, spec.group_size, group, shape.widths), *group_notes(layers, spec)),
+        notes=(*group_note(name, spec.group_size, group, shape.widths), *group_notes(layers, spec), *_head_note(name, spec)),
     )
-    return _make(experiment, name, folder_of(experiment, name, where), plan, base)
+    return _make(experiment, name, where, plan, base)
 
 
 def _calibration(experiment: Experiment, name: str, base: Path) -> Windows | None:
@@ -152,13 +155,14 @@ def _calibration(experiment: Experiment, name: str, base: Path) -> Windows | Non
     return calibration_windows(spec.calibration, spec.calibration.seed, held_out, tokens)
 
 
-def _make(experiment: Experiment, name: str, folder: Path, plan: Plan, base: Path | None) -> Checkpoint:
+def _make(experiment: Experiment, name: str, where: Workshop, plan: Plan, base: Path | None) -> Checkpoint:
     """Pack (or take up what a run that ended early had packed), evaluate, and put the folder in its place at once."""
+    folder, inputs = folder_of(experiment, name, where), expected_inputs(experiment, name, where)
     if folder.exists():
         raise InputError("something stands here that is not ours", where=str(folder), remedy="move it away or delete it")
     work, log = packed_of(folder), log_of(folder)
     with _clean_when_refused(work, log), quiet(plan.title, log) as status, memory_errors(plan.title):
-        packed = _taken_up(work, expected_inputs(experiment, name)) or _pack(experiment, name, work, plan, status)
+        packed = _taken_up(work, inputs) or _pack(inputs, work, plan, status)
         with disk_errors(folder), _what_was_quantized_is_kept(name):
             manifest = finish(experiment, name, (work, folder, base or work), packed, status)
             work.rename(folder)
@@ -192,7 +196,7 @@ def _what_was_quantized_is_kept(name: str) -> Iterator[None]:
         ) from error
 
 
-def _pack(experiment: Experiment, name: str, work: Path, plan: Plan, status: Status) -> Packed:
+def _pack(inputs: dict[str, str], work: Path, plan: Plan, status: Status) -> Packed:
     with atomic_folder(work) as part:
         memory = PeakMemory()
         recipe = plan.pack(part)
@@ -207,7 +211,7 @@ def _pack(experiment: Experiment, name: str, work: Path, plan: Plan, status: Sta
             quantize_seconds=seconds,
             peak_rss_bytes=peak,
             files={file.name: sha256_file(file) for file in sorted(part.iterdir()) if file.is_file()},
-            inputs=expected_inputs(experiment, name),
+            inputs=inputs,
         )
         packed.write(part)
     return packed
@@ -237,3 +241,9 @@ def source_record(experiment: Experiment, source: Source) -> SourceRecord:
         files={file.name: sha256_file(file) for file in source.files},
         note=source.note,
     )
+
+
+def _head_note(name: str, spec: QuantizeSpec) -> tuple[str, ...]:
+    if not name.startswith("gptq-") or not wants_head(spec):
+        return ()
+    return (f"{HEAD} stays in its original precision although nothing ignores it: GPTQModel packs the decoder alone",)

@@ -14,6 +14,10 @@ from contracts.quantize_spec import QualityGate
 from contracts.record import Interval
 
 _RESAMPLES = 2000
+# Tokens that `top_kl` counts one by one. An engine tells no more of them (vLLM: max_logprobs).
+TOP = 20
+# A probability below which 32-bit figures say nothing.
+_LEAST = 1e-7
 Floats = NDArray[np.float64]
 
 
@@ -22,13 +26,26 @@ class WindowStats:
     """Means over the predicted positions of each window; every array has shape (windows,).
 
     `nll` and `original_nll` are negative log-likelihoods in nats a token, `kl` is KL(original || quantized) in nats a
-    token, `top1` the share of positions with the same most likely token.
+    token, `top1` the share of positions with the same most likely token; `top_kl` as `listed_kl` has it, of the TOP tokens
+    that are most likely after quantization.
     """
 
     nll: Floats
     original_nll: Floats
     kl: Floats
     top1: Floats
+    top_kl: Floats
+
+
+def listed_kl(log_p: Floats, log_q: Floats) -> Floats:
+    """Return the KL divergence p || q over listed tokens and all others as one, shape (...); both shapes (..., tokens).
+
+    To take tokens together lowers it or leaves it as it is (Cover & Thomas, 2.7.1): it is a lower bound of the whole one.
+    """
+    p, q = np.exp(log_p), np.exp(log_q)
+    rest_p, rest_q = (np.clip(1 - listed.sum(-1), _LEAST, None) for listed in (p, q))
+    found: Floats = (p * (log_p - log_q)).sum(-1) + rest_p * np.log(rest_p / rest_q)
+    return found
 
 
 def bootstrap(values: Floats, seed: int = 0) -> tuple[float, float]:
@@ -39,15 +56,24 @@ def bootstrap(values: Floats, seed: int = 0) -> tuple[float, float]:
 
 
 def mean_interval(values: Floats) -> Interval:
-    """Return the mean over windows with its interval."""
+    """Return the mean over windows with its interval; one window has none."""
+    if len(values) == 1:
+        return Interval(value=float(values[0]))
     low, high = bootstrap(values)
     return Interval(value=float(values.mean()), low=low, high=high)
 
 
+def with_interval(found: Interval, form: str) -> str:
+    """Write a figure with its interval, where it has one."""
+    if found.low is None or found.high is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
 def perplexity(nll: Floats) -> Interval:
     """Return exp of the mean negative log-likelihood, its interval likewise."""
-    low, high = bootstrap(nll)
-    return Interval(value=float(np.exp(nll.mean())), low=float(np.exp(low)), high=float(np.exp(high)))
+    found = mean_interval(nll)
+    return Interval(**{key: None if log is None else float(np.exp(log)) for key, log in found})
 
 
 def agreement(choices: Sequence[NDArray[np.bool_]]) -> GenerationAgreement:
@@ -81,6 +107,7 @@ def assemble(
         perplexity_ratio=ratio,
         mean_kl_divergence=kl,
         top1_agreement=mean_interval(stats.top1),
+        top_kl_divergence=mean_interval(stats.top_kl),
         generation=generation,
         tasks=tasks,
         window_nll=tuple(stats.nll.tolist()),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from contracts.environment import installed
 from contracts.errors import InputError
 from contracts.quantize_spec import ModelSpec
 from quantize.gguf_head import read_head
@@ -16,6 +17,8 @@ from quantize.hub import Download, download, licence, snapshot
 
 _PACKAGE = "package:"
 _LOCAL = (".", "/", "~")
+# Of a model's folder: what goes into a checkpoint beside the weights.
+_TAKEN = (".json", ".model", ".txt", ".jinja")
 GGUF_NOTE = "The original is itself de-quantized from the GGUF file's {kind}: quality loss is against that."
 
 
@@ -44,6 +47,29 @@ def resolve(spec: ModelSpec) -> Source:
         place = Path(spec.source).expanduser()
         return _gguf_file(place) if place.suffix == ".gguf" else _folder(place)
     return _hub(spec)
+
+
+def taken_along(folder: Path, *, trusted: bool) -> list[Path]:
+    """List what a folder's checkpoint is made of: weights, configs, tokenizer, chat template; Python only where trusted."""
+    wanted = (*_TAKEN, *([".py"] if trusted else []))
+    # The index of a pickled checkpoint, or of Mistral's own form, names files that are not taken along.
+    others = ("pytorch_model", "consolidated")
+    beside = (file for file in folder.iterdir() if file.suffix in wanted and not file.name.startswith(others))
+    return sorted((*_weights(folder), *(file for file in beside if file.is_file())))
+
+
+def behind(spec: ModelSpec) -> tuple[list[Path], str]:
+    """Return the files on this machine that a source stands for now, and a package's version.
+
+    Nothing for a hub's repository, and for what is not there: `resolve` says so.
+    """
+    if spec.source.startswith(_PACKAGE):
+        name = spec.source.removeprefix(_PACKAGE).partition("/")[0]
+        return [], " ".join(f"{name} {version}" for name, version in installed((name,)).items())
+    place = Path(spec.source).expanduser()
+    if not spec.source.startswith(_LOCAL) or not place.exists():
+        return [], ""
+    return ([place] if place.is_file() else taken_along(place, trusted=spec.trust_remote_code)), ""
 
 
 def download_of(spec: ModelSpec) -> Download | None:

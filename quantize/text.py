@@ -23,7 +23,7 @@ BUNDLED_LICENSE = "PSF-2.0"
 HUB = "hub:"
 # Of a text that serves both purposes the last third is for evaluation.
 EVALUATION_SHARE = 1 / 3
-# Two windows that share a run of this many tokens hold the same text, wherever it came from.
+# Two windows that share a run of this many tokens hold the same text, wherever it came from; of shorter windows, all of one.
 OVERLAP_TOKENS = 64
 
 Ids = NDArray[np.int64]
@@ -74,7 +74,8 @@ def read_text(spec: TextSpec, tokens: Tokens) -> str:
 
 
 def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: JSON may hold U+2028, U+0085 and others as they are, which are no ends of a line here.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -119,9 +120,15 @@ def _is_turn(turn: Any) -> bool:
 
 
 def split(text: str, purpose: str) -> str:
-    """Return the part of a text that belongs to `purpose` (calibration or evaluation), cut at a paragraph."""
-    cut = text.find("\n\n", int(len(text) * (1 - EVALUATION_SHARE)))
-    cut = len(text) if cut < 0 else cut
+    """Return the part of a text that belongs to `purpose` (calibration or evaluation).
+
+    Cut at a paragraph, where none ends soon at a line, at a word, or in the midst: a last third without blank lines still
+    is held-out text.
+    """
+    wanted = int(len(text) * (1 - EVALUATION_SHARE))
+    soon = (wanted + len(text)) // 2
+    places = (text.find(mark, wanted, soon) for mark in ("\n\n", "\n", " "))
+    cut = next((place for place in places if place >= 0), wanted)
     return text[:cut] if purpose == "calibration" else text[cut:]
 
 
@@ -135,16 +142,19 @@ def evaluation_windows(spec: TextSpec, tokens: Tokens) -> Windows:
 def calibration_windows(spec: TextSpec, seed: int, held_out: Ids, tokens: Tokens) -> Windows:
     """Draw windows by `seed`, passing over those that share OVERLAP_TOKENS in a row with a held-out one.
 
-    Windows do not overlap each other. InputError when the text has too few.
+    Where the windows of either are shorter than that, a whole one of the shorter. Windows do not overlap each other.
+    InputError when the text has too few.
     """
     room = _room(spec, "calibration", tokens)
-    known = set(_runs(held_out))
+    # One length for both: runs of different lengths are never the same.
+    length = min(OVERLAP_TOKENS, held_out.shape[1], spec.window_tokens)
+    known = set(_runs(held_out, length))
     chosen: list[int] = []
     passed_over = 0
     for k in np.random.default_rng(seed).permutation(len(room)):
         if len(chosen) == spec.windows:
             break
-        if known.isdisjoint(_runs(room[k : k + 1])):
+        if known.isdisjoint(_runs(room[k : k + 1], length)):
             chosen.append(int(k))
         else:
             passed_over += 1
@@ -158,8 +168,7 @@ def _room(spec: TextSpec, purpose: str, tokens: Tokens) -> Ids:
     return ids[: count * spec.window_tokens].reshape(count, spec.window_tokens)
 
 
-def _runs(windows: Ids) -> Iterator[bytes]:
-    length = min(OVERLAP_TOKENS, windows.shape[1])
+def _runs(windows: Ids, length: int) -> Iterator[bytes]:
     for row in np.lib.stride_tricks.sliding_window_view(windows, length, axis=1).reshape(-1, length):
         yield row.tobytes()
 

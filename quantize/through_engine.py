@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.checkpoint import Checkpoint, Quality
 from contracts.engine_quality import EngineQuality
-from contracts.errors import InputError, RunFailedError
+from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.progress import Status
 from contracts.record import Interval
 from contracts.rundir import RunDir, now_utc
 from contracts.server import Server
-from quantize.evaluate import choices, load_dense
+from quantize.agreement import Heard, compare
+from quantize.engine_logprobs import Said, ask
+from quantize.evaluate import load_dense, logprobs
 from quantize.inputs import Workshop
 from quantize.make import current
-from quantize.quality import mean_interval, perplexity
-from quantize.text import evaluation_windows
+from quantize.quality import TOP, listed_kl, perplexity, with_interval
+from quantize.states import STATES_FILE, stored
+from quantize.text import Windows, evaluation_windows
 from quantize.tokens import ModelTokens
-
-_TIMEOUT_S = 300.0
-_FLIPS = 0.02
-"""Share of first choices that bf16 in the engine turns against fp32 offline: 1.8 % for SmolLM2-135M itself."""
-Floats = NDArray[np.float64]
 
 
 def measure(experiment: Experiment, scheme: str, where: Workshop) -> EngineQuality:
@@ -50,27 +42,31 @@ def measure(experiment: Experiment, scheme: str, where: Workshop) -> EngineQuali
             "the server that is recorded here served another checkpoint", where=str(run.path), remedy="serve this one"
         )
     original = current(experiment, "none", where)
-    if original is None or checkpoint.quality is None:
+    if original is None or original.quality is None or checkpoint.quality is None:
         raise InputError(
             "the original's checkpoint is not current", where=str(run.path), remedy="tokenhour quantize run EXP"
         )
     trusted = experiment.model.trust_remote_code
-    ids = evaluation_windows(spec, ModelTokens(Path(original.path), trusted=trusted)).ids
+    text = evaluation_windows(spec, ModelTokens(Path(original.path), trusted=trusted))
+    for name, quality in (("none", original.quality), (scheme, checkpoint.quality)):
+        _refuse_other_windows(name, quality, text, run.path)
+    ids = text.ids
     with Status(f"{scheme} through {server.engine}") as status:
-        nll, chosen = engine_stats(server, ids, lambda k: status.update(f"window {k}/{len(ids)}"))
+        said = list(ask(server, ids, lambda k: status.update(f"window {k}/{len(ids)}")))
         status.update("the original's choices")
-        dense = load_dense(Path(original.path), trusted=trusted)
-        same = np.array([(mine == choices(dense, window)).mean() for mine, window in zip(chosen, ids, strict=True)])
-    found = compare(nll, same, checkpoint.quality)
+        heard = _beside_the_original(said, ids, Path(original.path), trusted=trusted)
     record = EngineQuality(
         scheme=scheme,
         engine=server.engine,
         quantization=server.quantization,
         windows=ids.shape[0],
         window_tokens=ids.shape[1],
+        perplexity=perplexity(heard.nll),
+        offline_perplexity=checkpoint.quality.perplexity,
+        perplexity_ratio=perplexity(heard.nll - np.asarray(checkpoint.quality.window_nll)),
         inputs={kind.file_name: kind.sha256_in(run.path) for kind in (Checkpoint, Server)},
         created_utc=now_utc(),
-        **found,
+        **compare(heard, checkpoint.quality, original.quality, ids[:, 1:].size),
     )
     run.supersede(EngineQuality.file_name)
     record.write(run.path)
@@ -78,74 +74,53 @@ def measure(experiment: Experiment, scheme: str, where: Workshop) -> EngineQuali
     return record
 
 
-def describe(found: EngineQuality) -> str:
-    """Say both figures, the engine's first, and whether they agree."""
-    engine, offline = found.perplexity, found.offline_perplexity
-    top1, before = found.top1_agreement, found.offline_top1_agreement
-    return (
-        f"{found.scheme} through {found.engine}: {'agrees' if found.agrees else 'DISAGREES'}; perplexity {engine.value:.3f} "
-        f"(offline {offline.value:.3f} [{offline.low:.3f}, {offline.high:.3f}], ratio {found.perplexity_ratio.value:.4f}), "
-        f"same top-1 as the original {top1.value:.1%} (offline {before.value:.1%} [{before.low:.1%}, {before.high:.1%}])"
-    )
-
-
-def compare(nll: Floats, same: Floats, offline: Quality) -> dict[str, Any]:
-    """Set the engine's figures a window, each array of shape (windows,), against the manifest's."""
-    engine, top1 = perplexity(nll), mean_interval(same)
-    ratio = perplexity(nll - np.asarray(offline.window_nll))
-    return {
-        "perplexity": engine,
-        "offline_perplexity": offline.perplexity,
-        "perplexity_ratio": ratio,
-        "top1_agreement": top1,
-        "offline_top1_agreement": offline.top1_agreement,
-        "agrees": _within(engine.value, offline.perplexity) and _within(top1.value, offline.top1_agreement, _FLIPS),
-    }
-
-
-def _within(value: float, interval: Interval, slack: float = 0.0) -> bool:
-    return interval.low is not None and interval.high is not None and interval.low - slack <= value <= interval.high + slack
-
-
-def engine_stats(
-    server: Server, ids: NDArray[np.int64], advance: Callable[[int], None] = lambda _: None
-) -> tuple[Floats, list[NDArray[np.int64]]]:
-    """Return the mean negative log-likelihood of each window, nats a token, and the engine's own choices in each."""
-    nll, chosen = [], []
-    for number, window in enumerate(ids, 1):
-        body = {"model": server.model_id, "prompt": window.tolist(), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1}
-        positions = _post(f"{server.base_url}/v1/completions", body, server.api_key_env)["choices"][0]["prompt_logprobs"][1:]
-        nll.append(-np.mean([said[str(token)]["logprob"] for said, token in zip(positions, window[1:], strict=True)]))
-        chosen.append(np.array([int(next(t for t, p in said.items() if p["rank"] == 1)) for said in positions]))
-        advance(number)
-    return np.asarray(nll), chosen
-
-
-def _post(url: str, body: dict[str, Any], key_env: str | None) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), _heads(key_env))
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply:
-            found: dict[str, Any] = json.load(reply)
-            return found
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(300).decode(errors="replace")
-        if error.code in (401, 403):
-            raise InputError(
-                f"the server answers {error.code} {error.reason}",
-                where=url,
-                remedy=f"put the right key into {key_env or 'the variable that operations.api_key_env names'}",
-            ) from error
-        raise RunFailedError(f"the engine answers {error.code}: {said}", where=url, remedy="read server.log") from error
-    except OSError as error:
+def _refuse_other_windows(name: str, quality: Quality, text: Windows, where: Path) -> None:
+    if quality.evaluation.sha256 != text.record.sha256 or len(quality.window_nll) != len(text.ids):
+        before, now = quality.evaluation, text.record
         raise InputError(
-            f"no server answers: {error}",
-            where=url,
-            remedy="tokenhour serving run EXP -- tokenhour quantize through-engine EXP",
-        ) from error
+            f"{name} was evaluated on other windows ({before.windows} x {before.window_tokens} tokens of {before.source}) "
+            f"than the experiment has now ({now.windows} x {now.window_tokens} of {now.source})",
+            where=str(where),
+            remedy="tokenhour quantize run EXP, then serve it again",
+        )
 
 
-def _heads(key_env: str | None) -> dict[str, str]:
-    """Return a request's headers; the key stands in the environment only, under the name that the server's record gives."""
-    key = os.environ.get(key_env) if key_env else None
-    return {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+def describe(found: EngineQuality) -> str:
+    """Say each figure of the engine, the manifest's and the bounds beside it, and whether they agree."""
+    figures = (
+        ("loss against the original, nats a token", found.loss, found.offline_loss, found.loss_bounds, "+.4f"),
+        (f"KL over {TOP} tokens", found.top_kl_divergence, found.offline_top_kl_divergence, found.top_kl_bounds, ".4f"),
+        ("same top-1", found.top1_agreement, found.offline_top1_agreement, found.top1_bounds, ".1%"),
+    )
+    parts = [
+        f"{found.scheme} through {found.engine}: {'agrees' if found.agrees else 'DISAGREES'}",
+        *(_beside(*figure) for figure in figures),
+        f"perplexity {found.perplexity.value:.3f} ({found.perplexity_ratio.value:.4f} x offline)",
+    ]
+    if found.windows == 1:
+        parts.append("one window has no interval: judged by what bf16 may do alone")
+    if found.scheme != "none" and not found.original_would_be_found_out:
+        parts.append("so few windows do not tell it from the original: raise quantize.evaluation.windows")
+    return "; ".join(parts)
+
+
+def _beside(
+    name: str, engine: Interval | None, offline: Interval | None, bounds: tuple[float, float] | None, form: str
+) -> str:
+    if engine is None or offline is None or bounds is None:
+        return f"{name} not judged"
+    allowed = f"allowed {bounds[0]:{form}} to {bounds[1]:{form}}"
+    return f"{name} {engine.value:{form}} (offline {with_interval(offline, form)}, {allowed})"
+
+
+def _beside_the_original(said: list[Said], ids: NDArray[np.int64], folder: Path, *, trusted: bool) -> Heard:
+    """Compare with what the original, in fp32, says on the same windows."""
+    dense = load_dense(folder, trusted=trusted)
+    states = stored(folder / STATES_FILE, dense, ids)
+    top1, top_kl = [], []
+    for k, words in enumerate(said):
+        rows = logprobs(dense, ids[k], None if states is None else states[k])
+        top1.append(np.mean(rows.argmax(-1) == [tokens[0] for tokens in words.ids]))
+        pairs = zip(rows, words.ids, words.logprobs, strict=True)
+        top_kl.append(np.mean([listed_kl(row[tokens].astype(np.float64), mine) for row, tokens, mine in pairs]))
+    return Heard(np.array([words.nll for words in said]), np.array(top1), np.array(top_kl))

@@ -7,11 +7,10 @@ import errno
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.environment import accelerator, number_of
+from contracts.environment import accelerator
 from contracts.environment import visible_gpus as visible_of
 from contracts.errors import InputError
 from contracts.experiment import Experiment
@@ -121,32 +120,6 @@ def gpus_used(serving: ServingSpec, device: str, gpus: Sequence[str]) -> tuple[s
 def usable_cores() -> tuple[int, ...]:
     """Return the numbers of the cores that this process may use."""
     return tuple(sorted(os.sched_getaffinity(0)))
-
-
-def compute_capabilities(gpus: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the compute capabilities that the GPUs `gpus` (as CUDA_VISIBLE_DEVICES names them) have, the lowest first.
-
-    Those of all GPUs where none is named (Ray chooses them); empty where they cannot be asked.
-    """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=uuid,compute_cap", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.strip()]
-        found = [(row[0], (int(row[1].split(".")[0]), int(row[1].split(".")[1]))) for row in rows]
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return ()
-    uuids = [uuid for uuid, _ in found]
-    # What the list lacks is a slice of one of them (MIG).
-    numbers = {number for gpu in gpus if (number := number_of(gpu, uuids)) is not None} or range(len(found))
-    return tuple(sorted({found[number][1] for number in numbers}))
-
-
-def compute_capability() -> tuple[int, int] | None:
-    """Return the lowest compute capability of the visible GPUs; None where it cannot be asked."""
-    return next(iter(compute_capabilities(visible_gpus())), None)
 
 
 def check_parallelism(experiment: Experiment, device: str, gpus: int, versions: dict[str, str]) -> None:

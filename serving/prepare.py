@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator, available_memory_bytes
+from contracts.environment import accelerator, available_memory_bytes, compute_capabilities
 from contracts.errors import InputError
 from contracts.experiment import Experiment
 from contracts.kernels import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel
@@ -24,7 +24,6 @@ from serving.engine import (
     check_idle,
     check_parallelism,
     choose_ports,
-    compute_capabilities,
     device_of,
     engine_python,
     gpus_used,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.environment import usable_cpus
-from quantize.layers import HEAD, Layers, said, with_wholes
+from quantize.layers import HEAD, Layers, said, wants_head, with_wholes
 from quantize.loading import tokenizer_of
 from quantize.schemes import Job, Recipe
 
@@ -60,6 +60,8 @@ def run(job: Job, bits: int) -> Recipe:
         "scale_search": searched,
         "dampening": dampening,
         **said(spec),
+        # The library packs the decoder's layers alone, whatever it is asked.
+        "ignore": [*spec.ignore, *([HEAD] if wants_head(spec) else [])],
     }
 
 

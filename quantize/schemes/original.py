@@ -15,7 +15,7 @@ from quantize.gguf_head import REMEDY
 from quantize.loading import tokenizer_of
 from quantize.preflight import out_of_memory
 from quantize.schemes import Recipe
-from quantize.source import Source
+from quantize.source import Source, taken_along
 
 load = load_dense
 
@@ -23,22 +23,17 @@ load = load_dense
 def export(source: Source, target: Path, *, trusted: bool = False) -> Recipe:
     """Write the source into `target` as a folder that transformers and vLLM read."""
     if source.gguf is None:
-        _copy(source, target, trusted=trusted)
+        _copy(source.folder, target, trusted=trusted)
         return {"method": "copy"}
     _unpack(source.folder, source.gguf, target)
     return {"method": "GGUF de-quantized to bf16", "dtype": "bfloat16"}
 
 
-def _copy(source: Source, target: Path, *, trusted: bool) -> None:
-    wanted = {".json", ".model", ".txt", ".jinja"} | ({".py"} if trusted else set())
-    weights = [file for file in source.files if file.suffix == ".safetensors"]
-    beside = [file for file in sorted(source.folder.iterdir()) if file.is_file() and file.suffix in wanted]
-    for file in (*weights, *beside):
-        # The index of a pickled checkpoint, or of Mistral's own form, names files that are not taken along.
-        if not file.name.startswith(("pytorch_model", "consolidated")):
-            shutil.copyfile(file, target / file.name)
+def _copy(folder: Path, target: Path, *, trusted: bool) -> None:
+    for file in taken_along(folder, trusted=trusted):
+        shutil.copyfile(file, target / file.name)
     if not (target / "tokenizer.json").is_file():
-        tokenizer_of(source.folder, trusted=trusted).save_pretrained(target)
+        tokenizer_of(folder, trusted=trusted).save_pretrained(target)
 
 
 def _unpack(folder: Path, gguf: str, target: Path) -> None:

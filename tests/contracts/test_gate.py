@@ -47,6 +47,23 @@ def test_a_scheme_without_a_kernel_is_refused_by_name_with_ones_that_have_it(dev
         assert all(has_kernel(name, device) for name in offered)
 
 
+@pytest.mark.parametrize("capability", [(5, 2), (6, 0), (7, 0), (7, 5), (8, 0), (8, 9), (9, 0), (10, 0), (12, 1)])
+def test_what_is_offered_instead_on_a_gpu_has_a_kernel_there(capability):
+    def refused(name):
+        try:
+            refuse_without_kernel(name, "cuda", capability)
+        except InputError:
+            return True
+        return False
+
+    for scheme in filter(refused, SCHEMES):
+        with pytest.raises(InputError, match=f"no kernel for {scheme} on a GPU") as caught:
+            refuse_without_kernel(scheme, "cuda", capability)
+        offered = [name for name in SCHEMES if name in caught.value.remedy.replace(",", " ").split()]
+        assert offered
+        assert not any(map(refused, offered))
+
+
 @pytest.mark.parametrize("scheme", ["gptq-int4", "w4a16"])
 def test_packed_integers_need_avx_512_on_an_x86_cpu(scheme):
     old, new, arm = ("avx2",), ("avx2", "avx512f"), ("asimddp",)

@@ -36,7 +36,7 @@ quantize:
   group_size: 64
   scale_search: false
   calibration: {windows: 2, window_tokens: 128}
-  evaluation: {windows: 3, window_tokens: 128}
+  evaluation: {windows: 8, window_tokens: 128}
 serving: {max_model_len: 256, max_num_seqs: 8, kv_cache_gib: 0.5, enforce_eager: true}
 bench:
   workload:
@@ -140,10 +140,10 @@ def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured, scheme):
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
 def test_vllm_computes_what_was_quantized(measured, scheme):
-    """The packed kernels' loss, through vLLM's logprobs, lies within the offline figure's interval."""
+    """The packed kernels' loss, through vLLM's logprobs, is the offline one but for what bf16 does."""
     found = EngineQuality.read(measured.folder(scheme))
     assert found.agrees
-    # Tighter than the interval, and paired: the same windows, offline in fp32, in the engine in bf16.
+    # The same windows, offline in fp32, in the engine in bf16.
     assert found.perplexity_ratio.value == pytest.approx(1, abs=0.02)
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from bench.rates import measure
 from contracts.checkpoint import Checkpoint
+from contracts.environment import compute_capability
 from contracts.experiment import load_experiment
 from contracts.rundir import RunDir
 from contracts.server import Server
 from frontdoor.proof_plan import LOADED, SCHEMES, WITH_WEIGHTS
 from frontdoor.proof_steps import kernels_of
-from serving.engine import compute_capability, visible_gpus
+from serving.engine import visible_gpus
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]

@@ -8,6 +8,7 @@ from quantize.evaluate import load_dense
 from quantize.schemes import Job, Recipe
 
 load = load_dense
+GRID = 16
 
 
 def make(job: Job) -> Recipe:
@@ -24,6 +25,6 @@ def make(job: Job) -> Recipe:
     model = AutoModelForCausalLM.from_pretrained(job.original, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_((parameter * 16).round() / 16)
+            parameter.copy_((parameter * GRID).round() / GRID)
     model.save_pretrained(job.target)
     return {"method": "grid", "group_size": job.group_size}

@@ -7,6 +7,7 @@ import pytest
 from contracts.checkpoint import Quality, TextRecord
 from contracts.errors import InputError, exit_code_of
 from contracts.ladder import Ladder
+from contracts.quantize_spec import QuantizeSpec
 from contracts.record import Interval
 from quantize import schemes
 from quantize.cli import cli
@@ -73,6 +74,27 @@ def test_what_has_no_kernel_here_is_shown_and_not_chosen(tmp_path):
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.01), rungs(tmp_path)[2:3], "cpu")
     assert found.chosen is None
     assert "no kernel on cpu" in table(found)
+
+
+@pytest.mark.usefixtures("modern_cpu")
+def test_what_serving_would_refuse_is_not_chosen(tmp_path):
+    """8-bit layers within INT4 have no kernel on a CPU, INT8 activations none on an old GPU."""
+    made_here = rungs(tmp_path)
+    spec = gated(tmp_path, max_mean_kl_divergence=0.3)
+    rules = QuantizeSpec.model_validate({"overrides": [{"match": "mlp", "bits": 8}], "gate": spec.quantize.gate})
+    mixed = spec.model_copy(update={"quantize": rules})
+    assert climb(mixed, made_here, "cpu").chosen == "bnb-nf4"
+    assert climb(mixed, made_here, "cuda", (7, 0)).chosen == "gptq-int4"
+    served = {r.scheme: r.served for r in climb(spec, made_here, "cuda", (7, 0)).rungs}
+    assert [name for name, yes in served.items() if not yes] == ["w8a8"]
+
+
+def test_a_figure_of_one_window_is_shown_without_an_interval(tmp_path):
+    (one,) = rungs(tmp_path)[:1]
+    quality = one.quality.model_copy(update={"mean_kl_divergence": Interval(value=0.25)})
+    found = climb(gated(tmp_path, max_mean_kl_divergence=0.3), [one.model_copy(update={"quality": quality})], "cpu")
+    assert "| 0.2500 |" in table(found)
+    assert draw(found, "svg")
 
 
 def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -17,15 +19,18 @@ from hypothesis import strategies as st
 
 from contracts.checkpoint import Checkpoint
 from contracts.errors import InputError, RunFailedError
-from contracts.quantize_spec import GROUP_SIZES
+from contracts.quantize_spec import GROUP_SIZES, ModelSpec, QuantizeSpec
 from contracts.rundir import RunDir
 from contracts.store import write_text_atomic
 from quantize import schemes
 from quantize.cli import cli
+from quantize.evaluate import load_dense
+from quantize.finish import quality_of
 from quantize.inputs import Workshop, expected_inputs, folder_of, log_of, packed_of
 from quantize.make import current, make, publish
 from quantize.quiet import Layers, last_step, passes, say_passes, time_left
 from quantize.schemes import group_note, resolve_group_size
+from quantize.states import STATES_FILE
 from tests.quantize.tiny import TEXT, experiment, tiny_model
 
 pytestmark = pytest.mark.system
@@ -233,6 +238,112 @@ def test_weights_that_were_trained_further_under_the_same_name_are_not_current(s
     assert current(spec, "none", where) is None
 
 
+@pytest.mark.parametrize("name", ["merges.txt", "tokenizer.model", "chat_template.jinja", "tokenizer_config.json"])
+def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop, name):
+    spec, where = shop
+    file = Path(spec.model.source) / name
+    before = expected_inputs(spec, "none", where)
+    file.write_text((file.read_text() if file.exists() else "") + " ")
+    assert expected_inputs(spec, "none", where)["weights"] != before["weights"]
+
+
+def test_python_beside_the_weights_counts_where_it_is_trusted(shop):
+    spec, where = shop
+    trusting = spec.model_copy(update={"model": spec.model.model_copy(update={"trust_remote_code": True})})
+    before = [expected_inputs(each, "none", where)["weights"] for each in (spec, trusting)]
+    (Path(spec.model.source) / "modeling.py").write_text("pass")
+    after = [expected_inputs(each, "none", where)["weights"] for each in (spec, trusting)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
+def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(shop, tmp_path, monkeypatch):
+    spec, where = shop
+    monkeypatch.setenv("HOME", str(tmp_path))
+    texts = {"evaluation": {"source": "~/text.txt", "windows": 4, "window_tokens": 32}}
+    homely = spec.model_copy(update={"quantize": QuantizeSpec.model_validate(texts)})
+    before = expected_inputs(homely, "none", where)
+    (tmp_path / "text.txt").write_text(TEXT + "more")
+    assert expected_inputs(homely, "none", where) != before
+
+
+def test_another_bundled_text_or_package_is_another_checkpoint(shop, monkeypatch):
+    spec, where = shop
+    packaged = spec.model_copy(update={"quantize": QuantizeSpec(), "model": ModelSpec(source="package:acme-weights/x.gguf")})
+    monkeypatch.setattr("quantize.source.installed", lambda names: dict.fromkeys(names, "1.0"))
+    before = expected_inputs(packaged, "none", where)
+    monkeypatch.setattr("quantize.source.installed", lambda names: dict.fromkeys(names, "1.1"))
+    after = expected_inputs(packaged, "none", where)
+    assert {key for key in before if before[key] != after[key]} == {"package"}
+    monkeypatch.setattr("quantize.inputs.bundled_text", lambda: "of another Python")
+    again = expected_inputs(packaged, "none", where)
+    assert {key for key in after if after[key] != again[key]} == {"text:bundled"}
+
+
+def test_what_was_made_of_another_original_is_not_current(shop, monkeypatch):
+    """A hub's `main` moves on under the same name: only the original's own files tell."""
+    spec, where = shop
+    monkeypatch.setattr("quantize.inputs.behind", lambda _: ([], ""))
+    made = make(spec, "gptq-int4", where)
+    base, kept = folder_of(spec, "none", where), where.checkpoints / "kept"
+    base.rename(kept)
+    weights = Path(spec.model.source) / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    make(spec, "none", where)
+    assert current(spec, "gptq-int4", where) is None
+    again = make(spec, "gptq-int4", where)
+    assert again.path != made.path
+    shutil.rmtree(base)
+    kept.rename(base)
+    assert current(spec, "gptq-int4", where) == made
+    # Without an original it cannot be known; once that is made again, the one that is there counts.
+    shutil.rmtree(base)
+    weights.write_bytes(before)
+    assert current(spec, "gptq-int4", where) is None
+    assert make(spec, "gptq-int4", where) == made
+
+
+def test_a_project_that_was_moved_is_used_where_it_is(shop, tmp_path):
+    spec, where = shop
+    make(spec, "none", where)
+    moved = Workshop(tmp_path / "elsewhere" / "checkpoints", where.results)
+    moved.checkpoints.parent.mkdir()
+    where.checkpoints.rename(moved.checkpoints)
+    found = current(spec, "none", moved)
+    assert Path(found.path) == folder_of(spec, "none", moved).resolve()
+    publish(found, spec, where.results)
+    assert Checkpoint.read(RunDir.of(where.results, spec, "none").path).path == found.path
+    assert make(spec, "gptq-int4", moved).quality.mean_kl_divergence.value > 0
+    assert not where.checkpoints.exists()
+
+
+def test_states_of_another_text_are_not_taken_for_the_originals(shop, tmp_path):
+    """Only the first window's are looked at: a hub's text may differ behind it."""
+    spec, where = shop
+    import torch
+
+    base = Path(make(spec, "none", where).path)
+    models = load_dense(base), load_dense(base)
+    with torch.no_grad():
+        models[1].model.layers[1].mlp.down_proj.weight.mul_(3)
+    places, silent = (tmp_path, tmp_path, base), Silent()
+    right = quality_of(spec, *models, places, silent)
+    states = np.load(base / STATES_FILE)
+    states[-1] = 0
+    np.save(base / STATES_FILE, states)
+    assert quality_of(spec, *models, places, silent).mean_kl_divergence != right.mean_kl_divergence
+    manifest = json.loads((base / Checkpoint.file_name).read_text())
+    manifest["quality"]["evaluation"]["sha256"] = "another"
+    write_text_atomic(base / Checkpoint.file_name, json.dumps(manifest))
+    found = quality_of(spec, *models, places, silent)
+    assert found.mean_kl_divergence.value == pytest.approx(right.mean_kl_divergence.value, rel=1e-4)
+
+
+class Silent:
+    def update(self, _):
+        pass
+
+
 def test_another_gate_is_judged_without_making_anything(shop, tmp_path):
     spec, where = shop
     strict = spec.model_dump(mode="json")
@@ -296,8 +407,9 @@ def test_the_widths_of_the_demo_model_resolve_to_64():
 
 
 def test_each_scheme_has_inputs_of_its_own(shop):
-    spec, _ = shop
-    hashes = {name: expected_inputs(spec, name)["recipe"] for name in ("none", "w8a8", "gptq-int4", "gptq-int8", "w4a16")}
+    spec, where = shop
+    names = ("none", "w8a8", "gptq-int4", "gptq-int8", "w4a16")
+    hashes = {name: expected_inputs(spec, name, where)["recipe"] for name in names}
     assert len(set(hashes.values())) == 5
 
 

@@ -9,7 +9,7 @@ import pytest
 from contracts.errors import InputError
 from contracts.quantize_spec import SCHEMES, QuantizeSpec
 from quantize.inputs import Workshop
-from quantize.make import make
+from quantize.make import current, make
 from quantize.schemes import MODULES, check
 from tests.quantize.tiny import experiment, tiny_model
 
@@ -26,7 +26,12 @@ def packed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("schemes")
     model = tiny_model(folder / "m")
     where = Workshop(folder / "checkpoints", folder)
-    return lambda scheme, **settings: make(experiment(model, folder / "text.txt", **settings), scheme, where)
+
+    def pack(scheme, **settings):
+        spec = experiment(model, folder / "text.txt", **settings)
+        return current(spec, scheme, where) or make(spec, scheme, where)
+
+    return pack
 
 
 def kinds(found) -> list[str]:
@@ -51,6 +56,15 @@ def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(packed, scheme, bits, mo
     # Its packed integers and zero points.
     assert kinds(found).count("I32") >= 2 * LINEARS
     assert 0 < found.quality.mean_kl_divergence.value < most
+
+
+@pytest.mark.filterwarnings("default")
+def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed):
+    found = packed("gptq-int8", ignore=())
+    assert found.recipe["ignore"] == ["lm_head"]
+    assert "lm_head stays in its original precision" in " ".join(found.notes)
+    assert "lm_head" not in " ".join(packed("gptq-int8").notes)
+    assert kinds(found).count("I32") == kinds(packed("gptq-int8")).count("I32")
 
 
 @pytest.mark.filterwarnings("default")

@@ -79,6 +79,25 @@ def test_a_copy_of_the_evaluation_text_is_passed_over_and_counted(tmp_path):
         calibration(str(copied), windows=10_000, held_out=everything.ids)
 
 
+@pytest.mark.parametrize(("held_out_tokens", "tokens"), [(32, 80), (80, 32), (128, 80)])
+def test_a_copy_is_found_whatever_the_two_lengths_of_windows_are(tmp_path, held_out_tokens, tokens):
+    everything = evaluation(text_file(tmp_path), windows=1600 // held_out_tokens, tokens=held_out_tokens)
+    copied = tmp_path / "copied.txt"
+    copied.write_text("".join(map(chr, everything.ids.ravel())) * 3)
+    with pytest.raises(InputError, match="share text with the evaluation"):
+        calibration(str(copied), windows=20, held_out=everything.ids, tokens=tokens)
+
+
+@pytest.mark.parametrize("mark", ["\n", " ", "x"])
+def test_a_last_third_without_blank_lines_is_held_out_all_the_same(mark):
+    text = "first\n\nsecond\n\n" + mark.join(["words"] * 300) + "\n\n"
+    held_out = split(text, "evaluation")
+    assert len(held_out) == pytest.approx(len(text) / 3, abs=10)
+    assert split(text, "calibration") + held_out == text
+    if mark != "x":
+        assert held_out.startswith(mark)
+
+
 def test_the_record_names_text_licence_and_hash(tmp_path):
     found = evaluation("bundled", 2, 128).record
     assert (found.windows, found.window_tokens, found.license) == (2, 128, "PSF-2.0")
@@ -118,6 +137,13 @@ def test_plain_text_may_stand_in_another_field(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text('{"body": "words", "prompt": "no"}')
     assert read_text(TextSpec(source=str(file), field="body"), TOKENS) == "words"
+
+
+def test_a_line_of_json_may_hold_other_ends_of_lines_as_they_are(tmp_path):
+    file = tmp_path / "x.jsonl"
+    rows = [f"a{mark}b" for mark in ("\u2028", "\u2029", "\u0085", "\x7f")]
+    file.write_text("".join(json.dumps({"text": row}, ensure_ascii=False) + "\r\n" for row in rows), encoding="utf-8")
+    assert read_text(TextSpec(source=str(file)), TOKENS) == "\n\n".join(rows)
 
 
 @pytest.mark.parametrize("line", ["not json", '{"words": "x"}', "[1]", '{"messages": [1]}', '{"text": 3}'])

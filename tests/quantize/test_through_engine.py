@@ -1,11 +1,15 @@
 """Quality through an engine's logprobs: a server on loopback computes with real weights, the right or the wrong ones."""
 
 import contextlib
+import itertools
 import json
+import socket
+import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contracts.checkpoint import Checkpoint
@@ -17,43 +21,83 @@ from quantize.cli import cli
 from quantize.evaluate import load_dense
 from quantize.inputs import Workshop
 from quantize.make import make, publish
-from tests.quantize.tiny import experiment, tiny_model
+from quantize.tokens import ModelTokens
+from tests.quantize import rounding
+from tests.quantize.tiny import TEXT, experiment, tiny_model
 from tests.records import server
 
 pytestmark = pytest.mark.system
 
 
-@contextlib.contextmanager
-def engine(folder, refuse=False, key=None):
-    """Answer /v1/completions with the prompt logprobs of the weights in `folder`, in vLLM's form; 401 without the `key`."""
+def drop(handler, _):
+    """Close without a word."""
+    handler.close_connection = True
+
+
+def half(handler, body):
+    """Promise all and send half."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[: len(body) // 2])
+    handler.close_connection = True
+
+
+def reset(handler, _):
+    """End as a killed process does."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+
+
+def answers(body: bytes, status: int = 200):
+    """Answer with something else."""
+
+    def say(handler, _):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return say
+
+
+def say_prompt(model, ids, count) -> bytes:
+    """Write the logprobs of a prompt as vLLM does: the likeliest tokens and, with its rank, the one that stands there."""
     import torch
 
+    with torch.inference_mode():
+        rows = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    said = [None]
+    for row, token in zip(rows, ids[1:], strict=False):
+        top, best = row.topk(count)
+        rank = int((row >= row[token]).sum())
+        found = {str(token): {"logprob": float(row[token]), "rank": rank}}
+        listed = enumerate(zip(best.tolist(), top.tolist(), strict=True), 1)
+        said.append({**found, **{str(each): {"logprob": logprob, "rank": rank} for rank, (each, logprob) in listed}})
+    return json.dumps({"choices": [{"prompt_logprobs": said}]}).encode()
+
+
+@contextlib.contextmanager
+def engine(folder, fault=None, key=None, healthy=0):
+    """Answer /v1/completions with the prompt logprobs of the weights in `folder`, in vLLM's form; 401 without the `key`.
+
+    `fault` answers in its place, after the first `healthy` answers.
+    """
     model = load_dense(folder)
+    answered = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
             pass
 
         def do_POST(self):
-            ids = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if key and self.headers["Authorization"] != f"Bearer {key}":
-                self.send_response(401)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                answers(b"", 401)(self, b"")
                 return
-            with torch.inference_mode():
-                rows = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-            said = [None]
-            for row, token in zip(rows, ids[1:], strict=False):
-                best = int(row.argmax())
-                found = {str(best): {"logprob": float(row[best]), "rank": 1}}
-                rank = int((row > row[token]).sum()) + 1
-                said.append({str(token): {"logprob": float(row[token]), "rank": rank}, **found})
-            body = json.dumps({"choices": [{"prompt_logprobs": said}]}).encode()
-            self.send_response(400 if refuse else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            body = say_prompt(model, asked["prompt"], asked["prompt_logprobs"])
+            (fault if fault and next(answered) >= healthy else answers(body))(self, body)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -63,12 +107,29 @@ def engine(folder, refuse=False, key=None):
             listening.shutdown()
 
 
+def trained(folder: Path) -> Path:
+    """Teach the tiny model its text: what rounding costs a random one is nothing that could be measured."""
+    import torch
+
+    torch.manual_seed(0)
+    model = load_dense(tiny_model(folder))
+    ids = ModelTokens(folder).encode(TEXT)
+    windows = torch.tensor(ids[: len(ids) // 32 * 32]).reshape(-1, 32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(windows, labels=windows).loss.backward()
+        optimizer.step()
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
 class Bench:
     """A quantized tiny model with published manifests, and the command that asks a server about it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spec = experiment(tiny_model(folder / "m"), folder / "text.txt")
+        self.spec = experiment(trained(folder / "m"), folder / "text.txt")
         self.where = Workshop(folder / "checkpoints", folder / "results")
         self.made = {name: make(self.spec, name, self.where) for name in self.spec.schemes}
         for found in self.made.values():
@@ -89,6 +150,8 @@ class Bench:
 def bench(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(schemes.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
+        # A loss as large as that of INT4.
+        patch.setattr(rounding, "GRID", 6)
         yield Bench(tmp_path_factory.mktemp("engine-quality"))
 
 
@@ -99,9 +162,29 @@ def test_an_engine_that_computes_what_was_quantized_agrees(bench, capfd):
     assert found.agrees
     assert found.perplexity.value == pytest.approx(offline.perplexity.value, rel=1e-4)
     assert found.perplexity_ratio.value == pytest.approx(1, abs=1e-4)
+    assert found.loss.value == pytest.approx(np.log(offline.perplexity_ratio), abs=1e-4)
+    assert found.offline_loss.value == pytest.approx(found.loss.value, abs=1e-4)
+    assert found.top_kl_divergence.value == pytest.approx(offline.top_kl_divergence.value, rel=1e-3)
     assert found.top1_agreement.value == pytest.approx(offline.top1_agreement.value, abs=1e-9)
     assert found.quantization == "gptq"
-    assert ": agrees; perplexity" in capfd.readouterr().out
+    assert found.original_would_be_found_out
+    assert ": agrees; loss against the original, nats a token +" in capfd.readouterr().out
+
+
+def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, capfd):
+    with engine(bench.made["none"].path) as url:
+        assert bench.ask(url) == 1
+    found, original = EngineQuality.read(bench.run), bench.made["none"].quality
+    assert found.loss.value == pytest.approx(0, abs=1e-4)
+    assert found.loss_bounds
+    assert found.loss_bounds[0] > 0.1
+    assert found.top_kl_divergence.value == pytest.approx(0, abs=1e-4)
+    assert found.top_kl_bounds
+    assert found.top_kl_bounds[0] > 0.01
+    assert found.top1_agreement.value == 1
+    assert found.perplexity.value == pytest.approx(original.perplexity.value, rel=1e-4)
+    assert not found.agrees
+    assert "DISAGREES" in capfd.readouterr().out
 
 
 def test_an_engine_that_computes_something_else_is_found_out(bench, tmp_path, capfd):
@@ -132,9 +215,62 @@ def test_another_checkpoints_server_or_none_is_refused(bench, capfd, changes, er
 
 
 def test_what_the_engine_refuses_is_shown(bench, capfd):
-    with engine(bench.made["none"].path, refuse=True) as url:
+    with engine(bench.made["none"].path, answers(b"no", 400)) as url:
         assert bench.ask(url) == RunFailedError.exit_code
-    assert "the engine answers 400" in capfd.readouterr().err
+    assert "the engine answers 400: no" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("healthy", [0, 2])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (drop, "gave no whole answer"),
+        (half, "gave no whole answer"),
+        (reset, "gave no whole answer"),
+        (answers(b"<html>"), "gave no whole answer"),
+        (answers(b"[]"), "holds no logprobs"),
+        (answers(b'{"choices": [{"prompt_logprobs": null}]}'), "holds no logprobs"),
+        (answers(b'{"choices": [{"prompt_logprobs": [null, {}]}]}'), "holds no logprobs"),
+    ],
+)
+def test_an_engine_that_dies_or_says_nothing_of_use_is_a_run_that_failed(bench, capfd, fault, said, healthy):
+    with engine(bench.made["gptq-int4"].path, fault, healthy=healthy) as url:
+        assert bench.ask(url) == RunFailedError.exit_code
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert "remedy:" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_server_that_is_gone_after_the_first_window_failed(bench, capfd):
+    def goes(handler, body):
+        handler.server.shutdown()
+        handler.server.socket.close()
+        answers(body)(handler, body)
+
+    with engine(bench.made["gptq-int4"].path, goes) as url:
+        assert bench.ask(url) == RunFailedError.exit_code
+    assert "remedy:" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sha256": "another"}, {"sha256": "another", "windows": 2}], ids=["other text", "other windows"]
+)
+def test_a_manifest_of_other_windows_is_refused(bench, capfd, changes):
+    """The experiment's evaluation changed after the checkpoint was published."""
+    file = bench.run / Checkpoint.file_name
+    kept = file.read_bytes()
+    data = json.loads(kept)
+    data["quality"]["evaluation"] |= changes
+    data["quality"]["window_nll"] = data["quality"]["window_nll"][: changes.get("windows", 4)]
+    file.write_text(json.dumps(data))
+    try:
+        assert bench.ask("http://127.0.0.1:9") == InputError.exit_code
+    finally:
+        file.write_bytes(kept)
+    shown = capfd.readouterr().err
+    assert "gptq-int4 was evaluated on other windows" in shown
+    assert "quantize run" in shown
 
 
 def test_the_key_that_the_server_wants_is_sent_from_the_environment(bench, capfd, monkeypatch):

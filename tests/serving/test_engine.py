@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from contracts.environment import accelerator, accelerator_for
+from contracts.environment import accelerator, accelerator_for, compute_capabilities, compute_capability
 from contracts.errors import InputError
 from serving.engine import (
     beside_gpus,
@@ -13,8 +13,6 @@ from serving.engine import (
     check_idle,
     check_parallelism,
     choose_ports,
-    compute_capabilities,
-    compute_capability,
     device_of,
     gpus_used,
     visible_gpus,
