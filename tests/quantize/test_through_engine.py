@@ -176,6 +176,8 @@ def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, cap
         assert bench.ask(url) == 1
     found, original = EngineQuality.read(bench.run), bench.made["none"].quality
     assert found.loss.value == pytest.approx(0, abs=1e-4)
+    assert found.loss_bounds
+    assert found.top_kl_bounds
     assert found.loss_bounds[0] > 0.1
     assert found.top_kl_divergence.value == pytest.approx(0, abs=1e-4)
     assert found.top_kl_bounds[0] > 0.01
