@@ -210,3 +210,6 @@ class Silent:
 
     def update(self, _):
         pass
+
+    def elapsed_s(self):
+        return 0.0

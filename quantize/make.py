@@ -71,7 +71,11 @@ def make(experiment: Experiment, name: str, where: Workshop, also: Sequence[str]
         return _claimed(experiment, name, where, lambda: _make_shape(experiment, name, where))
     if name == "none":
         return _claimed(experiment, name, where, lambda: _make_original(experiment, names, where))
-    return _claimed(experiment, name, where, lambda: _make_quantized(experiment, names, where))
+    # First: the original's files are among what names a quantized checkpoint's folder, and it may turn out to be there.
+    original = current(experiment, "none", where) or _claimed(
+        experiment, "none", where, lambda: _make_original(experiment, names, where)
+    )
+    return _claimed(experiment, name, where, lambda: _make_quantized(experiment, names, original, where))
 
 
 def _claimed(experiment: Experiment, name: str, where: Workshop, made: Callable[[], Checkpoint]) -> Checkpoint:
@@ -119,12 +123,9 @@ def _make_original(experiment: Experiment, names: Sequence[str], where: Workshop
     return _make(experiment, "none", where, plan, None)
 
 
-def _make_quantized(experiment: Experiment, names: Sequence[str], where: Workshop) -> Checkpoint:
+def _make_quantized(experiment: Experiment, names: Sequence[str], original: Checkpoint, where: Workshop) -> Checkpoint:
     """Make the first of `names`; the others are only looked at."""
     name, spec, trusted = names[0], experiment.quantize, experiment.model.trust_remote_code
-    original = current(experiment, "none", where) or _claimed(
-        experiment, "none", where, lambda: _make_original(experiment, names, where)
-    )
     base = Path(original.path)
     look_at_model(experiment, names, base, original.weight_bytes)
     preflight(where.checkpoints, original.weight_bytes, original.weight_bytes * QUANTIZING_COPIES)

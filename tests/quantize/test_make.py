@@ -343,6 +343,9 @@ class Silent:
     def update(self, _):
         pass
 
+    def elapsed_s(self):
+        return 0.0
+
 
 def test_another_gate_is_judged_without_making_anything(shop, tmp_path):
     spec, where = shop

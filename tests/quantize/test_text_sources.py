@@ -69,11 +69,11 @@ def test_a_split_or_revision_that_is_not_there_is_named(tmp_path, dataset, asked
     assert "remedy:" in found
 
 
-@pytest.mark.parametrize(("refusal", "said"), [("GatedRepo", "is a gated dataset"), ("RepoNotFound", "doesn't exist")])
+@pytest.mark.parametrize(("refusal", "said"), [("GatedRepo", "gated"), ("RepoNotFound", "exist")])
 def test_what_the_hub_refuses_is_not_called_a_network(tmp_path, dataset, refusal, said):
     with hub(dataset, refusal=refusal) as endpoint:
         found = rows(tmp_path, endpoint)
-    assert said in found
+    assert said in found, "in the words of the library, which has two ways to it, or in ours"
     assert "HF_TOKEN" in found
     assert "cannot be reached" not in found
 
