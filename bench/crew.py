@@ -26,6 +26,8 @@ _EXCHANGES = 21
 _ROWS_EVERY_S = 0.4
 _PIECE_BYTES = 1 << 20
 _SPAWN_PER_S = 100_000
+_MOST_CLOCK_ERROR_NS = 50_000_000
+"""Latencies are one machine's own affair; what a window holds, and how the stripes interleave, is known to this only."""
 _LOST = "missing"  # Locust's name for a worker whose heartbeat has stopped
 
 
@@ -49,6 +51,16 @@ def clock_offset_ns(exchanges: list[tuple[int, int, int]]) -> tuple[int, int]:
     """
     asked, theirs, answered = min(exchanges, key=lambda e: e[2] - e[0])
     return theirs - (asked + answered) // 2, (answered - asked) // 2
+
+
+def unsure_of(error_ns: int) -> str:
+    """Say that the master's clock is not known well enough here, or nothing."""
+    if error_ns <= _MOST_CLOCK_ERROR_NS:
+        return ""
+    return (
+        f"a worker's clock is known to {error_ns / 1e6:.0f} ms only (limit {_MOST_CLOCK_ERROR_NS / 1e6:.0f} ms): "
+        "its network is too slow, or busy"
+    )
 
 
 def cpu_sample(said: dict[str, Any]) -> list[Any]:
@@ -227,6 +239,9 @@ class Hand:
         """Run a probe and send what it recorded."""
         plan = self._localise(plan)
         rows = Path(plan["rows"])
+        if unsure := unsure_of(plan["clock_error_ns"]):
+            self._done(plan, unsure)
+            return
         try:
             probe = self.worker.begin(plan)
         except OSError as error:

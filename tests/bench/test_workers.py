@@ -16,7 +16,7 @@ import pytest
 
 from bench import reference
 from bench.conclude import derive
-from bench.crew import Hand, clock_offset_ns, cpu_sample, stripe
+from bench.crew import Hand, clock_offset_ns, cpu_sample, stripe, unsure_of
 from bench.run import measure
 from bench.session import free_port
 from bench.summarize import Telemetry
@@ -46,6 +46,19 @@ def test_stripes_hold_every_arrival_once():
 def test_the_fastest_exchange_tells_the_clocks_offset():
     exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
     assert clock_offset_ns(exchanges) == (1_000_000, 5_000)
+
+
+@pytest.mark.parametrize(("error_ns", "runs"), [(0, True), (50_000_000, True), (51_000_000, False)])
+def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(tmp_path, monkeypatch, error_ns, runs):
+    said = []
+    hand = object.__new__(Hand)
+    plan = {"probe": 0, "worker": 1, "rows": str(tmp_path / "rows.jsonl"), "clock_error_ns": error_ns}
+    hand.worker = SimpleNamespace(begin=lambda _: (_ for _ in ()).throw(OSError("began")), why_not=str)
+    monkeypatch.setattr(hand, "_localise", lambda _: plan)
+    monkeypatch.setattr(hand, "_done", lambda _, failed: said.append(failed))
+    hand.run(plan)
+    assert said == (["began"] if runs else [unsure_of(error_ns)])
+    assert runs or "known to 51 ms only (limit 50 ms)" in said[0]
 
 
 @pytest.mark.parametrize("ahead_ns", [600_000_000, -600_000_000])
