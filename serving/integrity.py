@@ -27,16 +27,16 @@ class Verification:
         self._folder, self._checkpoint = Path(checkpoint.path), checkpoint
         sizes = {name: _size(self._folder / name) for name in checkpoint.files}
         checkpoint.verify(self._folder, [name for name, size in sizes.items() if size <= SMALL_BYTES])
-        self._compare_size(sum(size for name, size in sizes.items() if name.endswith(".safetensors")))
+        self._compare_size([size for name, size in sizes.items() if name.endswith(".safetensors")])
         self._large = sorted(name for name, size in sizes.items() if size > SMALL_BYTES)
         self._error: Exception | None = None
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hashing the weights", daemon=True)
 
-    def _compare_size(self, found_bytes: int) -> None:
-        """A truncated file crashes an engine long before its hash is known."""
-        said_bytes = self._checkpoint.weight_bytes
-        if found_bytes != said_bytes:
+    def _compare_size(self, sizes: list[int]) -> None:
+        """A truncated file crashes an engine long before its hash is known; a shape has no weights to compare."""
+        found_bytes, said_bytes = sum(sizes), self._checkpoint.weight_bytes
+        if sizes and found_bytes != said_bytes:
             raise InputError(
                 f"the weights do not match their manifest: {found_bytes:,} bytes, and {said_bytes:,} in it",
                 where=str(self._folder),
