@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from bench.leftovers import leftovers
@@ -15,6 +15,7 @@ from contracts.checkpoint import Checkpoint
 from contracts.endpoint import Endpoint, Load
 from contracts.environment import Environment, accelerator, capture, cpu_model, machine_sha256, usable_cpus
 from contracts.experiment import Experiment
+from contracts.kernels import saturates
 from contracts.lineage import measurement_inputs
 from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
@@ -88,6 +89,9 @@ def _server_inputs(run_dir: RunDir) -> _Inputs:
     machine = Environment.read(path) if Environment.exists(path) else None
     hashes = measurement_inputs(experiment, Checkpoint.sha256_in(path), server.engine, server.accelerator, machine)
     subject = of_server(experiment, Checkpoint.read(path), server)
+    inexact = saturates(server.scheme, server.accelerator.kind, machine.cpu_flags if machine else ())
+    if inexact and not server.synthetic:
+        subject = replace(subject, notes=(*subject.notes, inexact))
     return _Inputs(subject, {**hashes, Server.file_name: Server.sha256_in(path)})
 
 

@@ -14,6 +14,7 @@ NO_KERNEL = {"cpu": {"gptq-int8": _ON_CPUS, "fp8": _ON_CPUS}}
 # first request.
 _AVX512 = frozenset({"gptq-int4", "w4a16"})
 _WITHOUT_AVX512 = "w8a8 or bnb-int8 for 8 bits, bnb-nf4 for 4"
+_INT8_INSTRUCTIONS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 # Scheme -> (first compute capability that has a kernel, first that has none any more).
 CAPABILITIES: dict[str, tuple[tuple[int, int], tuple[int, int] | None]] = {
     "w8a8": ((7, 5), (10, 0)),
@@ -87,6 +88,21 @@ def refuse_kv_without_kernel(
             where=where,
             remedy=remedy,
         )
+
+
+def saturates(scheme: str, device: str, flags: Collection[str] | None = None) -> str | None:
+    """Say that the INT8 product of vLLM's engine is not exact on this machine; None where it is. `flags`: as above.
+
+    oneDNN adds pairs of 8-bit products in 16 bits on x86 CPUs that have none of the instructions made for it, and what does
+    not fit is cut off ("Nuances of int8 computations" in its documentation; docs/quantize.md has what was measured).
+    """
+    have = set(environment.cpu_flags() if flags is None else flags)
+    if scheme != "w8a8" or device != "cpu" or "avx2" not in have or have & _INT8_INSTRUCTIONS:
+        return None
+    return (
+        "vLLM's INT8 product is not exact on this CPU, which lacks VNNI: answers are worse than the recorded quality of "
+        "w8a8 says (tokenhour quantize through-engine measures by how much); bnb-int8 is exact here"
+    )
 
 
 def refuse_bits_without_kernel(spec: QuantizeSpec, scheme: str, device: str) -> None:

@@ -128,6 +128,8 @@ def through_engine(experiment_file: Path, only: str | None, results: Path, check
     Example:
       tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour quantize through-engine EXP.yaml
     """
+    from contracts.kernels import saturates
+    from contracts.lineage import built_for
     from contracts.server import Server
     from quantize.inputs import Workshop
     from quantize.through_engine import describe as describe_engine
@@ -144,7 +146,7 @@ def through_engine(experiment_file: Path, only: str | None, results: Path, check
         raise RunFailedError(
             "the engine's figures lie outside their bounds: its kernels do not compute what was quantized",
             where=found.file_name,
-            remedy="serve another scheme, or quantize again and compare",
+            remedy=saturates(name, built_for(found.engine)) or "serve another scheme, or quantize again and compare",
         )
 
 

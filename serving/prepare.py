@@ -13,7 +13,7 @@ from contracts.checkpoint import Checkpoint
 from contracts.environment import accelerator, available_memory_bytes, compute_capabilities
 from contracts.errors import InputError
 from contracts.experiment import Experiment
-from contracts.kernels import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel
+from contracts.kernels import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel, saturates
 from contracts.rundir import RunDir
 from serving import arguments, memory
 from serving.command import Launch, base_url, places, plan, refuse_without_half
@@ -237,9 +237,14 @@ def exclusive(run: RunDir) -> Iterator[None]:
 
 
 def say_memory(prepared: Prepared) -> None:
-    """Say before anything is loaded what it will take, and how many sequences fit at once; warn of GPUs that stay idle."""
+    """Say before anything is loaded what it will take, and how many sequences fit at once.
+
+    Warn of GPUs that stay idle, and of a product that is not exact.
+    """
     if (warning := beside_gpus(prepared.experiment, prepared.engine)) is not None:
         print(f"   {warning}", file=sys.stderr)
+    if (inexact := saturates(prepared.scheme, prepared.device)) is not None:
+        print(f"   WARNING: {inexact}", file=sys.stderr)
     fit, most = prepared.budget.concurrent_sequences(), prepared.experiment.serving.max_num_seqs
     queued = f"; above that serving.max_num_seqs = {most} waits" if fit is not None and fit < most else ""
     print(f"   {prepared.scheme}: {prepared.budget.sentence()}{queued}", file=sys.stderr)

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.errors import InputError
 from contracts.gate import judge, judge_quality, said
-from contracts.kernels import NO_KERNEL, has_kernel, refuse_bits_without_kernel, refuse_without_kernel
+from contracts.kernels import NO_KERNEL, has_kernel, refuse_bits_without_kernel, refuse_without_kernel, saturates
 from contracts.quantize_spec import SCHEMES, QualityGate, QuantizeSpec
 
 
@@ -85,3 +85,20 @@ def test_eight_bit_layers_within_a_four_bit_scheme_are_refused_where_they_have_n
     refuse_bits_without_kernel(spec, scheme, "cuda")
     refuse_bits_without_kernel(spec, "w8a8", "cpu")
     refuse_bits_without_kernel(QuantizeSpec(), scheme, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "device", "flags", "inexact"),
+    [
+        ("w8a8", "cpu", ("avx2",), True),
+        ("w8a8", "cpu", ("avx2", "avx512f"), True),
+        ("w8a8", "cpu", ("avx2", "avx512f", "avx512_vnni"), False),
+        ("w8a8", "cpu", ("avx2", "avx_vnni"), False),
+        ("w8a8", "cpu", ("asimddp",), False),
+        ("w8a8", "cpu", (), False),
+        ("w8a8", "cuda", ("avx2",), False),
+        ("bnb-int8", "cpu", ("avx2",), False),
+    ],
+)
+def test_an_int8_product_that_is_cut_off_at_16_bits_is_said(scheme, device, flags, inexact):
+    assert (saturates(scheme, device, flags) is not None) == inexact

@@ -16,7 +16,7 @@ from bench.validity import DISTURBANCES
 from contracts.checkpoint import Checkpoint
 from contracts.engine_quality import EngineQuality
 from contracts.experiment import load_experiment
-from contracts.kernels import has_kernel
+from contracts.kernels import has_kernel, saturates
 from contracts.run import Summary
 from contracts.rundir import RunDir
 from contracts.server import Server
@@ -142,6 +142,13 @@ def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured, scheme):
 def test_vllm_computes_what_was_quantized(measured, scheme):
     """The packed kernels' loss, through vLLM's logprobs, is the offline one but for what bf16 does."""
     found = EngineQuality.read(measured.folder(scheme))
+    if saturates(scheme, "cpu"):  # the engine's product is known to be inexact here: worse than offline, and no noise
+        assert saturates(scheme, "cpu") in Summary.read(measured.folder(scheme)).warnings
+        assert (
+            found.offline_top_kl_divergence.value < found.top_kl_divergence.value < 3 * found.offline_top_kl_divergence.value
+        )
+        assert found.perplexity_ratio.value == pytest.approx(1, abs=0.06)
+        return
     assert found.agrees
     # The same windows, offline in fp32, in the engine in bf16.
     assert found.perplexity_ratio.value == pytest.approx(1, abs=0.02)
