@@ -30,7 +30,7 @@ from tests.bench.test_search import SPEC
 CLIENT = Path(__file__).parent / "client.c"
 OF_C = 198_000
 """Chunks/s that a client in C followed where the generator's limit was set."""
-C_LEVELS = (1320, 1750, 2100, 2500, 3000)
+C_LEVELS = (660, 990, 1320, 1750, 2100, 2500, 3000)
 SEEDS = (*range(1000, 1020), *range(2000, 2020))
 
 
@@ -102,6 +102,7 @@ def test_one_core_follows_100_000_chunks_a_second(benchmark, session, tmp_path):
         "levels": [found.model_dump() for found in levels],
     }
     print(f"one core follows {ceiling:,.0f} chunks/s, a client in C {of_c:,.0f}")
+    assert of_c > 0, "something else uses this machine: not even the client in C follows the lowest level"
     assert ceiling >= 100_000 * min(1.0, of_c / OF_C)
 
 
