@@ -109,6 +109,23 @@ def fastest(runs: Sequence[Callable[[], Any]], wait: Callable[[], None]) -> Call
     return max(runs, key=lambda run: timed(run, wait, 1.0, warm=1, repeats=1).value)
 
 
+def runnable(
+    ways: Sequence[Callable[[], Callable[[], Any]]], wait: Callable[[], None]
+) -> tuple[list[Callable[[], Any]], str]:
+    """Return those of several ways that this machine has, each done once, and why the last of the others is not there."""
+    runs, why = [], ""
+    for prepare in ways:
+        try:
+            run = prepare()
+            run()
+            wait()
+        except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        else:
+            runs.append(run)
+    return runs, why
+
+
 def here(device: Device) -> MachineRates:
     """Measure in this process."""
     import torch
@@ -128,10 +145,11 @@ def here(device: Device) -> MachineRates:
     found: dict[MatrixType, Interval] = {}
     absent: dict[MatrixType, str] = {}
     for kind, ways in products(torch, device, size).items():
-        try:
-            found[kind] = timed(fastest([prepare() for prepare in ways], wait), wait, 2.0 * size**3)
-        except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
-            absent[kind] = str(error).strip().splitlines()[0][:200]
+        runs, why = runnable(ways, wait)
+        if runs:
+            found[kind] = timed(fastest(runs, wait), wait, 2.0 * size**3)
+        else:
+            absent[kind] = why
     return MachineRates(
         accelerator=accelerator_for(device),
         device=device,

@@ -15,6 +15,7 @@ from typing import Any
 from bench.wire import Dialect, endpoint
 from contracts.bench_spec import BenchSpec
 from contracts.checkpoint import Checkpoint
+from contracts.direct import urlopen
 from contracts.endpoint import Endpoint, Load
 from contracts.environment import Accelerator
 from contracts.errors import InputError
@@ -164,7 +165,7 @@ def read_tokenizer(file: str) -> Any:
 
 def _get(url: str) -> str | None:
     try:
-        with urllib.request.urlopen(_request(url), timeout=5) as reply:
+        with urlopen(_request(url), 5) as reply:
             return str(reply.read().decode(errors="replace"))
     except (OSError, ValueError, http.client.HTTPException):
         return None
@@ -179,7 +180,7 @@ def _request(url: str, content: bytes | None = None, key_env: str = KEY_ENV) -> 
 def _check_model(base: str, model: str, remedy: str, key_env: str = KEY_ENV) -> bool:
     """Refuse a server that does not list the model. False: it has no list, which says nothing of the model."""
     try:
-        with urllib.request.urlopen(_request(f"{base}/v1/models", key_env=key_env), timeout=10) as reply:
+        with urlopen(_request(f"{base}/v1/models", key_env=key_env), 10) as reply:
             listed = [str(entry["id"]) for entry in json.load(reply)["data"]]
     except urllib.error.HTTPError as error:
         if error.code in _NO_LISTING:
@@ -263,7 +264,7 @@ class _Asker:
         path = "chat/completions" if self.chosen == "chat" else "completions"
         try:
             request = _request(f"{self.base}/v1/{path}", json.dumps(asked | more).encode())
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply:
+            with urlopen(request, _TIMEOUT_S) as reply:
                 self.server = reply.headers.get("Server") or self.server
                 return int(reply.status), str(reply.read().decode(errors="replace"))
         except urllib.error.HTTPError as error:

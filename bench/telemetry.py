@@ -18,6 +18,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TextIO
 
+from contracts.direct import urlopen
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters
 from contracts.process import die_with_parent
@@ -61,7 +62,7 @@ def read_metrics(base_url: str, timeout_s: float = 5.0, *, key_env: str = "") ->
     heads = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         request = urllib.request.Request(f"{base_url}/metrics", headers=heads)
-        with urllib.request.urlopen(request, timeout=timeout_s) as reply:
+        with urlopen(request, timeout_s) as reply:
             return parse_metrics(reply.read().decode())
     except (OSError, ValueError, HTTPException):  # the last: the engine ended in the middle of its answer
         return {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.direct import urlopen
 from contracts.errors import InputError, RunFailedError
 from contracts.server import Server
 from quantize.quality import TOP
@@ -68,7 +69,7 @@ def _read(positions: list[dict[str, dict[str, float]]], targets: NDArray[np.int6
 def _post(url: str, body: dict[str, Any], key_env: str | None, *, begun: bool) -> dict[str, Any]:
     request = urllib.request.Request(url, json.dumps(body).encode(), _heads(key_env))
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply:
+        with urlopen(request, _TIMEOUT_S) as reply:
             found: dict[str, Any] = json.load(reply)
             return found
     except urllib.error.HTTPError as error:

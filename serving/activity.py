@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from contracts.direct import NO_ANSWER, urlopen
 from contracts.rundir import now_utc
 from serving.command import Launch
-from serving.direct import NO_ANSWER, urlopen
 from serving.state import Load
 
 _PERIOD_S = 5.0

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+from contracts.direct import NO_ANSWER, urlopen
 from contracts.errors import TokenhourError
 from contracts.experiment import Experiment
 from contracts.idle import IDLE_EVENTS_FILE, IdleEvent, IdleRecord, Wake
@@ -26,7 +27,6 @@ from contracts.rundir import RunDir, now_utc
 from contracts.server import Server
 from contracts.store import sha256_file
 from contracts.units import SECONDS_PER_HOUR
-from serving.direct import NO_ANSWER, urlopen
 from serving.front import Front
 from serving.state import ORDER_FILE
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
+from contracts.direct import NO_ANSWER, urlopen
 from contracts.errors import RunFailedError
 from contracts.server import ColdStart
 from serving.command import Launch
 from serving.diagnose import tail
-from serving.direct import NO_ANSWER, urlopen
 from serving.supervise import Engine
 
 _POLL_S = 0.05

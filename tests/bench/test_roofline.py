@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bench.rates import fastest, here, measure, products, summarize
+from bench.rates import fastest, here, measure, products, runnable, summarize
 from bench.roofline import Deployment, Rates, model_cost, point, points, rates_for
 from contracts.errors import InputError
 from contracts.record import Interval
@@ -87,6 +87,17 @@ def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme, kind):
 
 def test_rates_are_summarised_by_their_median():
     assert summarize([1.0, 100.0, 3.0]) == Interval(value=3.0, low=1.0, high=100.0)
+
+
+def test_a_way_that_this_machine_lacks_leaves_the_others():
+    def lacking():
+        raise NotImplementedError("no such product here\nand more")
+
+    def done():
+        return None
+
+    assert runnable([lambda: lacking, lambda: done], lambda: None) == ([done], "no such product here")
+    assert runnable([lacking], lambda: None) == ([], "no such product here")
 
 
 def test_of_several_ways_the_fastest_is_measured():

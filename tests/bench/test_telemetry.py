@@ -293,3 +293,31 @@ def test_telemetry_without_a_wish_is_refused():
     )
     assert done.returncode == 2
     assert "give --watch, --out DIR" in done.stderr
+
+
+def test_the_key_goes_to_the_engine_and_to_no_proxy():
+    """urllib would hand 127.0.0.1 to http_proxy. In a process of its own: urllib remembers the first proxy it saw."""
+    heard = []
+
+    class Engine(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            heard.append((self.server.server_port, self.headers.get("Authorization")))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"vllm:num_requests_running 3\n")
+
+        def log_message(self, *_):
+            pass
+
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine) for _ in range(2)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    engine, proxy = (server.server_port for server in servers)
+    script = "import sys; from bench.telemetry import read_metrics as r; print(r(sys.argv[1], key_env='SECRET'))"
+    settings = {"SECRET": "s3cret", "http_proxy": f"http://127.0.0.1:{proxy}", "no_proxy": ""}
+    words = [sys.executable, "-c", script, f"http://127.0.0.1:{engine}"]
+    subprocess.run(words, env={**os.environ, **settings}, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+    assert heard == [(engine, "Bearer s3cret")]

@@ -28,3 +28,5 @@ def test_heads_that_the_kernel_does_not_take_are_refused():
 @pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16"])
 def test_other_types_run_anywhere(dtype):
     refuse_kv_without_kernel(dtype, "cpu", 80, OLD)
+    with pytest.raises(InputError):
+        refuse_kv_without_kernel("fp8", "cpu", 80, OLD)

@@ -1,4 +1,4 @@
-"""HTTP to what was started here, never through a proxy.
+"""HTTP to the server that is served or measured, never through a proxy: the load itself goes straight there.
 
 urllib's own urlopen hands 127.0.0.1 to the machine's http_proxy too, and the API key with it.
 """
