@@ -301,7 +301,7 @@ def test_the_key_goes_to_the_engine_and_to_no_proxy():
 
     class Engine(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            heard.append((self.server.server_port, self.headers.get("Authorization")))
+            heard.append((self.connection.getsockname()[1], self.headers.get("Authorization")))
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"vllm:num_requests_running 3\n")
