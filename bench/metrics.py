@@ -80,6 +80,11 @@ class Latencies:
     """Successes of which TPOT is undefined."""
 
 
+def taken_up_s(row: RequestRow) -> float | None:
+    """Return when the generator turned to a request: when it began to connect, or sent on a connection that stood."""
+    return row.sent_s if row.taken_s is None else row.taken_s
+
+
 def latencies(rows: Sequence[RequestRow]) -> Latencies:
     """Compute the latencies of `rows`."""
     good = [r for r in rows if r.outcome == "success" and r.chunks]
@@ -94,7 +99,7 @@ def latencies(rows: Sequence[RequestRow]) -> Latencies:
         e2e_from_sent=_array(r.last_token_s - r.sent_s for r in good if r.last_token_s is not None and r.sent_s is not None),
         tpot=_array(spent),
         interchunk=np.concatenate(gaps) if gaps else np.empty(0),
-        lag=_array(t - r.scheduled_s for r in rows if (t := r.sent_s if r.taken_s is None else r.taken_s) is not None),
+        lag=_array(t - r.scheduled_s for r in rows if (t := taken_up_s(r)) is not None),
         failures=sum(1 for r in rows if r.outcome != "cancelled") - len(good),
         single_chunk=len(good) - len(spent),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.metrics import emitted
+from bench.metrics import emitted, taken_up_s
 from bench.plots.curves import label, thin
 from contracts.figure import COLOURS, RED
 from contracts.probe import Probes
@@ -78,7 +78,7 @@ def _panels(telemetry: Sequence[TelemetryRow]) -> list[tuple[str, list[Line]]]:
 
 
 def arrivals(probes: Probes, requests: Sequence[RequestRow]) -> Any:
-    """Draw cumulative counts of scheduled and sent, and the lag of every request."""
+    """Draw cumulative counts of scheduled and taken up, and the lag of every request."""
     from matplotlib import pyplot as plt
 
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(9.6, 5.2), sharex=True, layout="constrained")
@@ -87,17 +87,15 @@ def arrivals(probes: Probes, requests: Sequence[RequestRow]) -> Any:
         rows = sorted((r for r in requests if r.probe == probe.probe), key=lambda r: r.scheduled_s)
         colour = COLOURS[index % 7]
         planned = np.array([r.scheduled_s - probe.started_s for r in rows])
-        sent = np.array([(r.scheduled_s - probe.started_s, (r.sent_s or np.nan) - r.scheduled_s) for r in rows]).reshape(
-            -1, 2
-        )
+        late = np.array([taken_up_s(r) for r in rows], dtype=float) - probe.started_s - planned  # None becomes nan
         count = np.arange(1, len(rows) + 1)
         top.step(*thin(planned, count), where="post", color=colour, linewidth=2.6, alpha=0.35)
-        top.step(*thin(np.sort(sent.sum(axis=1)), count), where="post", color=colour, linewidth=1, label=label(probe))
-        x, y = thin(sent[:, 0], 1000 * sent[:, 1])
+        top.step(*thin(np.sort(planned + late), count), where="post", color=colour, linewidth=1, label=label(probe))
+        x, y = thin(planned, 1000 * late)
         bottom.plot(x, y, color=colour, marker=".", markersize=4, linestyle="none")
-    top.set(ylabel="requests", title="wide and pale: planned; thin: sent")
+    top.set(ylabel="requests", title="wide and pale: planned; thin: taken up")
     top.title.set_fontsize(9.5)
     top.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5, title="offered")
     bottom.axhline(0, color=RED, linewidth=0.8)
-    bottom.set(xlabel="seconds since the probe's start", ylabel="sent too late, ms")
+    bottom.set(xlabel="seconds since the probe's start", ylabel="taken up too late, ms")
     return figure
