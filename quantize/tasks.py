@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def check_tasks(spec: TasksSpec) -> None:
 
 def _installer() -> str:
     """Return the command that installs into this environment: one that uv made has no pip."""
-    if importlib.util.find_spec("pip") is not None:
+    # Not find_spec: looking up "pip" makes setuptools' finder step aside, and GPTQModel cannot be imported afterwards.
+    if any(metadata.distributions(name="pip")):
         return f"{sys.executable} -m pip install"
     # Where setup.sh puts uv when it is not on PATH.
     return f"{'uv' if shutil.which('uv') else '.uv/bin/uv'} pip install --python {sys.executable}"

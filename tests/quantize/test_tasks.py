@@ -1,5 +1,6 @@
 """lm-eval is optional: refused clearly where it is missing, and its results are read with their errors."""
 
+import subprocess
 import sys
 import types
 
@@ -45,6 +46,18 @@ def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch):
     assert f"uv pip install --python {sys.executable} --editable '" in caught.value.remedy
     assert "[lm-eval]'" in caught.value.remedy
     assert "-m pip" not in caught.value.remedy
+
+
+def test_the_refusal_leaves_setuptools_importable_as_gptqmodel_needs_it():
+    # A lookup of "pip" makes setuptools' finder step aside for the rest of the process.
+    refused = (
+        "import importlib.util\nfrom contracts.errors import InputError\nfrom contracts.quantize_spec import TasksSpec\n"
+        "from quantize.tasks import check_tasks\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name: None if name == 'lm_eval' else find(name)\n"
+        "try: check_tasks(TasksSpec(names=('arc_easy',)))\nexcept InputError: import setuptools\nelse: raise SystemExit(3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", refused], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 class Evaluator(types.ModuleType):
