@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bench import reference
+from bench.children import children
 from bench.reference import Truth
-from bench.session import Session, Wish, children, run_probe, session_rows
+from bench.session import Session, Wish, run_probe, session_rows
 from bench.target import Target
 from bench.wire import Dialect
 from bench.workers import Workers

@@ -12,11 +12,12 @@ from typing import Literal
 from bench import workload
 from bench.arrivals import native_rate_rps
 from bench.asks import Ints
+from bench.best import with_point
 from bench.calibrate import certified
+from bench.children import children, sigterm_interrupts
 from bench.conclude import RAW, conclude
 from bench.search import Bracket, next_rate, window_s
-from bench.session import Session, Wish, children, run_probe, sigterm_interrupts
-from bench.summarize import with_point
+from bench.session import Session, Wish, run_probe
 from bench.tables import LineTail
 from bench.target import Target, of_server
 from bench.workers import Workers

@@ -1,4 +1,4 @@
-"""TLS of a connection, by memory buffers: the bytes are read and sent where all others are (`bench.dataplane`)."""
+"""TLS of a connection, by memory buffers: the bytes are read and sent where all others are (`bench.connection`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.dataplane import Connection
+    from bench.connection import Connection
 
 _READ_BYTES = 1 << 18
 

@@ -7,8 +7,10 @@ import heapq
 import numpy as np
 
 from bench import arrivals
+from bench.best import with_point
+from bench.points import load_point
 from bench.search import Bracket, next_rate, window_s
-from bench.summarize import Telemetry, load_point, with_point
+from bench.series import Telemetry
 from bench.verdicts import certain_to_miss, may_miss, misses
 from contracts.bench_spec import BenchSpec
 from contracts.probe import EngineCounters, Probe

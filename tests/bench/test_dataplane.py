@@ -46,7 +46,7 @@ def test_a_request_for_which_no_socket_is_left_fails_alone(tmp_path, monkeypatch
     plane = dataplane.Plane(FakeLoop(), None, "127.0.0.1", 9)
     plane.spool = Spool(tmp_path / "spool")
     ended: list[str] = []
-    monkeypatch.setattr("bench.dataplane._socket.socket", none_left)
+    monkeypatch.setattr("bench.connection._socket.socket", none_left)
     plane.send(1, b"{}", b"GET / HTTP/1.1\r\n\r\n", 5, ended.append)
     plane.spool.close()
     assert ended == ["connection\0Too many open files; raise this machine's limit: ulimit -n"]

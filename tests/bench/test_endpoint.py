@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from bench.children import free_port
 from bench.conclude import derive
-from bench.session import free_port
 from bench.tables import read_table
 from contracts.endpoint import Endpoint
 from contracts.request import REQUESTS_FILE, RequestRow

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from bench import connection as connections
 from bench import dataplane, reference
 from bench.spool import DATA, DUE, END, SENT, TAKEN, Spool, Tail
 from bench.tables import read_table, request_rows
@@ -174,7 +175,7 @@ def exchange(tmp_path, between=lambda: None, poller=None, answer=WHOLE):
     plane.send(1, b'{"id": "x"}', b"GET / HTTP/1.1\r\n\r\n", time.monotonic_ns(), ended.append)
     (connection,) = plane.open
     peer, _ = listener.accept()
-    loop.watchers[connection.sock.fileno(), dataplane.WRITE].callback()
+    loop.watchers[connection.sock.fileno(), connections.WRITE].callback()
     peer.recv(1 << 16)
     between()
     watched = (connection.sock if poller is None else poller).fileno()

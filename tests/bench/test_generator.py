@@ -98,7 +98,7 @@ def test_a_mistake_in_the_generator_ends_the_run_and_is_named(tmp_path, model_fo
         ours = words[1:3] == ["-m", "bench.generator"]
         return real([sys.executable, "-c", BROKEN, *words[3:]] if ours else words, **more)
 
-    monkeypatch.setattr("bench.session.subprocess.Popen", popen)
+    monkeypatch.setattr("bench.children.subprocess.Popen", popen)
     spec = experiment(arrivals={"rates_rps": [20]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1})
     with running() as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from bench.best import bracket_of, ends, with_point
 from bench.cli import _print
+from bench.points import load_point
 from bench.search import Bracket
+from bench.series import Telemetry
 from bench.subject import Subject
-from bench.summarize import Raw, Telemetry, bracket_of, ends, load_point, summarize, with_point
+from bench.summarize import Raw, summarize
 from contracts.bench_spec import BenchSpec
 from contracts.environment import Accelerator
 from contracts.errors import RunFailedError

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.summarize import Telemetry
+from bench.series import Telemetry
 from bench.tables import read_table, telemetry_rows
 from bench.telemetry import Sampler, counters, engine_reader, host_reader, pause_s, tree_reader
 from bench.watch import LINES_FILE

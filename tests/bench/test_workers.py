@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from bench import reference
+from bench.children import free_port
 from bench.conclude import derive
 from bench.crew import Hand, clock_offset_ns, cpu_sample, stripe, unsure_of
 from bench.run import measure
-from bench.session import free_port
-from bench.summarize import Telemetry
+from bench.series import Telemetry
 from bench.tables import read_table, write_table
 from bench.target import of_server
 from bench.workers import Workers
