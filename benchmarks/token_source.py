@@ -8,6 +8,7 @@ import json
 import sys
 import time
 
+_LEAD_S = 0.5  # in which all requests are there
 REQUEST = (
     b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s"
@@ -24,7 +25,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
     ask = json.loads(await reader.readexactly(length))
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-    began, period = time.monotonic(), ask["interval_s"]
+    began, period = ask["begin_s"], ask["interval_s"]
     for number in range(ask["max_tokens"]):
         await asyncio.sleep(max(0.0, began + number * period - time.monotonic()))
         data = b"data: %d\n\n" % time.monotonic_ns()
@@ -34,10 +35,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def stream(port: int, tokens: int, interval_s: float) -> list[float]:
-    """Ask for one stream; return each chunk's time from being sent to being received, seconds."""
+async def stream(port: int, tokens: int, interval_s: float, begin_s: float) -> list[float]:
+    """Ask for one stream that begins at `begin_s` (time.monotonic); return each chunk's time from sent to received, s."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps({"stream": True, "max_tokens": tokens, "interval_s": interval_s}).encode()
+    body = json.dumps({"stream": True, "max_tokens": tokens, "interval_s": interval_s, "begin_s": begin_s}).encode()
     writer.write(REQUEST % (len(body), body))
     lags = []
     while line := await reader.readline():
@@ -47,14 +48,15 @@ async def stream(port: int, tokens: int, interval_s: float) -> list[float]:
     return lags
 
 
-async def load(port: int, streams: int, tokens: int, interval_s: float) -> list[float]:
-    """Run several streams that begin spread over one interval; return all lags, seconds."""
+async def load(port: int, streams: int, tokens: int, interval_s: float, *, together: bool = False) -> list[float]:
+    """Run several streams; return all lags, seconds.
 
-    async def one(number: int) -> list[float]:
-        await asyncio.sleep(number * interval_s / streams)
-        return await stream(port, tokens, interval_s)
-
-    found = await asyncio.gather(*(one(number) for number in range(streams)))
+    Their tokens are spread evenly over an interval, or come `together` as those of an engine's step do, whatever lies
+    between: how long requests take to get through must not decide which tokens meet.
+    """
+    begin_s = time.monotonic() + _LEAD_S
+    begins = [begin_s + (0.0 if together else number * interval_s / streams) for number in range(streams)]
+    found = await asyncio.gather(*(stream(port, tokens, interval_s, at) for at in begins))
     return [lag for lags in found for lag in lags]
 
 

@@ -26,9 +26,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from contracts.errors import InputError
+from serving.upstream import EngineGoneError, Upstream
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession, web
+    from aiohttp import web
 
 # What clients of an OpenAI-compatible server need, and nothing that changes it: no sleep, wake, profile, LoRA, cache reset.
 ALLOWED = frozenset(
@@ -45,16 +46,8 @@ ALLOWED = frozenset(
     }
 )
 _NO_WAKE = frozenset({"/health", "/v1/models", "/metrics"})
-_HOP_BY_HOP = frozenset(
-    {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding",
-        "upgrade", "host", "content-length",
-    }
-)  # fmt: skip
 _MAX_BODY_BYTES = 64 << 20
 _START_S = 10.0
-# Shorter than the 5 s for which vLLM keeps an idle connection: a request must not meet one that is just being closed.
-_UPSTREAM_KEEPALIVE_S = 3.0
 # aiohttp would log a traceback for each malformed request: anybody who can connect could fill the disk.
 _SILENT = logging.getLogger("serving.front.requests")
 _SILENT.setLevel(logging.CRITICAL + 1)
@@ -97,7 +90,7 @@ class Front:
         self._resting = False
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._gate: asyncio.Event
-        self._session: ClientSession
+        self._upstream = Upstream(spec.upstream)
 
     # --- called by the supervisor -----------------------------------------------------------------------------------
 
@@ -226,34 +219,29 @@ class Front:
         return None
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        from aiohttp import ClientError, web
+        from aiohttp import web
+        from multidict import CIMultiDict
 
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         try:
-            upstream = await self._session.request(
-                request.method,
-                self.spec.upstream + request.path_qs,
-                data=body or None,
-                headers=headers,
-                allow_redirects=False,
-            )
-        except ClientError as error:
-            return _say(502, f"the engine does not answer: {type(error).__name__}")
-        async with upstream:
-            reply = web.StreamResponse(status=upstream.status, headers=_passing(upstream))
-            if upstream.content_length is not None:
-                reply.content_length = upstream.content_length
+            answer = await self._upstream.ask(request.method, request.path_qs, request.raw_headers, body)
+        except EngineGoneError as error:
+            return _say(502, f"the engine does not answer: {error}")
+        try:
+            head = await answer.head()
+            reply = web.StreamResponse(status=head.status, headers=CIMultiDict(head.headers))
+            reply.content_length = head.length
             await reply.prepare(request)
-            try:
-                async for chunk in upstream.content.iter_any():
-                    await reply.write(chunk)
-            except ClientError:
-                # The engine died in mid-answer: cut the connection, so that no client takes it for the end.
-                if request.transport is not None:
-                    request.transport.abort()
-                return reply
-            await reply.write_eof()
+            if request.transport is not None:
+                await answer.pass_on(request.transport, chunked=reply.headers.get("Transfer-Encoding") == "chunked")
+        except EngineGoneError:
+            # The engine died in mid-answer: cut the connection, so that no client takes it for the end.
+            if request.transport is not None:
+                request.transport.abort()
             return reply
+        finally:
+            answer.release()
+        await reply.write_eof()
+        return reply
 
     def _knows(self, authorization: str) -> bool:
         if self._digest is None:
@@ -266,17 +254,11 @@ class Front:
         return {"object": "list", "data": [{"id": self.spec.model_id, "object": "model", "owned_by": "tokenhour"}]}
 
     async def _start(self) -> web.AppRunner:
-        from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+        from aiohttp import web
 
         secured = tls_context(self.spec)
         self._gate = asyncio.Event()
         self._gate.set()
-        self._session = ClientSession(
-            connector=TCPConnector(limit=0, keepalive_timeout=_UPSTREAM_KEEPALIVE_S),
-            timeout=ClientTimeout(total=None, sock_connect=10),
-            auto_decompress=False,
-            read_bufsize=1 << 18,
-        )
         application = web.Application(client_max_size=_MAX_BODY_BYTES)
         application.router.add_route("*", "/{path:.*}", self.handle)
         runner = web.AppRunner(
@@ -298,7 +280,7 @@ class Front:
 
     async def _stop(self, runner: web.AppRunner) -> None:
         await runner.cleanup()
-        await self._session.close()
+        self._upstream.close()
 
 
 def _error(status: int, message: str) -> dict[str, Any]:
@@ -311,10 +293,6 @@ def _say(status: int, message: str, retry_after_s: int | None = None) -> web.Res
     headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
     text = json.dumps(_error(status, message))
     return web.Response(status=status, text=text, content_type="application/json", headers=headers)
-
-
-def _passing(upstream: ClientResponse) -> dict[str, str]:
-    return {name: value for name, value in upstream.headers.items() if name.lower() not in _HOP_BY_HOP}
 
 
 def tls_context(spec: FrontSpec) -> ssl.SSLContext | None:

@@ -18,7 +18,8 @@ import pytest
 
 from contracts.errors import InputError
 from serving.engine import choose_ports
-from serving.front import _UPSTREAM_KEEPALIVE_S, ALLOWED, FrontSpec, front
+from serving.front import ALLOWED, FrontSpec, front
+from serving.upstream import _KEEPALIVE_S
 from tests.serving.test_session import HOUSE
 
 KEY = "0123456789abcdef-very-secret"
@@ -191,8 +192,8 @@ def test_the_key_is_not_shown():
 
 def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch):
     """A request on a connection that the engine is just closing would be lost: vLLM keeps an idle one for 5 s."""
-    assert _UPSTREAM_KEEPALIVE_S < 5
-    monkeypatch.setattr("serving.front._UPSTREAM_KEEPALIVE_S", 0.2)
+    assert _KEEPALIVE_S < 5
+    monkeypatch.setattr("serving.upstream._KEEPALIVE_S", 0.2)
     ports = []
 
     class Handler(BaseHTTPRequestHandler):
