@@ -98,8 +98,9 @@ def _lag_pairs(benchmark, streams, *, together=False):
             return float(np.percentile(lags, 99) * 1e3)
 
         def pair():
-            found.append((load(source), load(port)))
-            print("\n%d streams: p99 %.3f ms direct, %.3f ms through the front" % (streams, *found[-1]))
+            direct, fronted = load(source), load(port)
+            found.append((direct, fronted))
+            print(f"\n{streams} streams: p99 {direct:.3f} ms direct, {fronted:.3f} ms through the front")
 
         benchmark.pedantic(pair, rounds=5, warmup_rounds=1)
     benchmark.extra_info["p99_ms"] = found
