@@ -203,7 +203,8 @@ class Front:
                 self._first_waiting = time.monotonic()
             self.wanted.set()
             try:
-                await asyncio.wait_for(self._gate.wait(), self.spec.wake_timeout_s)
+                async with asyncio.timeout(self.spec.wake_timeout_s):
+                    await self._gate.wait()
             except TimeoutError:
                 return _say(503, "the engine did not wake in time", retry_after_s=30)
             finally:
@@ -219,20 +220,23 @@ class Front:
         return None
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        from aiohttp import web
+        from aiohttp import HttpVersion11, web
         from multidict import CIMultiDict
 
         try:
-            answer = await self._upstream.ask(request.method, request.path_qs, request.raw_headers, body)
+            answer = await self._upstream.ask(request.method, request.rel_url.raw_path_qs, request.raw_headers, body)
         except EngineGoneError as error:
             return _say(502, f"the engine does not answer: {error}")
         try:
             head = await answer.head()
             reply = web.StreamResponse(status=head.status, headers=CIMultiDict(head.headers))
             reply.content_length = head.length
+            if head.length is None and request.version < HttpVersion11:
+                reply.force_close()  # its end is that of the connection
             await reply.prepare(request)
             if request.transport is not None:
-                await answer.pass_on(request.transport, chunked=reply.headers.get("Transfer-Encoding") == "chunked")
+                chunked = reply.headers.get("Transfer-Encoding") == "chunked"
+                await answer.pass_on(request.transport, request.writer.drain, chunked=chunked)
         except EngineGoneError:
             # The engine died in mid-answer: cut the connection, so that no client takes it for the end.
             if request.transport is not None:
@@ -241,6 +245,7 @@ class Front:
         finally:
             answer.release()
         await reply.write_eof()
+        await request.writer.drain()
         return reply
 
     def _knows(self, authorization: str) -> bool:

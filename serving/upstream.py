@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -19,16 +19,17 @@ _KEEPALIVE_S = 3.0
 _CONNECT_S = 10.0
 # What a client that reads slowly may have waiting here before the engine's answer is left in its socket.
 _MOST_UNSENT_BYTES = 1 << 18
-_LOOK_AGAIN_S = 0.02
 # A kept connection that ends this soon after a request was being closed anyway; later, the engine died over the request.
 _STALE_WITHIN_S = 1.0
 # Of one connection only, and what is said anew for the next; Expect is answered by the front itself.
 _NOT_PASSED = frozenset(
     {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding",
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
         "upgrade", "host", "content-length", "expect",
     }
 )  # fmt: skip
+_DECODED = frozenset({b"gzip", b"deflate", b"br", b"zstd"})  # aiohttp hands on a request's body without these
+_NO_BODY = frozenset({204, 304})
 
 
 class EngineGoneError(Exception):
@@ -56,13 +57,17 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._sink: asyncio.WriteTransport | None = None
         self._lost: str | None = None
+        self._held = False
+        """Nothing is read from the engine, since the client has not taken what came."""
+        self.began = 0.0
+        self.heard = False
+        """A byte of the answer has come."""
 
     def begin(self, request: bytes) -> None:
         """Send a request; its answer is read from now on."""
         loop = asyncio.get_running_loop()
         self.began = time.monotonic()
         self.heard = False
-        """A byte of the answer has come."""
         self._parser = self._upstream.http.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._early: list[bytes] = []
@@ -70,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._over = self._stays = False
         self._head: asyncio.Future[Head] = loop.create_future()
         self._end: asyncio.Future[None] = loop.create_future()
+        self._news = asyncio.Event()
         for outcome in (self._head, self._end):  # nobody may be there to hear of a failure
             outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._lost is not None:
@@ -81,24 +87,39 @@ class Connection(asyncio.Protocol):
         """Wait until the answer begins. Raises EngineGoneError."""
         return await self._head
 
-    async def pass_on(self, sink: asyncio.WriteTransport, *, chunked: bool) -> None:
+    async def pass_on(self, sink: asyncio.WriteTransport, drain: Callable[[], Awaitable[None]], *, chunked: bool) -> None:
         """Write the body to `sink` as it comes, each block framed as a chunk if asked for, until it ends.
 
-        The last chunk is left to the caller. Raises EngineGoneError when the answer breaks off.
+        `drain` waits until the client has taken most of what was written. The last chunk is left to the caller. Raises
+        EngineGoneError when the answer breaks off.
         """
         self._chunked = chunked
         self._sink = sink
-        for block in self._early:
+        early, self._early = self._early, []
+        for block in early:
             self.on_body(block)
-        await self._end
+        while not self._end.done():
+            await self._news.wait()
+            self._news.clear()
+            if self._held:
+                await drain()
+                self._read_on()
+        self._end.result()
 
     def release(self) -> None:
         """Keep the connection for another request, or close it when the answer has not come to its end."""
         self._sink = None
-        if self._over and self._stays and self._lost is None:
+        # An answer may come before all of the request was sent: the rest must not stand before the next one.
+        if self._over and self._stays and self._lost is None and not self._transport.get_write_buffer_size():
+            self._read_on()
             self._upstream.keep(self)
         else:
             self._transport.abort()
+
+    def _read_on(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._held = False
 
     def close(self) -> None:
         """Close it."""
@@ -118,7 +139,7 @@ class Connection(asyncio.Protocol):
         self.heard = True
         try:
             self._parser.feed_data(data)
-        except self._upstream.http.HttpParserError as error:
+        except (self._upstream.http.HttpParserError, self._upstream.http.HttpParserUpgrade) as error:
             self._fail(f"no HTTP: {error}")
             self._transport.abort()
 
@@ -135,6 +156,11 @@ class Connection(asyncio.Protocol):
 
     # --- called by the parser ---------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        """See whether a second answer begins, for which nobody asked."""
+        if self._over:
+            self._stays = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers are not passed on."""
         if not self._head.done():
@@ -149,7 +175,7 @@ class Connection(asyncio.Protocol):
         named = [(n.decode("latin-1"), v.decode("utf-8", "surrogateescape")) for n, v in self._headers]
         lower = {name.lower(): value for name, value in named}
         length = lower.get("content-length")
-        self._ends_with_connection = length is None and "transfer-encoding" not in lower
+        self._ends_with_connection = length is None and "transfer-encoding" not in lower and status not in _NO_BODY
         passed = tuple((name, value) for name, value in named if name.lower() not in _NOT_PASSED)
         self._head.set_result(Head(status, passed, int(length) if length else None))
 
@@ -159,19 +185,15 @@ class Connection(asyncio.Protocol):
         if sink is None:
             self._early.append(block)
             return
-        if sink.is_closing():  # the client has gone: its handler is being cancelled
+        if sink.is_closing():  # maybe with bytes that the client never takes: nobody else would stop the engine
+            self._fail("the client has gone")
+            self._transport.abort()
             return
         sink.write(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
-        if sink.get_write_buffer_size() > _MOST_UNSENT_BYTES:
+        if not self._held and sink.get_write_buffer_size() > _MOST_UNSENT_BYTES:
+            self._held = True
             self._transport.pause_reading()
-            self._look_again()
-
-    def _look_again(self) -> None:
-        sink = self._sink
-        if sink is not None and sink.get_write_buffer_size() > _MOST_UNSENT_BYTES // 2 and not sink.is_closing():
-            asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._look_again)
-        elif not self._transport.is_closing():
-            self._transport.resume_reading()
+            self._news.set()
 
     def on_message_complete(self) -> None:
         """Tell that the answer is whole."""
@@ -180,11 +202,18 @@ class Connection(asyncio.Protocol):
         self._over, self._stays = True, not self._ends_with_connection and self._parser.should_keep_alive()
         if not self._end.done():
             self._end.set_result(None)
+        self._news.set()
 
     def _fail(self, why: str) -> None:
         for outcome in (self._head, self._end):
             if not outcome.done():
                 outcome.set_exception(EngineGoneError(why))
+        self._news.set()
+
+
+def _passes(name: bytes, value: bytes) -> bool:
+    lower = name.decode("latin-1").lower()
+    return lower not in _NOT_PASSED and not (lower == "content-encoding" and value.strip().lower() in _DECODED)
 
 
 class Upstream:
@@ -195,40 +224,45 @@ class Upstream:
 
         self.http = httptools  # not imported where no front is, nor looked up for every token
         where = urlsplit(url)
+        self._named = where.netloc
         self._host, self._port = where.hostname or "127.0.0.1", where.port or 80
         self._idle: deque[Connection] = deque()
 
     async def ask(self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Connection:
         """Send a request and return its connection once the answer has begun; release it in the end.
 
-        Raises EngineGoneError. A request that met a connection which was just being closed is sent once more on another, as
-        HTTP has it (RFC 9112, section 9.3.1): no byte of an answer had come.
+        Raises EngineGoneError. A request that met a kept connection which was just being closed is sent once more, on
+        a new one. RFC 9110 (9.2.2) keeps proxies from that for what must not be repeated; a completion changes nothing.
         """
-        lines = [f"{method} {target} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n".encode()]
-        lines += [b"%b: %b\r\n" % pair for pair in headers if pair[0].decode("latin-1").lower() not in _NOT_PASSED]
+        lines = [f"{method} {target} HTTP/1.1\r\nHost: {self._named}\r\n".encode()]
+        lines += [b"%b: %b\r\n" % pair for pair in headers if _passes(*pair)]
         if body or method != "GET":
             lines.append(b"Content-Length: %d\r\n" % len(body))
         request = b"".join((*lines, b"\r\n", body))
-        while True:
-            kept = self._kept()
-            connection = kept or await self._connect()
-            connection.begin(request)
+        kept = self._kept()
+        if kept is not None:
             try:
-                await connection.head()
+                return await self._begun(kept, request)
             except EngineGoneError:
-                connection.release()
-                if kept and not kept.heard and time.monotonic() - kept.began < _STALE_WITHIN_S:
-                    continue
-                raise
-            except BaseException:  # cancelled: the client has gone
-                connection.release()
-                raise
-            return connection
+                if kept.heard or time.monotonic() - kept.began > _STALE_WITHIN_S:
+                    raise
+        return await self._begun(await self._connect(), request)
+
+    @staticmethod
+    async def _begun(connection: Connection, request: bytes) -> Connection:
+        connection.begin(request)
+        try:
+            await connection.head()
+        except BaseException:  # such as being cancelled, since the client has gone
+            connection.release()
+            raise
+        return connection
 
     async def _connect(self) -> Connection:
-        making = asyncio.get_running_loop().create_connection(lambda: Connection(self), self._host, self._port)
+        loop = asyncio.get_running_loop()
         try:
-            return (await asyncio.wait_for(making, _CONNECT_S))[1]
+            async with asyncio.timeout(_CONNECT_S):
+                return (await loop.create_connection(lambda: Connection(self), self._host, self._port))[1]
         except TimeoutError:
             raise EngineGoneError(f"no connection within {_CONNECT_S:g} s") from None
         except OSError as error:

@@ -1,6 +1,8 @@
 """What an engine may send, byte for byte, and what reaches the client through the front."""
 
+import asyncio
 import contextlib
+import gzip
 import http.client
 import socket
 import threading
@@ -10,6 +12,7 @@ import pytest
 
 from serving.engine import choose_ports
 from serving.front import FrontSpec, front
+from serving.upstream import EngineGoneError, Upstream
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
@@ -41,7 +44,7 @@ class Scripted:
         with contextlib.suppress(OSError), line:
             while request := self._request(line):
                 self.requests.append(request)
-                for piece in self.scripts.pop(0):
+                for piece in self.scripts.pop(0) if self.scripts else ():
                     if callable(piece):
                         piece(line)
                     else:
@@ -73,8 +76,8 @@ class Client:
     def __init__(self, port):
         self.port, self.line = port, http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def __call__(self, **headers):
-        self.line.request("POST", "/v1/completions", b'{"a": 1}', headers)
+    def __call__(self, body=b'{"a": 1}', **headers):
+        self.line.request("POST", "/v1/completions", body, headers)
         reply = self.line.getresponse()
         return reply.status, reply.getheaders(), reply.read()
 
@@ -174,6 +177,100 @@ def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault):
     assert len(engine.requests) == 2
 
 
+def test_however_many_connections_were_kept_it_is_sent_once_more_and_no_oftener():
+    together = threading.Barrier(3)
+    first = [lambda _: together.wait(5), LENGTH % (1, b"x")]
+
+    async def ask(upstream):
+        connection = await upstream.ask("POST", "/v1/completions", (), b"{}")
+        await connection._end
+        connection.release()
+
+    async def story(upstream):
+        await asyncio.gather(*(ask(upstream) for _ in range(3)))
+        with pytest.raises(EngineGoneError):
+            await ask(upstream)
+        upstream.close()
+
+    with Scripted(first, first, first, *[[close]] * 4) as engine:
+        asyncio.run(story(Upstream(f"http://127.0.0.1:{engine.port}")))
+    assert len(engine.requests) == 3 + 2
+
+
+def test_what_is_left_of_a_request_that_was_answered_early_does_not_stand_before_the_next():
+    class Hasty(Scripted):
+        @staticmethod
+        def _request(line):
+            return line.recv(1000)
+
+    refused, over = b"HTTP/1.1 400 Bad\r\nContent-Length: 1\r\n\r\nx", threading.Event()
+    with Hasty([refused, lambda _: over.wait(10)], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
+        assert ask(body=bytes(24 << 20))[0] == 400
+        assert ask()[2] == b"y"
+        over.set()
+    assert engine.connections == 2
+
+
+def test_half_of_an_answer_for_which_nobody_asked_does_not_stand_before_the_next():
+    stray = (LENGTH % (4, b"abcd")) + b"HTTP/1.1 200 OK\r\nCont"
+    with Scripted([stray], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
+        assert [ask()[2], ask()[2]] == [b"abcd", b"y"]
+    assert engine.connections == 2
+
+
+def test_an_answer_without_a_body_ends_without_its_connection():
+    with Scripted([b"HTTP/1.1 204 No Content\r\n\r\n"], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
+        assert [ask()[0], ask()[2]] == [204, b"y"]
+    assert engine.connections == 1
+
+
+def test_a_packed_request_goes_on_unpacked_and_says_so():
+    with Scripted([LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
+        assert ask(body=gzip.compress(b'{"a": 2}'), **{"Content-Encoding": "gzip"})[0] == 200
+    assert engine.requests[0].endswith(b'\r\n\r\n{"a": 2}')
+    assert b"gzip" not in engine.requests[0]
+
+
+def test_the_engine_is_asked_for_the_path_that_was_looked_at():
+    with Scripted([LENGTH % (2, b"ok")]) as engine, connected(engine) as line:
+        line.sendall(b"POST /v1/completions?x=1#/../../sleep HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        assert b" 200 " in line.recv(1000)
+    assert engine.requests[0].startswith(b"POST /v1/completions?x=1 HTTP/1.1\r\n")
+
+
+def test_a_client_that_hangs_up_before_the_answer_begins_stops_the_engine():
+    gone = threading.Event()
+
+    def think(line):
+        assert line.recv(1) == b""
+        gone.set()
+
+    with Scripted([think]) as engine, connected(engine) as line:
+        line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        while not engine.requests:
+            time.sleep(0.01)
+        line.close()
+        assert gone.wait(5)
+
+
+def test_a_client_that_neither_reads_nor_leaves_does_not_keep_the_engine_working():
+    """It has said that it is done, and takes no more: its connection cannot be closed in order."""
+    gone = threading.Event()
+
+    def flood(line):
+        try:
+            while True:
+                line.sendall(b"10000\r\n%b\r\n" % bytes(1 << 16))
+        except OSError:
+            gone.set()
+
+    with Scripted([CHUNKED, flood]) as engine, connected(engine) as line:
+        line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        line.recv(100)
+        line.shutdown(socket.SHUT_WR)
+        assert gone.wait(5)
+
+
 def test_an_answer_that_is_no_http_is_a_502():
     with Scripted([b"SSH-2.0-OpenSSH\r\n"]) as engine, asking(engine) as ask:
         status, _, body = ask()
@@ -187,9 +284,10 @@ def test_an_answer_that_breaks_off_breaks_off_for_the_client_too(script):
         ask()
 
 
-def test_a_client_of_http_1_0_gets_the_body_without_chunks():
+@pytest.mark.parametrize("kept", [b"", b"Connection: keep-alive\r\n"])
+def test_a_client_of_http_1_0_gets_the_body_without_chunks(kept):
     with Scripted([CHUNKED, b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n"]) as engine, connected(engine) as line:
-        line.sendall(b"POST /v1/completions HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}")
+        line.sendall(b"POST /v1/completions HTTP/1.0\r\n%bContent-Length: 2\r\n\r\n{}" % kept)
         got = b""
         while block := line.recv(1000):
             got += block
