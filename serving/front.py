@@ -4,8 +4,8 @@ It lets an allow-list of paths through, checks the key, holds requests while the
 they come.
 
 It runs in a thread of the supervisor with an event loop of its own; everything that decides stands in that loop, so that
-"nobody is there" and "the gate is closed" are one step. aiohttp does the HTTP, on the loop of uvloop: asyncio's own
-passes a token on later when many streams run on few cores.
+"nobody is there" and "the gate is closed" are one step. aiohttp does the clients' HTTP, `serving.upstream` the
+engine's.
 """
 
 from __future__ import annotations
@@ -76,8 +76,6 @@ class Front:
     """A running front. Methods are called from other threads; what they do happens in the front's loop."""
 
     def __init__(self, spec: FrontSpec) -> None:
-        import uvloop
-
         self.spec = spec
         self.wanted = threading.Event()
         """Set while a request waits before a closed gate."""
@@ -88,7 +86,7 @@ class Front:
         self._first_waiting: float | None = None
         self._refusing = False
         self._resting = False
-        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self._loop = asyncio.new_event_loop()
         self._gate: asyncio.Event
         self._upstream = Upstream(spec.upstream)
 
