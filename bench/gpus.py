@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from contracts.errors import RunFailedError
+from contracts.nvml import memory
 
 Sample = tuple[str, str, str, float]
 Reader = Callable[[], Iterator[Sample]]
@@ -106,7 +107,7 @@ def _fields(nvml: Any) -> dict[str, Callable[[Any], float]]:
     ecc = nvml.NVML_VOLATILE_ECC
     return {
         "utilization_share": lambda h: nvml.nvmlDeviceGetUtilizationRates(h).gpu / 100,
-        "memory_used_bytes": lambda h: nvml.nvmlDeviceGetMemoryInfo(h).used,
+        "memory_used_bytes": lambda h: memory(nvml, h).used,
         "power_w": lambda h: nvml.nvmlDeviceGetPowerUsage(h) / 1000,
         "energy_j": lambda h: nvml.nvmlDeviceGetTotalEnergyConsumption(h) / 1000,
         "temperature_c": lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU),

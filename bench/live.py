@@ -56,12 +56,13 @@ class Plan:
 
     start_s: float
     window_s: float
-    edge_s: float
+    lead_in_s: float
+    lead_out_s: float
 
 
 def snapshot(rows: Sequence[RequestRow], plan: Plan, now_s: float, readings: Readings, output_tps: float | None) -> Snapshot:
     """Work out a probe's figures from the requests that have ended and the latest telemetry. Pure."""
-    begin, end = plan.start_s - plan.edge_s, plan.start_s + plan.window_s + plan.edge_s
+    begin, end = plan.start_s - plan.lead_in_s, plan.start_s + plan.window_s + plan.lead_out_s
     since = max(begin, now_s - RECENT_S)
     recent = [r for r in rows if r.outcome == "success" and r.finished_s >= since]
     span = max(now_s - since, 1e-9)

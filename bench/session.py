@@ -70,6 +70,10 @@ class Wish:
     users: int | None = None
     seed: int | None = None
     """Other arrivals and lengths than those of the probe's own number."""
+    lead_s: float | None = None
+    """Lead-in; None: the spec's warmup_s."""
+    staggered: bool = False
+    """A closed loop's first requests end at random points, so that it is steady soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +93,19 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     """
     spec, number = session.target.spec, len(session.done)
     edge_s = spec.search.warmup_s
-    horizon = edge_s + wish.length_s + edge_s
+    lead_in_s = edge_s if wish.lead_s is None else wish.lead_s
+    horizon = lead_in_s + wish.length_s + edge_s
     planned = _plan_asks(session, number, wish, horizon)
     before = read_counters(session.target)
     lead_s = (_LEAD_S if session.crew.workers == 1 else _CREW_LEAD_S) + len(planned) * _LEAD_PER_ASK_S
     started_ns = time.monotonic_ns() + int(lead_s * 1e9)
     start_s = (started_ns - session.zero_ns) / 1e9
-    window = (start_s + edge_s, wish.length_s)
-    inside = workload.most_inside(planned, _think_s(spec.workload), edge_s, edge_s + wish.length_s)
+    window = (start_s + lead_in_s, wish.length_s)
+    inside = workload.most_inside(planned, _think_s(spec.workload), lead_in_s, lead_in_s + wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
     with Live(_title(number, wish), session.folder / "telemetry.jsonl") as status:
-        ended = _watch(session, number, plan, window, inside, status)
+        shown = Plan(*window, lead_in_s, edge_s)
+        ended = _watch(session, number, plan, shown, inside, status)
         stopped = ended.stopped_s
         after = EngineCounters() if ended.lost else read_counters(session.target)
         probe = Probe(
@@ -168,7 +174,9 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     if wish.rate_rps is None:
         # A closed loop takes as many as it can; the generator begins again with other salts when these are used up.
         count = min(5000, max(100, int((wish.users or 1) * horizon_s * _CLOSED_RPS_PER_USER)))
-        return workload.asks(spec.workload, session.source, seed, count, serial_from=number)
+        found = workload.asks(spec.workload, session.source, seed, count, serial_from=number)
+        rng = np.random.default_rng([spec.workload.seed, seed, 3])
+        return workload.staggered(found, wish.users or 1, rng) if wish.staggered else found
     trace = session.source.trace
     times = arrivals.schedule(
         spec.arrivals,
@@ -226,7 +234,7 @@ def _write_plan(
     return path
 
 
-def _watch(session: Session, number: int, plan: Path, window: tuple[float, float], planned: int, status: Live) -> Ended:
+def _watch(session: Session, number: int, plan: Path, shown: Plan, planned: int, status: Live) -> Ended:
     """Wait until the generator says the probe is done; stop it once its outcome is certain or the server is lost."""
     tell(session.crew.generator, {"plan": str(plan)})
     spec = session.target.spec
@@ -234,9 +242,8 @@ def _watch(session: Session, number: int, plan: Path, window: tuple[float, float
     stopped, lost = None, ""
     rows: list[RequestRow] = []
     tails: dict[Path, LineTail] = {}
-    start, length = window
-    shown = Plan(start, length, spec.search.warmup_s)
-    latest = start + length + spec.search.warmup_s + spec.timeout_s + _GRACE_S
+    window = shown.start_s, shown.window_s
+    latest = shown.start_s + shown.window_s + shown.lead_out_s + spec.timeout_s + _GRACE_S
 
     def read_new() -> None:
         for file in session.folder.glob(f"requests-{number}-*.jsonl"):

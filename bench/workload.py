@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,22 @@ def _conversation(
         total += answer
         earlier.append((start, own, answer))
     return found
+
+
+def staggered(planned: list[list[Ask]], users: int, rng: np.random.Generator) -> list[list[Ask]]:
+    """Let each of a closed loop's first `users` conversations end early, at a random point of itself.
+
+    All begin at the same moment. Left whole they would end together too, and the next ones again: the load swings between
+    prompts alone and answers alone for many answers' time (on an H100 from 6,000 to 19,000 tokens/s), and a window holds
+    what it happens to hold. What ends at a random point leaves its user where one would be found at any moment.
+    """
+    found = []
+    for talk, share in zip(planned[:users], rng.random(min(users, len(planned))), strict=True):
+        if len(talk) > 1:  # its later turns repeat the answers: fewer turns, each as it is
+            found.append(talk[: math.ceil(share * len(talk)) or 1])
+        else:
+            found.append([replace(talk[0], output_tokens=max(1, math.ceil(share * talk[0].output_tokens)))])
+    return found + planned[users:]
 
 
 def most_inside(planned: list[list[Ask]], think_s: float, start_s: float, end_s: float) -> int:

@@ -169,6 +169,9 @@ class SearchSpec(Part):
     """Shortest steady window of one rate."""
     warmup_s: NotNegative = 3.0
     """Lead-in of each probe, kept apart from the statistics."""
+    saturation_warmup_s: NotNegative | None = None
+    """Lead-in of a closed loop; absent: warmup_s. It begins with all prompts at once, and is steady only when the answers to
+    them have ended (some 8 s for 256 tokens on a GPU)."""
     max_probes: Annotated[int, Field(ge=2)] = 6
     """Most open-loop rates tried."""
     max_probe_s: Positive = 60.0

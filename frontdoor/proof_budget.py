@@ -13,7 +13,8 @@ from contracts.bench_spec import SearchSpec
 from contracts.errors import InputError
 from contracts.units import human_seconds
 
-DRAIN_S = 5.0  # the last requests of a probe end; counters and files are read
+# The last requests of a probe end; counters and files are read. 1 to 3 s and 8 s on an H100 with an 8B model.
+DRAIN_S, SATURATED_DRAIN_S = 3.0, 8.0
 # From a deadline's SIGTERM until all is gone, if need be by SIGKILL: an engine with its tree, a stage that serves nothing.
 STOP_S, PLAIN_STOP_S = 10.0, 2.0
 # No start may eat more than a third of the time: a precision that hangs leaves some for the others.
@@ -21,7 +22,7 @@ START_SHARE, LEAST_START_S, LONGEST_START_S = 1 / 3, 180.0, 600.0
 LATEST = 2.0  # times what measuring is expected to take at most: then it hangs
 MOST_PROBES, LEAST_PROBES = 5, 2
 SATURATION_SHARE = 0.3
-SHORTEST_S, GOOD_S, LONGEST_S = 5.0, 12.0, 45.0  # of a probe's window; a further probe is worth having above the second
+SHORTEST_S, GOOD_S, LONGEST_S = 5.0, 9.0, 45.0  # of a probe's window; a further probe is worth having above the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Work:
     """Rooflines, verdicts, reports, comparison."""
     warmup_s: float
     """Lead-in and lead-out of each probe."""
+    saturation_warmup_s: float
+    """Lead-in of the saturated one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,17 @@ class Allotment:
 
 def cost_s(search: SearchSpec) -> float:
     """Return what a search takes at most: a saturated probe and all open-loop ones at their longest, each with its edges."""
-    edges = 2 * search.warmup_s + DRAIN_S
-    return search.saturation_s + edges + search.max_probes * (search.max_probe_s + edges)
+    lead_s = search.warmup_s if search.saturation_warmup_s is None else search.saturation_warmup_s
+    saturated = search.saturation_s + _around_saturated_s(lead_s, search.warmup_s)
+    return saturated + search.max_probes * (search.max_probe_s + _around_s(search.warmup_s))
+
+
+def _around_s(warmup_s: float) -> float:
+    return 2 * warmup_s + DRAIN_S
+
+
+def _around_saturated_s(lead_s: float, warmup_s: float) -> float:
+    return lead_s + warmup_s + SATURATED_DRAIN_S
 
 
 def share_out(budget_s: float, work: Work) -> Allotment:
@@ -67,17 +79,19 @@ def share_out(budget_s: float, work: Work) -> Allotment:
     cells = work.schemes * work.mixes
     fixed = work.before_s + work.after_s + STOP_S + work.schemes * work.start_s
     each = (budget_s - fixed) / cells
-    edges = 2 * work.warmup_s + DRAIN_S
+    edges, saturated = _around_s(work.warmup_s), _around_saturated_s(work.saturation_warmup_s, work.warmup_s)
     for probes, wanted_s in (*((n, GOOD_S) for n in range(MOST_PROBES, LEAST_PROBES, -1)), (LEAST_PROBES, SHORTEST_S)):
-        left = each - (probes + 1) * edges
+        left = each - saturated - probes * edges
         saturation = min(LONGEST_S, SATURATION_SHARE * left)
         window = min(LONGEST_S, (left - saturation) / probes)
         if window < wanted_s or saturation < SHORTEST_S:
             continue
         search = SearchSpec(
             saturation_s=round(saturation - 0.05, 1),
-            probe_s=SHORTEST_S,
+            # The window that there is time for, not the shortest that has its samples: it would be left over.
+            probe_s=round(window - 0.05, 1),
             warmup_s=work.warmup_s,
+            saturation_warmup_s=work.saturation_warmup_s,
             max_probes=probes,
             max_probe_s=round(window - 0.05, 1),
             precision=0.1,
@@ -87,7 +101,7 @@ def share_out(budget_s: float, work: Work) -> Allotment:
         total = work.before_s + work.schemes * scheme + STOP_S + work.after_s
         return Allotment(search, spent, scheme, total, ready_limit_s(budget_s))
     # The saturated probe gets its share of the windows: the shortest one decides.
-    shortest = (LEAST_PROBES + 1) * edges + (SHORTEST_S + 0.1) / SATURATION_SHARE
+    shortest = saturated + LEAST_PROBES * edges + (SHORTEST_S + 0.1) / SATURATION_SHARE
     needed = fixed + cells * shortest
     raise InputError(
         f"{human_seconds(budget_s)} do not suffice for {work.schemes} precisions and {work.mixes} mixes",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from contracts.environment import accelerator
 from contracts.errors import RunFailedError
+from contracts.nvml import memory
 from serving.command import Launch
 from serving.guard import children_of
 from serving.keeper import Keeper
@@ -74,9 +75,7 @@ def _gpu_memory() -> int | None:
         pynvml.nvmlInit()
         try:
             count = pynvml.nvmlDeviceGetCount()
-            return sum(
-                int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index)).used) for index in range(count)
-            )
+            return sum(int(memory(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)).used) for index in range(count))
         finally:
             pynvml.nvmlShutdown()
     return None

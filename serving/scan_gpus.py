@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from contracts.nvml import memory
 from contracts.scan_policy import ScanPolicy
 from serving.history import History
 from serving.others import command_line
@@ -59,11 +60,11 @@ def _gpu(nvml: Any, index: int, handle: Any, peak: float | None, policy: ScanPol
             return Gpu(number, lost=True)
         found = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        held = memory(nvml, handle)
     except nvml.NVMLError:
         # It fell off the bus: the others are still told.
         return Gpu(number, lost=True)
-    used, idle = int(memory.used), peak is not None and peak <= policy.gpu_idle_share
+    used, idle = int(held.used), peak is not None and peak <= policy.gpu_idle_share
     idle_s = history.idle_s(uuid, now_s, idle=idle)
     holders = [
         Holder(
@@ -81,7 +82,7 @@ def _gpu(nvml: Any, index: int, handle: Any, peak: float | None, policy: ScanPol
     ]
     if not holders:
         holders = [Holder(None, None, NOBODY, number, name, used, peak, idle_s)]
-    return Gpu(number, name, uuid, used, int(memory.total), peak, idle_s, tuple(holders))
+    return Gpu(number, name, uuid, used, int(held.total), peak, idle_s, tuple(holders))
 
 
 def _text(value: str | bytes) -> str:

@@ -12,6 +12,7 @@ from bench.run import measure, run
 from bench.tables import read_table
 from bench.target import of_server
 from bench.workers import Workers
+from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
 from contracts.run import Summary
 from tests.bench.conftest import experiment, keep_certificate, prepare
@@ -38,6 +39,25 @@ def test_more_streams_than_the_shells_limit_of_open_files(tmp_path):
     rows = rows_of(tmp_path / "out")
     assert {r.outcome for r in rows} == {"success"}
     assert len(rows) >= 100
+
+
+def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_random_points(tmp_path, model_folder):
+    spec = experiment(
+        workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 100, "distribution": "fixed"}},
+        arrivals={"process": "closed", "concurrency": [40]},
+        search={"saturation_s": 1.0, "warmup_s": 0.1, "saturation_warmup_s": 0.7},
+    )
+    with running(ttft_s=0.01, itl_s=0.001) as toy:
+        run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
+        run(spec, server, run_dir)
+    (probe,) = Probes.read(run_dir.path).probes
+    assert probe.window_start_s - probe.started_s == pytest.approx(0.7)
+    rows = rows_of(run_dir.path)
+    asked = {int(r.request_id.split("-")[1]): r.output_tokens_requested for r in rows}
+    first = [asked[k] for k in range(40)]
+    assert min(first) < 25 < 75 < max(first)
+    assert {tokens for serial, tokens in asked.items() if serial >= 40} == {100}
+    assert {r.outcome for r in rows} == {"success"}
 
 
 def test_no_turn_is_sent_after_the_lead_out(tmp_path, model_folder):

@@ -8,7 +8,7 @@ import pytest
 from bench.live import Live, Plan, TelemetryTail, line, snapshot, table
 from tests.bench.rows import row
 
-PLAN = Plan(start_s=2.0, window_s=20.0, edge_s=2.0)
+PLAN = Plan(start_s=2.0, window_s=20.0, lead_in_s=2.0, lead_out_s=2.0)
 
 
 def telemetry(folder, *samples):

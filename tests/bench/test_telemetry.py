@@ -81,6 +81,16 @@ def test_every_gpu_is_read_with_its_units(library):
     assert len(found) == 24
 
 
+@pytest.mark.parametrize(
+    ("reserved", "used"), [(503_316_480, 2**30), (-13, 2**30 + 503_316_480)], ids=["driver 510 on", "an older driver"]
+)
+def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library, reserved, used):
+    """An idle H100 has 480 MiB reserved; nvidia-smi says that none is in use."""
+    held = {"memory.0": 2**30 + (503_316_480 if reserved < 0 else 0), "reserved.0": reserved}
+    (found,) = read_gpus(library, HEALTHY | held)
+    assert ("gpu", "0", "memory_used_bytes", used) in found
+
+
 @pytest.mark.parametrize("wanted", ["1", "GPU-1"])
 def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted):
     """Another one's watts are not this server's, nor does its throttling disturb it."""

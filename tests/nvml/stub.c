@@ -125,6 +125,18 @@ R nvmlDeviceGetMemoryInfo(D d, unsigned long long *to) {
   if (r == OK) to[0] = 80ull << 30, to[1] = to[0] - (unsigned long long)v, to[2] = (unsigned long long)v;
   return r;
 }
+/* The second version counts what the driver keeps (reserved.K) apart; reserved -13 is a driver without it. */
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } Memory;
+R nvmlDeviceGetMemoryInfo_v2(D d, Memory *to) {
+  long long v, kept = 0;
+  R r = get("memory", d, &v);
+  if (known("reserved", (long)d - 1, &kept) && kept < 0) return (R)-kept;
+  if (r == OK) {
+    to->total = 80ull << 30, to->reserved = (unsigned long long)kept, to->used = (unsigned long long)v;
+    to->free = to->total - to->reserved - to->used;
+  }
+  return r;
+}
 R nvmlDeviceGetTemperature(D d, int sensor, unsigned *to) {
   long long v;
   R r = get("temperature", d, &v);
