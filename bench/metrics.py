@@ -204,9 +204,23 @@ def is_stable(rows: Sequence[RequestRow], start_s: float, end_s: float) -> bool:
     Completions are arrivals less the growth of the backlog. The growth is taken from the mean backlog of the first and
     of the last third of the window (their centres lie two thirds of it apart), since counts at two instants are mostly
     chance. The engine falls behind when it leaves more than 5 % of the arrivals undone and more than twice a Poisson
-    queue's spread.
+    queue's spread, and more than twice the spread that the growth itself has by chance (`_growth_spread`).
     """
     thirds = in_flight(rows, np.linspace(start_s, end_s, 300)).reshape(3, 100).mean(axis=1)
-    growth = float(thirds[2] - thirds[0]) * 1.5
+    growth, backlog = float(thirds[2] - thirds[0]) * 1.5, max(1.0, float(thirds[0]))
     arrived = sum(1 for r in rows if start_s <= r.scheduled_s < end_s)
-    return growth <= max(0.05 * arrived, 2 * math.sqrt(max(1.0, float(thirds[0]))))
+    if not arrived:
+        return growth <= 2 * math.sqrt(backlog)
+    stay = backlog * (end_s - start_s) / arrived  # Little's law
+    return growth <= max(0.05 * arrived, 2 * math.sqrt(backlog), 2 * _growth_spread(backlog, 3 * stay / (end_s - start_s)))
+
+
+def _growth_spread(backlog: float, stay: float) -> float:
+    """Return the standard deviation of the growth where nothing grows: Poisson arrivals that stay for a fixed time.
+
+    `stay`: that time in thirds of the window. Counts at times closer than it share requests: their covariance is
+    backlog * (1 - distance/stay), and the variance of a third's mean is its mean over the third. In a window of many stays
+    it is next to nothing; in one of three it is 1.7 times the square root of the backlog.
+    """
+    alike = stay * (1 - stay / 3) if stay <= 1 else 1 - 1 / (3 * stay)
+    return 1.5 * math.sqrt(2 * backlog * alike)
