@@ -60,6 +60,12 @@ def keep(run: Path, rates: MachineRates) -> Roofline:
     refuse_other_machine(run, summary, rates)
     serving = experiment.serving
     config = model_config(Path(checkpoint.path))
+    if not config:
+        raise InputError(
+            "the checkpoint has no config.json here, and a roofline wants the model's shape",
+            where=checkpoint.path,
+            remedy="bring the checkpoint back to that folder",
+        )
     cost, kv = model_cost(config), kv_bytes_per_token(config, serving.kv_cache_dtype)
     if cost is None or kv is None:
         raise InputError(

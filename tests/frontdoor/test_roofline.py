@@ -67,3 +67,10 @@ def test_a_model_without_a_known_arithmetic_is_refused(run, tmp_path):
     (tmp_path / "model/config.json").write_text(json.dumps({**LLAMA_8B, "num_local_experts": 8}))
     with pytest.raises(InputError, match="dense decoder"):
         keep(run, measured())
+
+
+def test_a_checkpoint_that_is_elsewhere_by_now_is_named(run, tmp_path):
+    (tmp_path / "model/config.json").unlink()
+    with pytest.raises(InputError, match="no config.json here") as caught:
+        keep(run, measured())
+    assert caught.value.where == str(tmp_path / "model")

@@ -1,0 +1,50 @@
+"""The records of real GPUs that are kept: readable, and what is VALID comes out of its raw records again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.conclude import derive
+from contracts.request import REQUESTS_FILE
+from contracts.run import Summary
+from contracts.rundir import RunDir
+
+KEPT = Path(__file__).parents[1] / "results/reference"
+RUNS = sorted(file.parent for file in KEPT.glob("*/*/summary.json"))
+
+
+FIGURES = {"peak", "at_slo", "load_curve", "energy_j_per_output_token", "mean_output_tokens", "measuring_s"}
+
+
+def leaves(found, at=""):
+    """Every number of a record by its place; other versions of NumPy add up to another last digit."""
+    if isinstance(found, dict):
+        parts = list(found.items())
+    elif isinstance(found, list | tuple):
+        parts = list(enumerate(found))
+    else:
+        return {at: found} if isinstance(found, int | float) else {}
+    return {place: value for key, part in parts for place, value in leaves(part, f"{at}.{key}").items()}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_kept_run_says_on_what_it_was_measured_and_whether_it_is_valid(run):
+    summary = Summary.read(run)
+    assert summary.accelerator.kind == "cuda"
+    assert (summary.validity == "VALID") == (not summary.reasons)
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS if (run / REQUESTS_FILE).is_file()], ids=lambda run: run.name)
+def test_the_raw_records_give_the_same_figures_again(run, tmp_path):
+    kept = Summary.read(run)
+    assert kept.validity == "VALID"
+    shutil.copytree(run, tmp_path / run.name)
+    found = derive(RunDir(tmp_path / run.name))
+    assert (found.validity, found.reasons) == (kept.validity, kept.reasons)
+    assert (found.highest_passing_rps, found.lowest_failing_rps) == (kept.highest_passing_rps, kept.lowest_failing_rps)
+    assert leaves(found.model_dump(include=FIGURES)) == pytest.approx(leaves(kept.model_dump(include=FIGURES)), rel=1e-9)
+
+
+def test_there_is_one_that_can_be_derived_again():
+    assert any((run / REQUESTS_FILE).is_file() for run in RUNS)
