@@ -71,6 +71,6 @@ def test_a_model_without_a_known_arithmetic_is_refused(run, tmp_path):
 
 def test_a_checkpoint_that_is_elsewhere_by_now_is_named(run, tmp_path):
     (tmp_path / "model/config.json").unlink()
-    with pytest.raises(InputError, match="no config.json here") as caught:
+    with pytest.raises(InputError, match=r"no config\.json here") as caught:
         keep(run, measured())
     assert caught.value.where == str(tmp_path / "model")
