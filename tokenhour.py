@@ -54,8 +54,21 @@ class Door(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+def say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the version; a clone that is run without being installed has none."""
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        print(f"tokenhour, version {metadata.version('tokenhour')}")
+    except metadata.PackageNotFoundError:
+        print("tokenhour, not installed: run from its folder")
+    ctx.exit()
+
+
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="tokenhour")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=say_version, help="Say it and exit.")
 def cli() -> None:
     """Measure what a GPU-hour of your own buys in tokens, and at which monthly volume it beats which API.
 

@@ -43,7 +43,9 @@ def throughput_latency(summary: Summary) -> Any:
         for p, at in points:
             met = p.slo_met is True and p.stable is True
             axis.plot([p.output_tps], [at], color=COLOURS[0], marker="o", markerfacecolor=COLOURS[0] if met else "white")
-            axis.annotate(label(p), (p.output_tps, at), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            # The saturated probe often lies right beside the highest rate: its label below, theirs above.
+            offset = (5, -11) if p.arrivals == "closed" else (5, 4)
+            axis.annotate(label(p), (p.output_tps, at), xytext=offset, textcoords="offset points", fontsize=8)
         if bound:
             axis.axhline(bound, color=RED, linewidth=1.2)
             axis.annotate(
