@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,28 @@ class Ask:
     """Which group's prefix it shares; -1: none."""
     earlier: tuple[tuple[int, int, int], ...] = ()
     """Earlier turns of its conversation: (start, new tokens, answer tokens)."""
+
+
+class Supply:
+    """A worker's conversations for a closed loop, without end: once used up they come again under new numbers.
+
+    And so with another salt. The first `early` ones end early, as only a loop's first ones should: they come once.
+    """
+
+    def __init__(self, talks: list[list[Ask]], early: int, workers: int) -> None:
+        self.talks = talks
+        self.again = talks[early:] or talks
+        self.numbers = len(talks) * workers * max(map(len, self.again), default=1)
+        """How far the serials of a round reach, over all workers."""
+        self.taken = 0
+
+    def take(self) -> list[Ask]:
+        """Hand out the next one."""
+        number, self.taken = self.taken, self.taken + 1
+        if number < len(self.talks):
+            return self.talks[number]
+        turn, at = divmod(number - len(self.talks), len(self.again))
+        return [replace(ask, serial=ask.serial + (turn + 1) * self.numbers) for ask in self.again[at]]
 
 
 def cut(text: Ints, length: int, start: int, salt: str) -> Ints:

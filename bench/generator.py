@@ -21,7 +21,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
 from locust.exception import RPCError  # noqa: TID253
 
-from bench.asks import Ask, from_columns
+from bench.asks import Ask, Supply, from_columns
 from bench.dataplane import Plane
 from bench.prompts import maker
 from bench.spool import Spool
@@ -62,11 +61,11 @@ class Probe:
         self.where: Endpoint = endpoint(plan["base_url"])
         self.dialect = Dialect(**plan["dialect"])
         self.talks = from_columns(plan)
+        self.supply = Supply(self.talks, len(range(plan["worker"], plan["cut"], plan["workers"])), plan["workers"])
         self.prompt = maker(plan, text)
         self.key = os.environ.get(plan["key_env"])
         self.started_ns = int(plan["start_ns"])
         self.ends_ns = self.started_ns + int(plan["horizon_s"] * 1e9)
-        self.next = 0
         self.cancelled = False
         self.running = 0
         self.finished = Event()
@@ -132,12 +131,7 @@ class Probe:
         """Hand out the next conversation of a closed loop; None when the probe is over."""
         if self.over() or not self.talks:
             return None
-        turn, at = divmod(self.next, len(self.talks))
-        self.next += 1
-        talk = self.talks[at]
-        # Once the prepared ones are used up they come again under new numbers, and so with another salt.
-        shift = turn * len(self.talks) * len(talk) * self.plan["workers"]
-        return [replace(ask, serial=ask.serial + shift) for ask in talk] if turn else talk
+        return self.supply.take()
 
     def cancel(self) -> None:
         """Send nothing more, and let go of what is under way."""

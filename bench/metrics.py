@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 BATCHES = 10
 # Confidence with which enough samples lie beyond the percentile that it can be stated (MLPerf's argument, at 99 %).
 _TAIL_CONFIDENCE = 0.99
+_MOMENTS = 300  # of a window, at which its backlog is counted
+_GROWTH = 1.5 * np.repeat([-1.0, 0.0, 1.0], _MOMENTS // 3) / (_MOMENTS // 3)
+"""Weights of the counts: the last third's mean less the first's, as the growth over the whole window."""
 
 
 def samples_needed(percentile: float) -> int:
@@ -203,24 +206,24 @@ def is_stable(rows: Sequence[RequestRow], start_s: float, end_s: float) -> bool:
 
     Completions are arrivals less the growth of the backlog. The growth is taken from the mean backlog of the first and
     of the last third of the window (their centres lie two thirds of it apart), since counts at two instants are mostly
-    chance. The engine falls behind when it leaves more than 5 % of the arrivals undone and more than twice a Poisson
-    queue's spread, and more than twice the spread that the growth itself has by chance (`_growth_spread`).
+    chance. The engine falls behind when it leaves more than 5 % of the arrivals undone, more than twice a Poisson queue's
+    spread, and more than twice the spread that the growth itself has by chance (`growth_spread`).
     """
-    thirds = in_flight(rows, np.linspace(start_s, end_s, 300)).reshape(3, 100).mean(axis=1)
-    growth, backlog = float(thirds[2] - thirds[0]) * 1.5, max(1.0, float(thirds[0]))
+    at_s = np.linspace(start_s, end_s, _MOMENTS)
+    backlog = in_flight(rows, at_s)
+    growth, first = float(_GROWTH @ backlog), max(1.0, float(backlog[: _MOMENTS // 3].mean()))
     arrived = sum(1 for r in rows if start_s <= r.scheduled_s < end_s)
-    if not arrived:
-        return growth <= 2 * math.sqrt(backlog)
-    stay = backlog * (end_s - start_s) / arrived  # Little's law
-    return growth <= max(0.05 * arrived, 2 * math.sqrt(backlog), 2 * _growth_spread(backlog, 3 * stay / (end_s - start_s)))
+    stay_s = first * (end_s - start_s) / max(1, arrived)  # Little's law
+    allowed = max(0.05 * arrived, 2 * math.sqrt(first), 2 * growth_spread(first, stay_s, end_s - start_s))
+    return growth <= allowed
 
 
-def _growth_spread(backlog: float, stay: float) -> float:
-    """Return the standard deviation of the growth where nothing grows: Poisson arrivals that stay for a fixed time.
+def growth_spread(backlog: float, stay_s: float, window_s: float) -> float:
+    """Return the standard deviation of the growth where nothing grows: Poisson arrivals that each stay for `stay_s`.
 
-    `stay`: that time in thirds of the window. Counts at times closer than it share requests: their covariance is
-    backlog * (1 - distance/stay), and the variance of a third's mean is its mean over the third. In a window of many stays
-    it is next to nothing; in one of three it is 1.7 times the square root of the backlog.
+    Counts at times closer than `stay_s` share requests: their covariance is backlog * (1 - distance / stay_s) (the M/D/inf
+    queue). In a window of many stays the spread is next to nothing; in one of three it is 1.7 times the root of the backlog.
     """
-    alike = stay * (1 - stay / 3) if stay <= 1 else 1 - 1 / (3 * stay)
-    return 1.5 * math.sqrt(2 * backlog * alike)
+    at_s = np.linspace(0, window_s, _MOMENTS)
+    alike = np.clip(1 - np.abs(at_s[:, None] - at_s) / stay_s, 0, None)
+    return math.sqrt(backlog * max(0.0, float(_GROWTH @ alike @ _GROWTH)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.best import passed
+from bench.metrics import growth_spread
 from bench.series import Telemetry
 from bench.subject import Subject
 from contracts.probe import Probes
 from contracts.run import LoadPoint
 
+UNSEEN_GROWTH = 0.10  # of the arrivals: an overload to speak of
 UNUSED_PREFIXES = 0.10  # of the prompt tokens: a difference to speak of
 
 
@@ -54,9 +56,21 @@ def _unused_prefixes(points: Sequence[LoadPoint]) -> list[str]:
     return [f"{said}: it is off, too small, or its blocks are long"]
 
 
+def _short_window(best: LoadPoint | None) -> list[str]:
+    """Say where the window is too short beside the answers to tell a growing queue from chance."""
+    if best is None or not best.e2e.mean_s or not best.requests:
+        return []
+    stay_s = best.e2e.mean_s
+    unseen = 2 * growth_spread(best.requests / best.window_s * stay_s, stay_s, best.window_s) / best.requests
+    if unseen <= UNSEEN_GROWTH:
+        return []
+    said = f"the window at the SLO is {best.window_s / stay_s:.1f} answers long: that the queue did not grow is sure to"
+    return [f"{said} {unseen:.0%} of the arrivals; a longer search.probe_s says it better"]
+
+
 def odd_points(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
     """Say what is odd about the points, or about the best of them."""
-    said = _unused_prefixes(points)
+    said = [*_unused_prefixes(points), *_short_window(best)]
     rates = [p for p in points if p.arrivals != "closed"]
     if best is None and rates:
         said.append("no tested rate met the SLO: there is no capacity at the SLO, only a peak")

@@ -19,9 +19,8 @@ from bench.conclude import RAW, conclude
 from bench.search import Bracket, next_rate, window_s
 from bench.session import Session, Wish, run_probe
 from bench.tables import LineTail
-from bench.target import Target, of_server
+from bench.target import SATURATION_USERS, Target, of_server
 from bench.workers import Workers
-from contracts.bench_spec import SearchSpec
 from contracts.certificate import Certificate
 from contracts.errors import RunFailedError
 from contracts.experiment import Experiment
@@ -118,17 +117,18 @@ def _text(target: Target) -> Ints:
 
 def _saturate(session: Session) -> float:
     """Measure the peak; return the saturated completion rate, requests/s."""
-    spec = session.target.spec.search
-    peak = run_probe(session, _closed(spec, "saturation", session.target.saturation_users))
+    peak = run_probe(session, _closed(session.target, "saturation", session.target.saturation_users))
     if peak.succeeded == 0:
         raise RunFailedError(f"no request succeeded at saturation: {_first_failure(session)}", remedy="read server.log")
     return peak.completed_rps
 
 
-def _closed(spec: SearchSpec, phase: str, users: int) -> Wish:
-    """Wish for a closed loop, its first requests cut short where they end in the lead-in, and so count nowhere."""
+def _closed(target: Target, phase: str, users: int) -> Wish:
+    """Wish for a closed loop with its own lead-in; what the engine takes at once then begins in the midst of its answers."""
+    spec = target.spec.search
     lead_s = spec.warmup_s if spec.saturation_warmup_s is None else spec.saturation_warmup_s
-    return Wish(phase, spec.saturation_s, users=users, lead_s=lead_s, staggered=lead_s > 0)
+    at_once = min(users, round(target.saturation_users / SATURATION_USERS))
+    return Wish(phase, spec.saturation_s, users=users, lead_s=lead_s, cut=at_once if lead_s > 0 else 0)
 
 
 def _first_failure(session: Session) -> str:
@@ -162,9 +162,9 @@ def _sweep(session: Session) -> None:
 
 def _fixed(session: Session) -> None:
     """Measure what the load names."""
-    spec, arrivals = session.target.spec.search, session.target.spec.arrivals
+    arrivals = session.target.spec.arrivals
     for users in arrivals.concurrency:
-        run_probe(session, _closed(spec, "fixed", users))
+        run_probe(session, _closed(session.target, "fixed", users))
     for rate in arrivals.rates_rps:
         run_probe(session, Wish("fixed", _window_s(session, rate), rate_rps=rate))
 

@@ -72,8 +72,8 @@ class Wish:
     """Other arrivals and lengths than those of the probe's own number."""
     lead_s: float | None = None
     """Lead-in; None: the spec's warmup_s."""
-    staggered: bool = False
-    """A closed loop's first requests end at random points, so that it is steady soon."""
+    cut: int = 0
+    """How many of a closed loop's first conversations end at random points, so that it is steady soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +173,10 @@ def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> l
     spec, seed = session.target.spec, number if wish.seed is None else wish.seed
     if wish.rate_rps is None:
         # A closed loop takes as many as it can; the generator begins again with other salts when these are used up.
-        count = min(5000, max(100, int((wish.users or 1) * horizon_s * _CLOSED_RPS_PER_USER)))
+        users = wish.users or 1
+        count = max(100, 2 * users, min(5000, int(users * horizon_s * _CLOSED_RPS_PER_USER)))
         found = workload.asks(spec.workload, session.source, seed, count, serial_from=number)
-        rng = np.random.default_rng([spec.workload.seed, seed, 3])
-        return workload.staggered(found, wish.users or 1, rng) if wish.staggered else found
+        return workload.staggered(found, wish.cut, np.random.default_rng([spec.workload.seed, seed, 3]))
     trace = session.source.trace
     times = arrivals.schedule(
         spec.arrivals,
@@ -213,6 +213,7 @@ def _write_plan(
         "prefix_tokens": prefix.tokens if prefix else 0,
         "think_s": _think_s(spec.workload),
         "concurrency": wish.users,
+        "cut": wish.cut,
         "zero_ns": session.zero_ns,
         "start_ns": started_ns,
         "horizon_s": horizon_s,

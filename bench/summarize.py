@@ -56,7 +56,8 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,
     )
     why = invalid_reasons(points, best, bench, facts)
-    good = [r for r in raw.requests if r.outcome == "success"]
+    # Those of the windows: a closed loop's first answers are cut short in its lead-in.
+    good = [row for p in points for row in _scheduled_in(by_probe[p.probe], window(p)) if row.outcome == "success"]
     return Summary(
         run=subject.run,
         scheme=subject.scheme,
@@ -102,6 +103,10 @@ def _by_probe(raw: Raw) -> dict[int, list[RequestRow]]:
         if row.probe in found:
             found[row.probe].append(row)
     return found
+
+
+def _scheduled_in(rows: Sequence[RequestRow], inside: tuple[float, float]) -> list[RequestRow]:
+    return [row for row in rows if inside[0] <= row.scheduled_s < inside[1]]
 
 
 def _claim(certificate: Certificate | None, points: Sequence[LoadPoint]) -> CertificateClaim | None:

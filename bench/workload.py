@@ -150,20 +150,23 @@ def _conversation(
     return found
 
 
-def staggered(planned: list[list[Ask]], users: int, rng: np.random.Generator) -> list[list[Ask]]:
-    """Let each of a closed loop's first `users` conversations end early, at a random point of itself.
+def staggered(planned: list[list[Ask]], count: int, rng: np.random.Generator) -> list[list[Ask]]:
+    """Let the first `count` conversations of a closed loop end early, each at a random point of itself.
 
-    All begin at the same moment. Left whole they would end together too, and the next ones again: the load swings between
-    prompts alone and answers alone for many answers' time (on an H100 from 6,000 to 19,000 tokens/s), and a window holds
-    what it happens to hold. What ends at a random point leaves its user where one would be found at any moment.
+    `count`: how many requests the engine works on at once. All begin at the same moment. Left whole they would end together
+    too, and the next ones again: the load swings between prompts alone and answers alone for many answers' time (on an H100
+    from 6,000 to 19,000 tokens/s), and a window holds what it happens to hold. What ends at a random point leaves its user
+    where one would be found at any moment. Those that wait in line at first have not begun: they stay whole.
     """
-    found = []
-    for talk, share in zip(planned[:users], rng.random(min(users, len(planned))), strict=True):
-        if len(talk) > 1:  # its later turns repeat the answers: fewer turns, each as it is
-            found.append(talk[: math.ceil(share * len(talk)) or 1])
-        else:
-            found.append([replace(talk[0], output_tokens=max(1, math.ceil(share * talk[0].output_tokens)))])
-    return found + planned[users:]
+    shares = rng.random(min(count, len(planned)))
+    return [_ended_at(talk, share) for talk, share in zip(planned, shares, strict=False)] + planned[len(shares) :]
+
+
+def _ended_at(talk: list[Ask], share: float) -> list[Ask]:
+    """Leave out the later turns, and cut the answer of the last one that is left: no later turn repeats it any more."""
+    turn, part = divmod(share * len(talk), 1)
+    last = talk[int(turn)]
+    return [*talk[: int(turn)], replace(last, output_tokens=max(1, math.ceil(part * last.output_tokens)))]
 
 
 def most_inside(planned: list[list[Ask]], think_s: float, start_s: float, end_s: float) -> int:

@@ -170,8 +170,8 @@ class SearchSpec(Part):
     warmup_s: NotNegative = 3.0
     """Lead-in of each probe, kept apart from the statistics."""
     saturation_warmup_s: NotNegative | None = None
-    """Lead-in of a closed loop; absent: warmup_s. It begins with all prompts at once, and is steady only when the answers to
-    them have ended (some 8 s for 256 tokens on a GPU)."""
+    """Lead-in of a closed loop; absent: warmup_s. It begins with all prompts at once, which have to be read first (8 s for
+    384 of 512 tokens and an 8B model on an H100)."""
     max_probes: Annotated[int, Field(ge=2)] = 6
     """Most open-loop rates tried."""
     max_probe_s: Positive = 60.0

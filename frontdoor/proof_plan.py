@@ -96,8 +96,8 @@ def schemes_for(wanted: Wanted) -> tuple[str, ...]:
 def work_of(wanted: Wanted, schemes: Sequence[str], *, certified: bool = False) -> Work:
     """Say what has to be done and what each thing is expected to take; `certified`: the generator's certificate is kept."""
     cuda = wanted.device == "cuda"
-    # Measured there without compilation: 31 to 40 s with the stop and the plots. With it: a guess.
-    start = (40.0 if wanted.quick else 80.0) if cuda else 40.0
+    # Measured there without compilation: 34 to 44 s, 162 for four, with the stop and the plots. With it: a guess.
+    start = (41.0 if wanted.quick else 80.0) if cuda else 40.0
     # Saturated, the first prompts and answers of 512/256 take 8 s, those of 2048/128 more. Before that a window would hold
     # what all begin with.
     warmup, saturated = ((2.5, 8.0) if wanted.quick else (4.0, 12.0)) if cuda else (1.0, 1.0)

@@ -38,7 +38,6 @@ def test_a_kept_run_says_on_what_it_was_measured_and_whether_it_is_valid(run):
 @pytest.mark.parametrize("run", [run for run in RUNS if (run / REQUESTS_FILE).is_file()], ids=lambda run: run.name)
 def test_the_raw_records_give_the_same_figures_again(run, tmp_path):
     kept = Summary.read(run)
-    assert kept.validity == "VALID"
     shutil.copytree(run, tmp_path / run.name)
     found = derive(RunDir(tmp_path / run.name))
     assert (found.validity, found.reasons) == (kept.validity, kept.reasons)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bench.asks import Supply
 from bench.workload import Source, asks, staggered
 from contracts.bench_spec import Conversations, LengthSpec, WorkloadSpec
 
@@ -60,11 +61,12 @@ def test_the_peak_of_a_staggered_loop_is_the_steady_rate(seed):
     steady = whole[whole[:, 0] >= 30, 1].sum() / (whole[-1, 0] - 30)
     # Short windows soon after the start: what a proof of 8 minutes measured on an H100, 10,600 tokens/s.
     assert off(whole, 2.5, 6, steady) > 0.15
-    cut = served(staggered(planned, USERS, np.random.default_rng(seed)), 20)
-    assert abs(off(cut, 8, 10, steady)) < 0.05
+    cut = served(staggered(planned, SLOTS, np.random.default_rng(seed)), 20)
+    assert abs(off(cut, 8, 10, steady)) < 0.02
+    assert abs(off(cut, 3, 10, steady)) < 0.04  # the default lead-in
 
 
-def test_only_the_first_request_of_each_user_is_cut_and_at_a_random_point():
+def test_only_the_first_request_of_each_user_at_work_is_cut_and_at_a_random_point():
     planned = asks(SPEC, SOURCE, 0, 2000)
     found = staggered(planned, 1000, np.random.default_rng(0))
     assert found[1000:] == planned[1000:]
@@ -76,15 +78,42 @@ def test_only_the_first_request_of_each_user_is_cut_and_at_a_random_point():
     assert min(talk[0].output_tokens for talk in found) >= 1
 
 
-def test_a_conversation_loses_turns_and_keeps_the_others_as_they_are():
-    """A later prompt repeats the answers before it: they must stay as long as it says."""
+def test_a_conversation_ends_within_any_of_its_turns():
+    """A later prompt repeats the answers before it: only the last answer of what is left may be cut."""
     planned = asks(TALKS, SOURCE, 0, 600)
     found = staggered(planned, 500, np.random.default_rng(0))
-    assert all(new == old[: len(new)] for new, old in zip(found, planned, strict=True))
+    kept = [(new[:-1], old[: len(new) - 1]) for new, old in zip(found[:500], planned, strict=False)]
+    assert all(new == old for new, old in kept)
     assert {len(talk) for talk in found[:500]} == {1, 2, 3, 4, 5}
-    assert all(len(talk) == 5 for talk in found[500:])
+    lasts = [new[-1].output_tokens / old[len(new) - 1].output_tokens for new, old in zip(found[:500], planned, strict=False)]
+    assert np.mean(lasts) == pytest.approx(0.5, abs=0.05)
+    assert found[500:] == planned[500:]
 
 
-def test_more_users_than_requests_are_all_cut():
+def test_more_at_work_than_requests_are_all_cut():
     planned = asks(SPEC, SOURCE, 0, 3)
     assert len(staggered(planned, 10, np.random.default_rng(0))) == 3
+
+
+@pytest.mark.parametrize("spec", [SPEC, TALKS], ids=["requests", "conversations"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again(spec, workers):
+    """A number asked twice would have the same salt, and be found in the prefix cache."""
+    planned = staggered(asks(spec, SOURCE, 0, 50, serial_from=2), 20, np.random.default_rng(0))
+    taken = []
+    for worker in range(workers):
+        mine = planned[worker::workers]
+        supply = Supply(mine, len(range(worker, 20, workers)), workers)
+        found = [supply.take() for _ in range(4 * len(mine))]
+        assert found[: len(mine)] == mine
+        whole = {ask.output_tokens for talk in asks(spec, SOURCE, 0, 50) for ask in talk}
+        assert all({ask.output_tokens for ask in talk} <= whole for talk in found[len(mine) :])
+        assert {len(talk) for talk in found[len(mine) :]} == {1 if spec is SPEC else 5}
+        taken += [ask.serial for talk in found for ask in talk]
+    assert len(taken) == len(set(taken))
+
+
+def test_a_loop_whose_first_requests_are_all_there_is_goes_on_with_those():
+    planned = staggered(asks(SPEC, SOURCE, 0, 3), 10, np.random.default_rng(0))
+    supply = Supply(planned, 3, 1)
+    assert [supply.take()[0].serial for _ in range(6)] == [0, 1, 2, 3, 4, 5]

@@ -44,12 +44,13 @@ def test_more_streams_than_the_shells_limit_of_open_files(tmp_path):
 def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_random_points(tmp_path, model_folder):
     spec = experiment(
         workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 100, "distribution": "fixed"}},
-        arrivals={"process": "closed", "concurrency": [40]},
+        arrivals={"process": "closed", "concurrency": [60]},
         search={"saturation_s": 1.0, "warmup_s": 0.1, "saturation_warmup_s": 0.7},
     )
+    spec = spec.model_copy(update={"serving": spec.serving.model_copy(update={"max_num_seqs": 40})})
     with running(ttft_s=0.01, itl_s=0.001) as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
-        run(spec, server, run_dir)
+        summary = run(spec, server, run_dir)
     (probe,) = Probes.read(run_dir.path).probes
     assert probe.window_start_s - probe.started_s == pytest.approx(0.7)
     rows = rows_of(run_dir.path)
@@ -57,6 +58,7 @@ def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_ra
     first = [asked[k] for k in range(40)]
     assert min(first) < 25 < 75 < max(first)
     assert {tokens for serial, tokens in asked.items() if serial >= 40} == {100}
+    assert summary.mean_output_tokens == 100  # of the window
     assert {r.outcome for r in rows} == {"success"}
 
 

@@ -265,3 +265,16 @@ def test_the_gates_verdict_stands_in_the_summary_and_is_printed(gate, tmp_path, 
     with contextlib.suppress(RunFailedError):  # said after it, of an INVALID one
         _print(found, tmp_path)
     assert ("quality gate" in capsys.readouterr().out) == (gate != "none")
+
+
+def test_a_window_of_few_answers_says_how_sure_its_stability_is():
+    """100 arrivals in 10 s: answers of 4 s leave twice their spread, of 0.14 s next to nothing."""
+    (said,) = [w for w in summary([row(k * 0.1, gap=0.975) for k in range(-60, 140)]).warnings if "answers long" in w]
+    assert said.startswith("the window at the SLO is 2.5 answers long: that the queue did not grow is sure to 23% ")
+    assert not [w for w in summary().warnings if "answers long" in w]
+
+
+def test_lengths_are_those_of_the_windows():
+    """A closed loop's first answers are cut short in the lead-in; the economics price the workload."""
+    before = [row(-1.0, tokens=1), row(-0.5, tokens=2)]
+    assert summary([*before, *ROWS]).mean_output_tokens == summary().mean_output_tokens == 5
