@@ -17,7 +17,8 @@ pytestmark = pytest.mark.system
 
 SCHEMES = ("none", "w8a8", "w4a16")
 FOREVER = 1e9
-BEFORE_S, START_S, AFTER_S = 75.0, 40.0, 20.0 - proof_budget.PLAIN_STOP_S
+BEFORE_S = proof_plan.CERTIFIED_S + proof_plan.CALIBRATION_S
+START_S, AFTER_S = 40.0, proof_plan.AFTER_MIX_S - proof_budget.PLAIN_STOP_S - 0.01  # of three parts: a sum of thirds
 
 
 class Timed(Stages):
