@@ -22,6 +22,7 @@ START_SHARE, LEAST_START_S, LONGEST_START_S = 1 / 3, 180.0, 600.0
 LATEST = 2.0  # times what measuring is expected to take at most: then it hangs
 MOST_PROBES, LEAST_PROBES = 5, 2
 SATURATION_SHARE = 0.3
+ENOUGH_S = 10.0  # of requests that come by the dozen a second
 SHORTEST_S, GOOD_S, LONGEST_S = 5.0, 9.0, 45.0  # of a probe's window; a further probe is worth having above the second
 
 
@@ -88,8 +89,8 @@ def share_out(budget_s: float, work: Work) -> Allotment:
             continue
         search = SearchSpec(
             saturation_s=round(saturation - 0.05, 1),
-            # The window that there is time for, not the shortest that has its samples: it would be left over.
-            probe_s=round(window - 0.05, 1),
+            # Long enough where there is time for it; the rest is left for measuring once more what was disturbed.
+            probe_s=round(min(window, ENOUGH_S) - 0.05, 1),
             warmup_s=work.warmup_s,
             saturation_warmup_s=work.saturation_warmup_s,
             max_probes=probes,
