@@ -121,7 +121,9 @@ R nvmlDeviceGetUtilizationRates(D d, unsigned *to) {
 }
 R nvmlDeviceGetMemoryInfo(D d, unsigned long long *to) {
   long long v;
+  long long kept = 0;
   R r = get("memory", d, &v);
+  if (known("reserved", (long)d - 1, &kept) && kept > 0) v += kept; /* as the first version counts */
   if (r == OK) to[0] = 80ull << 30, to[1] = to[0] - (unsigned long long)v, to[2] = (unsigned long long)v;
   return r;
 }
