@@ -24,7 +24,7 @@ _VERSION = 6  # raise it when the same settings would give another checkpoint
 # Of an original's files: what comes of its evaluation.
 _OF_EVALUATION = (ANSWERS_FILE, STATES_FILE)
 # What only these schemes read: another one's checkpoint stays current when it changes.
-_OWN_SETTINGS = {"w8a8_method": ("w8a8",), "scale_search": ("gptq-int4", "w4a16")}
+_OWN_SETTINGS = {"w8a8_method": ("w8a8",), "w4a16_method": ("w4a16",), "scale_search": ("gptq-int4", "w4a16")}
 
 
 @dataclass(frozen=True, slots=True)

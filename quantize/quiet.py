@@ -16,9 +16,14 @@ from pathlib import Path
 from contracts.progress import Status
 from contracts.units import human_seconds
 
-# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]", which counts from 0.
+# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]" and AutoRound: "Quantizing
+# model.layers.1:   3%|...| 1/30", which count from 0.
 # What else they print as k/n are batches and rows within a layer.
-_LAYERS = ((re.compile(rb"\((\d+)/(\d+)\)"), 0), (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1))
+_LAYERS = (
+    (re.compile(rb"\((\d+)/(\d+)\)"), 0),
+    (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1),
+    (re.compile(rb"Quantizing [\w.]+: +\d+%\|[^|]*\| (\d+)/(\d+)"), 1),
+)
 _TAIL_BYTES = 4000
 # What a scheme that goes through the layers more than once writes into the log: see `say_passes`.
 _PASSES = re.compile(rb"tokenhour: (\d+) passes over the layers\n")

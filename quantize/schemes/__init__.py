@@ -21,7 +21,7 @@ _BNB = ("bitsandbytes", "transformers", "torch")
 MODULES = {
     "none": ("quantize.schemes.original", ("transformers", "gguf")),
     "w8a8": ("quantize.schemes.w8a8", _COMPRESSOR),
-    "w4a16": ("quantize.schemes.w4a16", _COMPRESSOR),
+    "w4a16": ("quantize.schemes.w4a16", ("auto-round", *_COMPRESSOR)),
     "fp8": ("quantize.schemes.fp8", _COMPRESSOR),
     "gptq-int4": ("quantize.schemes.gptq_int4", _GPTQ),
     "gptq-int8": ("quantize.schemes.gptq_int8", _GPTQ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from quantize.quiet import say_passes
 from quantize.schemes import Job
 
 
-def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
-    """Apply `modifiers`, with the job's calibration windows where they need any, and save the packed checkpoint."""
+def run(job: Job, modifiers: list[Any], *, calibrated: bool = True, finish: Callable[[Any], None] | None = None) -> None:
+    """Apply `modifiers`, with the job's calibration windows where they need any, and save the packed checkpoint.
+
+    `finish` is given the model before it is packed.
+    """
     import torch
     from datasets import Dataset
     from llmcompressor import oneshot
@@ -31,6 +35,8 @@ def run(job: Job, modifiers: list[Any], *, calibrated: bool = True) -> None:
         }
     say_passes(len(modifiers) if calibrated else 1)
     oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **text)
+    if finish:
+        finish(model)
     model.save_pretrained(job.target, save_compressed=True)
     tokenizer.save_pretrained(job.target)
 

@@ -4,13 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contracts.errors import InputError
 from contracts.quantize_spec import SCHEMES, QuantizeSpec
 from quantize.inputs import Workshop
+from quantize.layers import linear_layers, resolve
 from quantize.make import current, make
-from quantize.schemes import MODULES, check
+from quantize.schemes import MODULES, Job, autoround, check, w4a16
 from tests.quantize.tiny import experiment, tiny_model
 
 pytestmark = pytest.mark.system
@@ -73,6 +75,61 @@ def test_fp8_packs_8_bit_floats_and_loads_on_a_cpu(packed):
     assert kinds(found).count("F8_E4M3") == LINEARS
     assert found.calibration is None
     assert 0 < found.quality.mean_kl_divergence.value < MOST_KL
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_autoround_is_packed_as_it_was_learned(tmp_path, monkeypatch, symmetric):
+    """What is read back is what was learned, but for bfloat16's rounding; what is left alone or has other groups is so."""
+    import torch
+
+    learned = {}
+    monkeypatch.setattr(w4a16, "tune", lambda job, **how: learned.update(autoround.tune(job, **how)) or learned)
+    rules = [{"match": r"layers\.0\.mlp\.down", "skip": True}, {"match": r"layers\.1\.mlp\.down", "group_size": 32}]
+    spec = QuantizeSpec.model_validate({"w4a16_method": "autoround", "symmetric": symmetric, "overrides": rules})
+    base = tiny_model(tmp_path / "m", hidden=64)
+    layers = resolve(spec, linear_layers(base))
+    ids = np.random.default_rng(0).integers(2, 200, (4, 32))
+    recipe = w4a16.make(Job(base, tmp_path / "packed", spec, ids, 16, layers=layers))
+    assert (recipe["method"], recipe["iterations"], recipe["symmetric"]) == ("AutoRound", 30, symmetric)
+    assert len(learned) == LINEARS - 1
+    assert learned["model.layers.1.mlp.down_proj"].scale.shape == (64, 4)
+    assert learned["model.layers.0.mlp.up_proj"].scale.shape == (128, 4)
+    state, before = computed(tmp_path / "packed"), computed(base)
+    assert torch.equal(state["model.layers.0.mlp.down_proj"], before["model.layers.0.mlp.down_proj"])
+    for name, one in learned.items():
+        weight = one.weight.float()
+        assert (state[name] - weight).abs().max() <= weight.abs().max() / 128, name
+        assert not torch.equal(weight, before[name])
+
+
+def computed(folder):
+    """Return each linear layer's weights as it computes with them, by its name."""
+    import torch
+
+    model = w4a16.load(folder)
+    with torch.no_grad():
+        model(torch.tensor([[2, 3]]))  # the first pass unpacks them
+    return {n: m.weight.float() for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+
+
+@pytest.mark.filterwarnings("default")
+def test_autoround_is_made_judged_and_recorded(tmp_path):
+    model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
+    spec = experiment(model, tmp_path / "text.txt", w4a16_method="autoround")
+    found = make(spec, "w4a16", where)
+    assert found.recipe["method"] == "AutoRound"
+    assert "scale_search" not in found.recipe
+    assert kinds(found).count("I32") == 2 * LINEARS  # weights, and packed zero points
+    assert 0 < found.quality.mean_kl_divergence.value < MOST_KL
+    assert found.tool_versions.keys() >= {"auto-round", "compressed-tensors"}
+    assert current(spec, "w4a16", where) == found
+
+
+def test_widths_that_autoround_passes_over_are_refused_before_anything_is_learned(packed):
+    with pytest.raises(InputError, match=r"no multiple of 32: model\.layers\.0\.self_attn\.q_proj has 48") as caught:
+        packed("w4a16", w4a16_method="autoround")
+    assert (caught.value.where, caught.value.remedy) == ("quantize.w4a16_method", "use w4a16_method: gptq")
 
 
 @pytest.mark.filterwarnings("default")

@@ -11,7 +11,7 @@ TEXT = "\n\n".join(f"Paragraph {n}: the quick brown fox number {n * 7 % 13} jump
 
 
 @cache
-def _model() -> Path:
+def _model(hidden: int) -> Path:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,8 +24,8 @@ def _model() -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=raw.get_vocab_size(),
-        hidden_size=48,
-        intermediate_size=96,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -34,9 +34,9 @@ def _model() -> Path:
     return folder
 
 
-def tiny_model(target: Path) -> Path:
+def tiny_model(target: Path, hidden: int = 48) -> Path:
     """Copy the model to `target`."""
-    return Path(shutil.copytree(_model(), target))
+    return Path(shutil.copytree(_model(hidden), target))
 
 
 def experiment(model: Path, text: Path, **quantize) -> Experiment:
