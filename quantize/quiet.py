@@ -16,13 +16,13 @@ from pathlib import Path
 from contracts.progress import Status
 from contracts.units import human_seconds
 
-# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]" and AutoRound: "Quantizing
-# model.layers.1:   3%|...| 1/30", which count from 0.
+# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]", which counts from 0, its last
+# too; AutoRound: "Quantizing model.layers.1:   3%|...| 1/30", where one of 30 is done. What is added makes them alike.
 # What else they print as k/n are batches and rows within a layer.
 _LAYERS = (
-    (re.compile(rb"\((\d+)/(\d+)\)"), 0),
-    (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1),
-    (re.compile(rb"Quantizing [\w.]+: +\d+%\|[^|]*\| (\d+)/(\d+)"), 1),
+    (re.compile(rb"\((\d+)/(\d+)\)"), 0, 0),
+    (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1, 1),
+    (re.compile(rb"Quantizing [\w.]+: +\d+%\|[^|]*\| (\d+)/(\d+)"), 1, 0),
 )
 _TAIL_BYTES = 4000
 # What a scheme that goes through the layers more than once writes into the log: see `say_passes`.
@@ -121,7 +121,7 @@ def last_step(log: Path, since: int = 0) -> tuple[int, int] | None:
     with log.open("rb") as stream:
         stream.seek(max(since, log.stat().st_size - _TAIL_BYTES))
         tail = stream.read()
-    found = [(m.start(), int(m[1]) + first, int(m[2]) + first) for form, first in _LAYERS for m in form.finditer(tail)]
+    found = [(m.start(), int(m[1]) + k, int(m[2]) + n) for form, k, n in _LAYERS for m in form.finditer(tail)]
     steps = [(k, n) for _, k, n in sorted(found) if 0 < k <= n]
     return steps[-1] if steps else None
 
