@@ -16,8 +16,8 @@ from pathlib import Path
 from contracts.progress import Status
 from contracts.units import human_seconds
 
-# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]", which counts from 0, its last
-# too; AutoRound: "Quantizing model.layers.1:   3%|...| 1/30", where one of 30 is done. What is added makes them alike.
+# llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]", counted from 0 to the last;
+# AutoRound: "Quantizing model.layers.1:   3%|...| 1/30", where 1 is done. What is added makes them alike.
 # What else they print as k/n are batches and rows within a layer.
 _LAYERS = (
     (re.compile(rb"\((\d+)/(\d+)\)"), 0, 0),
