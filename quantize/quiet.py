@@ -18,9 +18,9 @@ from contracts.units import human_seconds
 
 # llm-compressor: "(3/31): Calibrating"; GPTQModel: "Quantizing mlp.up_proj in layer [27 of 29]", counted from 0 to the last;
 # AutoRound: "Quantizing model.layers.1:   3%|...| 1/30", where 1 is done. What is added makes them alike.
-# What else they print as k/n are batches and rows within a layer.
+# What else they print as k/n are batches and rows within a layer, and tensors that are written.
 _LAYERS = (
-    (re.compile(rb"\((\d+)/(\d+)\)"), 0, 0),
+    (re.compile(rb"\((\d+)/(\d+)\): "), 0, 0),
     (re.compile(rb"layer\s*\[(\d+) of (\d+)\]"), 1, 1),
     (re.compile(rb"Quantizing [\w.]+: +\d+%\|[^|]*\| (\d+)/(\d+)"), 1, 0),
 )

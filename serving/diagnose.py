@@ -34,7 +34,10 @@ _CAUSES = (
     ),
     (
         r"No available memory for the cache blocks|larger than the available KV cache memory|KV cache is needed",
-        Cause("not enough KV-cache memory", "raise serving.kv_cache_gib or lower serving.max_model_len"),
+        Cause(
+            "not enough KV-cache memory",
+            "raise serving.kv_cache_gib (on a GPU: gpu_memory_utilization) or lower serving.max_model_len",
+        ),
     ),
     (
         r"Unknown quantization method|does not support weight_bits|quantization method .* is not supported|find a kernel",

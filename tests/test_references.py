@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 
 from bench.conclude import derive
+from contracts.checkpoint import Checkpoint
+from contracts.engine_quality import EngineQuality
+from contracts.quantize_spec import SCHEMES
 from contracts.request import REQUESTS_FILE
 from contracts.run import Summary
 from contracts.rundir import RunDir
+from contracts.server import Server
 
 KEPT = Path(__file__).parents[1] / "results/reference"
+FORMATS = sorted(file.parent for file in KEPT.glob("*/*/*/engine_quality.json"))
 RUNS = sorted(file.parent for file in KEPT.glob("*/*/summary.json"))
 
 
@@ -43,6 +48,27 @@ def test_the_raw_records_give_the_same_figures_again(run, tmp_path):
     assert (found.validity, found.reasons) == (kept.validity, kept.reasons)
     assert (found.highest_passing_rps, found.lowest_failing_rps) == (kept.highest_passing_rps, kept.lowest_failing_rps)
     assert leaves(found.model_dump(include=FIGURES)) == pytest.approx(leaves(kept.model_dump(include=FIGURES)), rel=1e-9)
+
+
+@pytest.mark.parametrize("run", FORMATS, ids=lambda run: run.name)
+def test_a_kept_comparison_is_of_a_gpus_kernels_and_agrees(run):
+    found, checkpoint, server = EngineQuality.read(run), Checkpoint.read(run), Server.read(run)
+    assert server.accelerator.kind == "cuda"
+    assert found.scheme == checkpoint.scheme == server.scheme
+    assert (found.quantization is None) == (found.scheme == "none")
+    assert found.perplexity.value == pytest.approx(checkpoint.quality.perplexity.value, rel=0.01)
+    for figure, bounds in (
+        (found.loss, found.loss_bounds),
+        (found.top1_agreement, found.top1_bounds),
+        (found.top_kl_divergence, found.top_kl_bounds),
+    ):
+        assert bounds[0] <= figure.value <= bounds[1]
+    assert found.agrees
+
+
+def test_every_format_but_one_was_compared():
+    schemes = {EngineQuality.read(run).scheme for run in FORMATS}
+    assert set(SCHEMES) - schemes == {"gptq-int4"}, "docs/gpu.md says which is missing"
 
 
 def test_there_is_one_that_can_be_derived_again():

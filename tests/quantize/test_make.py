@@ -422,6 +422,7 @@ def test_each_scheme_has_inputs_of_its_own(shop):
         ("(3/31): Calibrating: 100%|#| 4/4 [00:00<00:00]\n(4/31): Propagating: 50%|#| 2/4 [00:01<00:01]", (4, 31)),
         ("Quantizing mlp.up_proj in layer     [0 of 29] | 0:00:01 / 0:00:54 [1/30] 3.3%\nForward rows 6/8", (1, 30)),
         ("Quantizing self_attn.o_proj in layer [27 of 29] | 0:00:51 / 0:00:54 [28/30] 93.3", (28, 30)),
+        ("Quantizing mlp.up_proj in layer [29 of 29]\nSyncing lazy checkpoint writes Writing lm_head (397/397)", (30, 30)),
         ("Quantizing model.layers.1:   3%|#| 1/30 [1]\rQuantizing model.layers.27:  90%|##| 27/30 [1", (28, 30)),
         ("Writing model shards: 100%|#| 1/1 [00:00]\nnonsense (9/2)", None),
         ("", None),

@@ -32,6 +32,12 @@ def test_the_cause_is_named_with_a_remedy(words, code, expected):
     assert cause.remedy
 
 
+def test_too_little_kv_cache_has_a_remedy_for_a_cpu_and_for_a_gpu():
+    remedy = cause_of("ValueError: No available memory for the cache blocks. Try increasing", 1).remedy
+    assert "serving.kv_cache_gib" in remedy
+    assert "gpu_memory_utilization" in remedy
+
+
 HARMLESS = "WARNING: cannot read /sys/x: No such file or directory\n"
 
 
