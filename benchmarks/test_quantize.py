@@ -33,7 +33,7 @@ MOST_SLOWER = 0.03
 MOST_MEMORY_BYTES = 100_000_000
 EVALUATION_LIMIT_S = 60.0
 # Mean KL against the original, nats a token.
-MOST_LOSS = {"w8a8": 0.015, "gptq-int4": 0.21}
+MOST_LOSS = {"w8a8": 0.015, "gptq-int4": 0.21, "w4a16": 0.12}
 SETTINGS = {
     "group_size": 64,
     "scale_search": False,

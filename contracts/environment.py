@@ -24,6 +24,7 @@ PACKAGES = (
     "transformers",
     "gptqmodel",
     "llmcompressor",
+    "auto-round",
     "compressed-tensors",
     "bitsandbytes",
     "locust",

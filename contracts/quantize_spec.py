@@ -13,7 +13,7 @@ from contracts.record import Part, is_recorded
 SCHEMES = {
     "none": "the original weights, bf16",
     "w8a8": "INT8 weights and activations, SmoothQuant + GPTQ (llm-compressor, compressed-tensors)",
-    "w4a16": "INT4 weights, 16-bit activations, GPTQ (llm-compressor, compressed-tensors)",
+    "w4a16": "INT4 weights, 16-bit activations, AutoRound or GPTQ (llm-compressor, compressed-tensors)",
     "fp8": "FP8 weights and activations, no calibration (llm-compressor, compressed-tensors); for GPUs that have it",
     "gptq-int4": "INT4 weights, GPTQ (GPTQModel, the auto-gptq format)",
     "gptq-int8": "INT8 weights, GPTQ (GPTQModel, the auto-gptq format); no vLLM kernel on CPUs",
@@ -157,17 +157,17 @@ class QuantizeSpec(Part):
     act_order: bool = True
     """GPTQ: round the columns with the largest activations first, in an order that costs the engine nothing."""
     scale_search: bool = True
-    """gptq-int4, w4a16: choose each group's scale by the least error instead of by its extremes. Costs time, no bytes;
+    """GPTQ of gptq-int4 and w4a16: choose each group's scale by the least error, not by its extremes. Costs time, no bytes;
     docs/quantize-tried.md has what it gains."""
     dampening: Annotated[float, Field(gt=0, lt=1)] | None = None
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
     w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"
-    w4a16_method: Literal["gptq", "autoround"] = "gptq"
-    """AutoRound loses a tenth less than GPTQ with as much calibration text and takes several times as long:
-    docs/quantize-tried.md."""
+    w4a16_method: Literal["autoround", "gptq"] | None = None
+    """AutoRound learns the rounding. Absent: AutoRound for the architectures and calibration it was tried on
+    (docs/quantize.md), GPTQ elsewhere and where one of its settings above is not the default."""
     ignore: tuple[str, ...] = ("lm_head",)
-    """Layers left in their original precision: names, or `re:` and a regular expression. gptq-int4 and gptq-int8 leave
-    lm_head alone in any case, and say so."""
+    """Layers left in their original precision: names, or `re:` and a regular expression. gptq-int4, gptq-int8 and
+    AutoRound leave lm_head alone in any case, and say so."""
     overrides: tuple[LayerOverride, ...] = ()
     """Layers that are treated differently."""
     tasks: TasksSpec = TasksSpec()

@@ -80,7 +80,7 @@ def _at_least(about: str, gib: float, needed_gib: float, remedy: str) -> Finding
 def stage_findings(engine: str | None, *, reachable: bool) -> list[Finding]:
     """Judge what each stage can do with what is installed."""
     return [
-        _stage("quantize", ("torch", "transformers", "llmcompressor", "gptqmodel")),
+        _stage("quantize", ("torch", "transformers", "llmcompressor", "auto-round", "gptqmodel")),
         Finding("serve", engine or f"no {ENGINE_ENV}", "ok" if engine else "missing", "" if engine else "make setup"),
         _stage("replicas, idle front", ("aiohttp", "vllm-router")),
         _stage("bench", ("locust", "gevent", "pandas", "pyarrow", "nvidia-ml-py")),

@@ -10,6 +10,7 @@ from quantize.inputs import calibrated
 from quantize.layers import linear_layers, special
 from quantize.layers import resolve as resolve_layers
 from quantize.loading import refuse_unusable
+from quantize.method import settle
 from quantize.preflight import COPIES, QUANTIZING_COPIES, preflight_device, shape_of
 from quantize.schemes import GROUPED, check, resolve_group_size
 from quantize.shapes import is_shape, refuse_without_weights
@@ -35,10 +36,12 @@ def look_at_model(experiment: Experiment, names: Sequence[str], folder: Path, we
     shape = shape_of(folder)
     if any(name in GROUPED for name in names):
         resolve_group_size(spec.group_size, shape.widths)
-    if any(calibrated(name, spec) for name in names):
-        preflight_device(shape, weight_bytes, spec)
+    layers = {}
     if special(spec) and any(name != "none" for name in names):
-        resolve_layers(spec, linear_layers(folder, trusted=trusted))
+        layers = resolve_layers(spec, linear_layers(folder, trusted=trusted))
+    learned = "w4a16" in names and settle("w4a16", spec, folder, layers, trusted=trusted)[0].w4a16_method == "autoround"
+    if any(calibrated(name, spec) for name in names):
+        preflight_device(shape, weight_bytes, spec, learned=learned)
 
 
 def look_at_texts(experiment: Experiment, names: Sequence[str], folder: Path) -> None:

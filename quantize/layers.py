@@ -35,13 +35,19 @@ Layers = Mapping[str, Treatment]
 
 def linear_layers(folder: Path, *, trusted: bool = False) -> dict[str, int]:
     """Return the model's linear layers and their input widths, as transformers names them; no weights are read."""
+    return {name: width for name, (width, _) in linear_shapes(folder, trusted=trusted).items()}
+
+
+def linear_shapes(folder: Path, *, trusted: bool = False) -> dict[str, tuple[int, int]]:
+    """Return (in, out) of each of the model's linear layers; no weights are read."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
-    return {name: module.in_features for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    return {name: (module.in_features, module.out_features) for name, module in linear.items()}
 
 
 def special(spec: QuantizeSpec) -> bool:

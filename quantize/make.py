@@ -23,6 +23,7 @@ from quantize.finish import finish
 from quantize.inputs import Workshop, calibrated, expected_inputs, folder_of, log_of, packed_of
 from quantize.layers import HEAD, group_notes, linear_layers, special, wants_head
 from quantize.layers import resolve as resolve_layers
+from quantize.method import settle
 from quantize.preflight import QUANTIZING_COPIES, memory_errors, preflight, preflight_download, shape_of
 from quantize.quiet import PeakMemory, quiet
 from quantize.schemes import GROUPED, Job, Recipe, group_note, resolve_group_size, scheme
@@ -132,6 +133,7 @@ def _make_quantized(experiment: Experiment, names: Sequence[str], original: Chec
     shape = shape_of(base)
     group = resolve_group_size(spec.group_size, shape.widths) if name in GROUPED else spec.group_size
     layers = resolve_layers(spec, linear_layers(base, trusted=trusted)) if special(spec) else {}
+    settled, method_notes = settle(name, spec, base, layers, trusted=trusted)
     if not calibrated(name, spec):
         look_at_texts(experiment, names, base)
     text = _calibration(experiment, name, base)
@@ -139,10 +141,15 @@ def _make_quantized(experiment: Experiment, names: Sequence[str], original: Chec
     plan = Plan(
         title=f"{name} of {original.model_name}",
         model_name=original.model_name,
-        pack=lambda part: scheme(name).make(Job(base, part, spec, ids, group, trusted, layers)),
+        pack=lambda part: scheme(name).make(Job(base, part, settled, ids, group, trusted, layers)),
         source=lambda: original.source,
         calibration=text.record if text else None,
-        notes=(*group_note(name, spec.group_size, group, shape.widths), *group_notes(layers, spec), *_head_note(name, spec)),
+        notes=(
+            *method_notes,
+            *group_note(name, spec.group_size, group, shape.widths),
+            *group_notes(layers, spec),
+            *_head_note(name, settled),
+        ),
     )
     return _make(experiment, name, where, plan, base)
 
@@ -245,6 +252,8 @@ def source_record(experiment: Experiment, source: Source) -> SourceRecord:
 
 
 def _head_note(name: str, spec: QuantizeSpec) -> tuple[str, ...]:
-    if not name.startswith("gptq-") or not wants_head(spec):
+    learned = name == "w4a16" and spec.w4a16_method == "autoround"
+    if not (name.startswith("gptq-") or learned) or not wants_head(spec):
         return ()
-    return (f"{HEAD} stays in its original precision although nothing ignores it: GPTQModel packs the decoder alone",)
+    why = "AutoRound learns" if learned else "GPTQModel packs"
+    return (f"{HEAD} stays in its original precision although nothing ignores it: {why} the decoder alone",)

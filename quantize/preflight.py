@@ -109,30 +109,39 @@ def _standing(place: Path) -> Path:
     return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
 
 
-def preflight_device(shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None) -> None:
+def preflight_device(
+    shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None, *, learned: bool = False
+) -> None:
     """Raise InputError when one layer's calibration will not fit on the GPU; without a GPU nothing is asked."""
     found = here or accelerator()
-    needed = device_bytes(shape, weight_bytes, spec)
+    needed = device_bytes(shape, weight_bytes, spec, learned=learned)
     if found.kind == "cuda" and found.memory_bytes < needed:
         raise InputError(
             f"about {human_bytes(needed)} of GPU memory are needed to calibrate, {found.name} has "
             f"{human_bytes(found.memory_bytes)}",
             where="quantize.calibration",
-            remedy="ask for fewer or shorter windows, hide the GPU (put CUDA_VISIBLE_DEVICES= first) or use a larger one",
+            remedy=f"ask for fewer or shorter windows, {'take quantize.w4a16_method: gptq, ' if learned else ''}"
+            "hide the GPU (put CUDA_VISIBLE_DEVICES= first) or use a larger one",
         )
 
 
-def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec) -> int:
+def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec, *, learned: bool = False) -> int:
     """Estimate the GPU memory of a layer-by-layer calibration, bytes.
 
     The embeddings and one decoder layer (bf16, the layer twice while it is replaced), a Hessian and its inverse for each of
     a layer's four kinds of input (fp32), and the activations of all windows before and after the layer (bf16).
+    Where the rounding is `learned`: 32 bytes for each weight of the layer (itself, what is learned for it, the best so far,
+    their gradients and what the rounding keeps for them), the activations of all windows four times, and what one step of
+    four windows keeps of them, all in fp32. By reading AutoRound, not measured.
     """
     embeddings = 2 * 2 * shape.vocabulary * shape.hidden
-    layer = 2 * max(weight_bytes - embeddings, 0) // shape.layers
+    layer = max(weight_bytes - embeddings, 0) // shape.layers
     hessians = 2 * 4 * (2 * shape.hidden**2 + shape.heads_width**2 + shape.intermediate**2)
     activations = 2 * 2 * spec.calibration.windows * spec.calibration.window_tokens * shape.hidden
-    return embeddings + layer + hessians + activations
+    if learned:
+        step = 2 * 4 * 4 * spec.calibration.window_tokens * (8 * shape.hidden + 4 * shape.intermediate)
+        return 16 * layer + 4 * activations + step
+    return embeddings + 2 * layer + hessians + activations
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -6,17 +6,24 @@ Called through its own interface: llm-compressor's modifier for it came out wors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import gc
+import os
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.errors import InputError, RunFailedError
-from quantize.layers import AS_USUAL, HEAD, Layers, linear_layers
+import numpy as np
+
+from contracts.errors import RunFailedError
+from quantize.layers import HEAD, Layers
 from quantize.loading import causal_model, tokenizer_of
+from quantize.method import REMEDY, WHERE
+from quantize.preflight import out_of_memory
 from quantize.schemes import Job
 
 ITERATIONS, BATCH = 30, 4
-_WIDTH, _WHERE = 32, "quantize.w4a16_method"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +38,46 @@ class Tuned:
     """Zero points of unsigned integers, (out, groups)."""
 
 
+def batch_size(job: Job) -> int:
+    """Return how many windows each step of learning sees."""
+    return min(BATCH, len(job.calibration))
+
+
 def tune(job: Job, *, symmetric: bool) -> dict[str, Tuned]:
     """Learn the INT4 weights of `job.original`, with the job's calibration windows; by the layers' names.
 
     Layers that `job.layers` skips, and the head, are left out. Scales are bfloat16's numbers, which is how they are packed.
-    Raises InputError for widths that AutoRound passes over, RunFailedError where it left a layer alone otherwise.
+    Raises RunFailedError where AutoRound fails.
     """
+    import torch
+
+    model = causal_model(job.original, trusted=job.trusted, dtype=torch.float32)
+    tokenizer = tokenizer_of(job.original, trusted=job.trusted)
+    with _left_as_it_was():
+        try:
+            _learn(job, model, tokenizer, symmetric=symmetric)
+        except (Exception, SystemExit) as error:  # what it does not know fails in it in any way, by exit() too
+            if isinstance(error, Exception) and out_of_memory(error):
+                raise
+            said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            raise RunFailedError(f"AutoRound failed: {said}", where=WHERE, remedy=REMEDY) from error
+    modules = {n: m for n, m in model.named_modules() if n != HEAD and hasattr(m, "scale") and hasattr(m, "zp")}
+    return {name: _tuned(module) for name, module in modules.items()}
+
+
+def _learn(job: Job, model: Any, tokenizer: Any, *, symmetric: bool) -> None:
     import torch
     from auto_round import AutoRound
 
-    wanted = wanted_layers(job)
-    model = causal_model(job.original, trusted=job.trusted, dtype=torch.float32)
     windows = torch.as_tensor(job.calibration)
     AutoRound(
         model,
-        tokenizer=tokenizer_of(job.original, trusted=job.trusted),
+        tokenizer=tokenizer,
         bits=4,
         group_size=job.group_size,
         sym=symmetric,
         iters=ITERATIONS,
-        batch_size=min(BATCH, len(windows)),
+        batch_size=batch_size(job),
         nsamples=len(windows),
         seqlen=windows.shape[1],
         dataset=[{"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]} for row in windows],
@@ -61,35 +88,39 @@ def tune(job: Job, *, symmetric: bool) -> dict[str, Tuned]:
         enable_torch_compile=False,
         seed=0,
     ).quantize()
-    found = {name: module for name, module in model.named_modules() if hasattr(module, "scale") and hasattr(module, "zp")}
-    if left := wanted - found.keys():
-        raise RunFailedError(
-            f"AutoRound left {len(left)} layers as they were: {min(left)}", where=_WHERE, remedy="use w4a16_method: gptq"
-        )
-    return {name: _tuned(module) for name, module in found.items()}
 
 
-def wanted_layers(job: Job) -> set[str]:
-    """Return the layers that are to be learned. Raises InputError for widths that AutoRound passes over."""
-    widths = {
-        name: width
-        for name, width in linear_layers(job.original, trusted=job.trusted).items()
-        if name != HEAD and not job.layers.get(name, AS_USUAL).skip
-    }
-    odd = [name for name, width in widths.items() if width % _WIDTH]
-    if odd:
-        raise InputError(
-            f"AutoRound passes over layers whose width is no multiple of {_WIDTH}: {odd[0]} has {widths[odd[0]]}",
-            where=_WHERE,
-            remedy="use w4a16_method: gptq",
-        )
-    return set(widths)
+@contextlib.contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """Undo what AutoRound does to the whole process: seeds, determinism, print options, and the model that it keeps."""
+    import torch
+    from auto_round.context.compress import CompressContext
+    from auto_round.context.model import ModelContext
+
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace, numbers, drawn = os.environ.get("CUBLAS_WORKSPACE_CONFIG"), np.random.get_state(), random.getstate()  # noqa: NPY002 (theirs)
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            ModelContext.reset_context()
+            CompressContext.reset_context()
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_printoptions(profile="default")
+            np.random.set_state(numbers)  # noqa: NPY002
+            random.setstate(drawn)
+            if workspace is None:
+                os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+            gc.collect()
 
 
 def own_settings(layers: Layers, group_size: int) -> dict[str, dict[str, int]]:
     """Write what is treated differently as AutoRound takes it; 16 bits leave a layer alone."""
     return {
-        name: {"bits": 16} if one.skip else {"bits": one.bits or 4, "group_size": one.group_size or group_size}
+        name: {"bits": 16}
+        if one.skip or name == HEAD
+        else {"bits": one.bits or 4, "group_size": one.group_size or group_size}
         for name, one in layers.items()
     }
 
@@ -105,16 +136,24 @@ def _tuned(module: Any) -> Tuned:
 
 
 def put(model: Any, tuned: Mapping[str, Tuned]) -> None:
-    """Give a model whose layers llm-compressor is about to pack what was learned for them."""
+    """Give a model whose layers llm-compressor is about to pack what was learned for them.
+
+    Raises RunFailedError when it would pack other layers than those: they would be rounded plainly, under a wrong name.
+    """
     from compressed_tensors.offload import update_offload_parameter
 
-    for name, module in model.named_modules():
-        if name not in tuned:
-            continue
-        one = tuned[name]
+    packed = {name: module for name, module in model.named_modules() if hasattr(module, "quantization_scheme")}
+    if differing := packed.keys() ^ tuned.keys():
+        raise RunFailedError(
+            f"AutoRound and llm-compressor do not mean the same layers: {len(differing)} differ, {min(differing)} first",
+            where=WHERE,
+            remedy=REMEDY,
+        )
+    for name, module in packed.items():
+        one, bits = tuned[name], module.quantization_scheme.weights.num_bits
         update_offload_parameter(module, "weight", one.weight.to(module.weight.dtype))
         update_offload_parameter(module, "weight_scale", one.scale.to(module.weight_scale.dtype))
         if getattr(module, "weight_zero_point", None) is not None:
             # Theirs counts from the middle of the range.
-            middle = 2 ** (module.quantization_scheme.weights.num_bits - 1)
-            update_offload_parameter(module, "weight_zero_point", (one.zero - middle).to(module.weight_zero_point.dtype))
+            zero = one.zero.clamp(0, 2**bits - 1) - 2 ** (bits - 1)
+            update_offload_parameter(module, "weight_zero_point", zero.to(module.weight_zero_point.dtype))

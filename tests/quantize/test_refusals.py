@@ -167,9 +167,15 @@ def _no_name_of_a_hub_either(desk):
     desk.data["model"]["source"] = "acme/ti--ny"
 
 
+def _widths_that_autoround_passes_over(desk):
+    desk.data["schemes"] = ["none", "w4a16"]
+    desk.data["quantize"]["w4a16_method"] = "autoround"
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (_widths_that_autoround_passes_over, "model.layers.0.self_attn.q_proj has 48 x 48"),
         (_only_w4a16_has_zero_points, "gptq-int4 is symmetric"),
         (_a_layer_that_is_not_there, "quantize.ignore: mlp.donw_proj: matches no layer"),
         (_a_rule_that_matches_nothing, "quantize.overrides: match: mlp.donw_proj: matches no layer"),
@@ -396,6 +402,17 @@ def test_device_memory_counts_one_layer_the_embeddings_and_all_windows():
         preflight_device(SMOL, 269_000_000, spec, small)
     preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"memory_bytes": needed}))
     preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"kind": "cpu"}))
+
+
+def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that():
+    spec, weights = QuantizeSpec(), 16_060_000_000
+    shape = Shape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
+    needed = device_bytes(shape, weights, spec, learned=True)
+    assert device_bytes(shape, weights, spec) < needed < 16e9
+    small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
+    with pytest.raises(InputError) as caught:
+        preflight_device(shape, weights, spec, small, learned=True)
+    assert "w4a16_method: gptq" in caught.value.remedy
 
 
 def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden():

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.errors import InputError
+from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import SCHEMES, QuantizeSpec
 from quantize.inputs import Workshop
 from quantize.layers import linear_layers, resolve
 from quantize.make import current, make
+from quantize.method import settle
 from quantize.schemes import MODULES, Job, autoround, check, w4a16
 from tests.quantize.tiny import experiment, tiny_model
 
@@ -85,12 +86,20 @@ def test_autoround_is_packed_as_it_was_learned(tmp_path, monkeypatch, symmetric)
 
     learned = {}
     monkeypatch.setattr(w4a16, "tune", lambda job, **how: learned.update(autoround.tune(job, **how)) or learned)
-    rules = [{"match": r"layers\.0\.mlp\.down", "skip": True}, {"match": r"layers\.1\.mlp\.down", "group_size": 32}]
+    rules = [
+        {"match": r"layers\.0\.mlp\.down", "skip": True},
+        {"match": r"layers\.1\.mlp\.down", "group_size": 32},
+        {"match": r"layers\.1\.mlp\.", "bits": 8},
+    ]
     spec = QuantizeSpec.model_validate({"w4a16_method": "autoround", "symmetric": symmetric, "overrides": rules})
     base = tiny_model(tmp_path / "m", hidden=64)
     layers = resolve(spec, linear_layers(base))
     ids = np.random.default_rng(0).integers(2, 200, (4, 32))
+    torch.manual_seed(5)
+    drawn, kept = torch.rand(1), (torch.manual_seed(5), torch.are_deterministic_algorithms_enabled())
     recipe = w4a16.make(Job(base, tmp_path / "packed", spec, ids, 16, layers=layers))
+    assert torch.rand(1) == drawn
+    assert torch.are_deterministic_algorithms_enabled() == kept[1]
     assert (recipe["method"], recipe["iterations"], recipe["symmetric"]) == ("AutoRound", 30, symmetric)
     assert len(learned) == LINEARS - 1
     assert learned["model.layers.1.mlp.down_proj"].scale.shape == (64, 4)
@@ -100,7 +109,12 @@ def test_autoround_is_packed_as_it_was_learned(tmp_path, monkeypatch, symmetric)
     for name, one in learned.items():
         weight = one.weight.float()
         assert (state[name] - weight).abs().max() <= weight.abs().max() / 128, name
-        assert not torch.equal(weight, before[name])
+    # Rounded plainly, a weight would stay within half a step.
+    one = learned["model.layers.0.mlp.up_proj"]
+    steps = (one.weight.float() - before["model.layers.0.mlp.up_proj"]) / one.scale.float().abs().repeat_interleave(
+        16, dim=1
+    )
+    assert (steps.abs() > 0.6).float().mean() > 0.01
 
 
 def computed(folder):
@@ -119,6 +133,7 @@ def test_autoround_is_made_judged_and_recorded(tmp_path):
     spec = experiment(model, tmp_path / "text.txt", w4a16_method="autoround")
     found = make(spec, "w4a16", where)
     assert found.recipe["method"] == "AutoRound"
+    assert not any("AutoRound" in note for note in found.notes)
     assert "scale_search" not in found.recipe
     assert kinds(found).count("I32") == 2 * LINEARS  # weights, and packed zero points
     assert 0 < found.quality.mean_kl_divergence.value < MOST_KL
@@ -126,10 +141,60 @@ def test_autoround_is_made_judged_and_recorded(tmp_path):
     assert current(spec, "w4a16", where) == found
 
 
-def test_widths_that_autoround_passes_over_are_refused_before_anything_is_learned(packed):
-    with pytest.raises(InputError, match=r"no multiple of 32: model\.layers\.0\.self_attn\.q_proj has 48") as caught:
-        packed("w4a16", w4a16_method="autoround")
-    assert (caught.value.where, caught.value.remedy) == ("quantize.w4a16_method", "use w4a16_method: gptq")
+def test_by_default_a_plain_decoder_is_learned(tmp_path):
+    used, notes = settle("w4a16", QuantizeSpec(), tiny_model(tmp_path / "m", hidden=64), {})
+    assert (used.w4a16_method, notes) == ("autoround", ())
+
+
+@pytest.mark.filterwarnings("default")
+def test_layers_that_only_one_side_knows_are_not_rounded_plainly_under_a_wrong_name(tmp_path, monkeypatch):
+    def less(job, **how):
+        return {name: one for name, one in autoround.tune(job, **how).items() if "v_proj" not in name}
+
+    monkeypatch.setattr(w4a16, "tune", less)
+    model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
+    with pytest.raises(RunFailedError, match=r"2 differ, model\.layers\.0\.self_attn\.v_proj first"):
+        make(experiment(model, tmp_path / "text.txt", w4a16_method="autoround"), "w4a16", where)
+
+
+@pytest.mark.filterwarnings("default")
+def test_where_autoround_cannot_learn_gptq_takes_its_place_and_says_why(packed):
+    found = packed("w4a16")
+    assert found.recipe["method"] == "GPTQ"
+    why = "GPTQ in place of AutoRound, which loses less: it cannot learn layers whose sides are no multiples of 32"
+    assert why in " ".join(found.notes)
+    assert why not in " ".join(packed("w4a16", w4a16_method="gptq").notes)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("layers"), "AutoRound failed: KeyError: 'layers'"),
+        (SystemExit(-1), "AutoRound failed: SystemExit: -1"),
+        (RuntimeError("out of memory"), "memory ran out"),
+    ],
+)
+def test_a_model_on_which_autoround_breaks_is_a_run_that_failed_with_a_remedy(tmp_path, monkeypatch, error, said):
+    def breaks(*_, **__):
+        raise error
+
+    monkeypatch.setattr(autoround, "_learn", breaks)
+    model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
+    with pytest.raises(RunFailedError, match=said) as caught:
+        make(experiment(model, tmp_path / "text.txt", w4a16_method="autoround"), "w4a16", where)
+    assert caught.value.remedy
+    assert not list(where.checkpoints.glob("*w4a16*/"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_autoround_says_that_the_head_is_left_alone_when_nothing_ignores_it(tmp_path):
+    model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
+    asked = {"ignore": (), "overrides": [{"match": "lm_head", "bits": 8}]}
+    found = make(experiment(model, tmp_path / "text.txt", w4a16_method="autoround", **asked), "w4a16", where)
+    assert found.recipe["ignore"] == ["lm_head"]
+    assert "lm_head stays in its original precision" in " ".join(found.notes)
+    assert kinds(found).count("I32") == 2 * LINEARS
 
 
 @pytest.mark.filterwarnings("default")
