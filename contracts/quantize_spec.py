@@ -13,7 +13,7 @@ from contracts.record import Part, is_recorded
 SCHEMES = {
     "none": "the original weights, bf16",
     "w8a8": "INT8 weights and activations, SmoothQuant + GPTQ (llm-compressor, compressed-tensors)",
-    "w4a16": "INT4 weights, 16-bit activations, AutoRound or GPTQ (llm-compressor, compressed-tensors)",
+    "w4a16": "INT4 weights, 16-bit activations, AutoRound or GPTQ (auto-round, llm-compressor, compressed-tensors)",
     "fp8": "FP8 weights and activations, no calibration (llm-compressor, compressed-tensors); for GPUs that have it",
     "gptq-int4": "INT4 weights, GPTQ (GPTQModel, the auto-gptq format)",
     "gptq-int8": "INT8 weights, GPTQ (GPTQModel, the auto-gptq format); no vLLM kernel on CPUs",
@@ -163,8 +163,8 @@ class QuantizeSpec(Part):
     """GPTQ: share of the mean Hessian diagonal that is added to it; absent: the scheme's own default."""
     w8a8_method: Literal["smoothquant-gptq", "smoothquant", "gptq", "round-to-nearest"] = "smoothquant-gptq"
     w4a16_method: Literal["autoround", "gptq"] | None = None
-    """AutoRound learns the rounding. Absent: AutoRound for the architectures and calibration it was tried on
-    (docs/quantize.md), GPTQ elsewhere and where one of its settings above is not the default."""
+    """AutoRound learns the rounding. Absent: AutoRound where it was tried and can learn the model (docs/quantize.md), else
+    GPTQ; GPTQ too where one of its settings above is not the default."""
     ignore: tuple[str, ...] = ("lm_head",)
     """Layers left in their original precision: names, or `re:` and a regular expression. gptq-int4, gptq-int8 and
     AutoRound leave lm_head alone in any case, and say so."""

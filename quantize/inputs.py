@@ -12,6 +12,7 @@ from contracts.environment import installed
 from contracts.experiment import Experiment
 from contracts.quantize_spec import QuantizeSpec
 from contracts.store import sha256_file, sha256_of
+from quantize import method
 from quantize.prompts import ANSWERS_FILE
 from quantize.schemes import MODULES, UNCALIBRATED
 from quantize.shapes import is_shape, shape_inputs
@@ -50,7 +51,7 @@ def expected_inputs(experiment: Experiment, name: str, where: Workshop) -> dict[
     return {
         "model": sha256_of(experiment.model.model_dump(mode="json")),
         **_weights(experiment),
-        "recipe": sha256_of([_VERSION, name, section]),
+        "recipe": sha256_of([_VERSION, name, section, *([method.VERSION] if name == "w4a16" else [])]),
         "tools": sha256_of(installed(MODULES[name][1])),
         **_texts(spec, name),
         **shape_inputs(experiment.model.source),

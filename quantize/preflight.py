@@ -138,10 +138,10 @@ def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec, *, learned
     layer = max(weight_bytes - embeddings, 0) // shape.layers
     hessians = 2 * 4 * (2 * shape.hidden**2 + shape.heads_width**2 + shape.intermediate**2)
     activations = 2 * 2 * spec.calibration.windows * spec.calibration.window_tokens * shape.hidden
-    if learned:
-        step = 2 * 4 * 4 * spec.calibration.window_tokens * (8 * shape.hidden + 4 * shape.intermediate)
-        return 16 * layer + 4 * activations + step
-    return embeddings + 2 * layer + hessians + activations
+    by_gptq = embeddings + 2 * layer + hessians + activations
+    step = 2 * 4 * 4 * spec.calibration.window_tokens * (8 * shape.hidden + 4 * shape.intermediate)
+    # Another scheme of the same run may calibrate by GPTQ.
+    return max(by_gptq, 16 * layer + 4 * activations + step) if learned else by_gptq
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -36,7 +36,7 @@ _CAUSES = (
         r"No available memory for the cache blocks|larger than the available KV cache memory|KV cache is needed",
         Cause(
             "not enough KV-cache memory",
-            "raise serving.kv_cache_gib (on a GPU: serving.gpu_memory_utilization) or lower serving.max_model_len",
+            "raise serving.kv_cache_gib (GPU: gpu_memory_utilization or gpu_kv_cache_gib) or lower serving.max_model_len",
         ),
     ),
     (

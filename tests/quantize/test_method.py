@@ -1,14 +1,16 @@
 """Which of AutoRound and GPTQ rounds a model's INT4 weights."""
 
+import json
+
 import pytest
 
 from contracts.errors import InputError
 from contracts.quantize_spec import QuantizeSpec
 from quantize import method
 from quantize.layers import Treatment
-from quantize.method import LEAST_TOKENS, TRIED, Decoder, obstacle, settle, untried
+from quantize.method import LEAST_TOKENS, TRIED, Decoder, decoder_of, obstacle, settle, untried
 
-LLAMA = {"kind": "llama", "layer_kinds": frozenset({"full_attention"}), "beside_text": False}
+LLAMA = {"layer_kinds": frozenset({"full_attention"}), "beside_text": False}
 FINE = {"model.layers.0.mlp.up_proj": (64, 128), "lm_head": (64, 301)}
 
 
@@ -24,8 +26,9 @@ def spec(**settings) -> QuantizeSpec:
 def settled(monkeypatch, tmp_path):
     """Return what settles w4a16 for a decoder."""
 
-    def run(found, name="w4a16", **settings):
+    def run(found, name="w4a16", kind="llama", **settings):
         monkeypatch.setattr(method, "decoder_of", lambda *_, **__: found)
+        monkeypatch.setattr(method, "kind_of", lambda _: kind)
         return settle(name, spec(**settings), tmp_path, {})
 
     return run
@@ -40,9 +43,9 @@ def test_what_was_tried_is_learned_and_nothing_is_said(settled):
     ("changes", "why"),
     [
         ({"beside_text": True}, "models that read more than text"),
-        ({"layer_kinds": frozenset({"sliding_attention", "full_attention"})}, "full_attention, sliding_attention"),
-        ({"shapes": {"a": (48, 64)}}, "a has 48 x 64"),
-        ({"shapes": {"a": (64, 1)}}, "a has 64 x 1"),
+        ({"layer_kinds": frozenset({"sliding_attention", "full_attention"})}, "(full_attention, sliding_attention)"),
+        ({"shapes": {"a": (48, 64)}}, "(a: 48 x 64)"),
+        ({"shapes": {"a": (64, 1)}}, "(a: 64 x 1)"),
     ],
 )
 def test_what_autoround_cannot_learn_is_gptqs_with_the_reason_or_refused_where_it_was_asked_for(settled, changes, why):
@@ -57,20 +60,31 @@ def test_what_autoround_cannot_learn_is_gptqs_with_the_reason_or_refused_where_i
 
 
 @pytest.mark.parametrize(
-    ("changes", "settings", "why"),
+    ("settings", "why"),
     [
-        ({"kind": "homemade"}, {}, "models of type homemade"),
-        ({}, {"calibration": {"windows": 8, "window_tokens": 256}}, f"fewer than {LEAST_TOKENS} tokens"),
-        ({}, {"dampening": 0.02}, "dampening is GPTQ's"),
-        ({}, {"scale_search": False, "act_order": False}, "act_order, scale_search is GPTQ's"),
+        ({"kind": "homemade"}, "AutoRound was not tried on models of type homemade"),
+        (
+            {"calibration": {"windows": 8, "window_tokens": 256}},
+            f"fewer than {LEAST_TOKENS} tokens of calibration (here 2048)",
+        ),
+        ({"dampening": 0.02}, "AutoRound does not read dampening"),
+        ({"scale_search": False, "act_order": False}, "AutoRound does not read act_order, scale_search"),
     ],
 )
-def test_what_was_not_tried_is_gptqs_with_the_reason_and_learned_where_that_was_asked_for(settled, changes, settings, why):
-    found = decoder(**changes)
-    used, notes = settled(found, **settings)
+def test_what_was_not_tried_is_gptqs_with_the_reason_and_learned_where_that_was_asked_for(settled, settings, why):
+    used, notes = settled(decoder(), **settings)
     assert used.w4a16_method == "gptq"
+    assert notes[0].startswith("GPTQ, as AutoRound ")
     assert why in notes[0]
-    assert settled(found, w4a16_method="autoround", **settings) == (spec(w4a16_method="autoround", **settings), ())
+    used, notes = settled(decoder(), w4a16_method="autoround", **settings)
+    assert used.w4a16_method == "autoround"
+    assert notes == ((why,) if "does not read" in why else ())
+
+
+def test_a_model_that_is_gptqs_anyway_is_not_built_to_look_at_its_layers(monkeypatch, tmp_path):
+    monkeypatch.setattr(method, "kind_of", lambda _: "homemade")
+    monkeypatch.setattr(method, "decoder_of", None)
+    assert settle("w4a16", spec(), tmp_path, {})[0].w4a16_method == "gptq"
 
 
 def test_other_schemes_have_nothing_to_settle(settled):
@@ -84,5 +98,38 @@ def test_layers_that_are_skipped_and_the_head_may_have_any_size():
 
 
 def test_the_default_calibration_is_enough():
-    assert all(untried(spec(), decoder(kind=kind)) is None for kind in TRIED)
-    assert untried(spec(calibration={"windows": 16, "window_tokens": 256}), decoder()) is None
+    assert all(untried(spec(), kind) is None for kind in TRIED)
+    assert untried(spec(calibration={"windows": 16, "window_tokens": 256}), "llama") is None
+
+
+SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "num_attention_heads": 4, "vocab_size": 64}
+SLIDING = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("config", "files", "why"),
+    [
+        ({"model_type": "llama"}, (), None),
+        ({"model_type": "qwen2"}, (), None),
+        ({"model_type": "qwen2", **SLIDING}, (), "(full_attention, sliding_attention)"),
+        ({"model_type": "gemma3_text", "head_dim": 16}, (), "(full_attention, sliding_attention)"),
+        ({"model_type": "llama"}, ("preprocessor_config.json",), "more than text"),
+        ({"model_type": "llama", "image_token_id": 3}, (), "more than text"),
+    ],
+)
+def test_what_a_config_leaves_out_is_asked_of_its_architecture(tmp_path, config, files, why):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL | config))
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    found = obstacle(decoder_of(tmp_path), {})
+    assert (found is None) == (why is None)
+    assert why is None or why in found
+
+
+@pytest.mark.system
+def test_a_model_that_cannot_be_built_without_weights_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SMALL | {"model_type": "homemade"}))
+    with pytest.raises(InputError, match="its layers cannot be listed") as caught:
+        settle("w4a16", spec(w4a16_method="autoround"), tmp_path, {})
+    assert "gptq" in caught.value.remedy

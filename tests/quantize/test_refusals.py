@@ -175,7 +175,7 @@ def _widths_that_autoround_passes_over(desk):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_widths_that_autoround_passes_over, "model.layers.0.self_attn.q_proj has 48 x 48"),
+        (_widths_that_autoround_passes_over, "(model.layers.0.self_attn.q_proj: 48 x 48)"),
         (_only_w4a16_has_zero_points, "gptq-int4 is symmetric"),
         (_a_layer_that_is_not_there, "quantize.ignore: mlp.donw_proj: matches no layer"),
         (_a_rule_that_matches_nothing, "quantize.overrides: match: mlp.donw_proj: matches no layer"),
