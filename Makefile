@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 3
 EXP ?= configs/experiments/demo.yaml
 # vLLM has no kernel of packed INT4 for x86 CPUs without AVX-512.
 AVX2 = $(shell ! command -v nvidia-smi >/dev/null && grep -qsw avx2 /proc/cpuinfo && ! grep -qsw avx512f /proc/cpuinfo && echo -avx2)
-DEMO = configs/experiments/demo$(if $(QUICK),-quick,$(AVX2)).yaml
+DEMO = configs/experiments/demo$(if $(QUICK),-quick)$(AVX2).yaml
 SCHEME_FLAG = $(if $(SCHEME),--scheme $(SCHEME))
 PY = .venv/bin/python
 # The command dies with make, however make dies; it takes everything that it started with it.

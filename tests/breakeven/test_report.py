@@ -12,16 +12,17 @@ from breakeven.report.first_page import Turn, headline, turns
 from breakeven.report.plots.cost import against_volume
 from breakeven.report.plots.draw import TITLES
 from breakeven.report.plots.draw import render as plot
+from breakeven.report.plots.measured import throughput_against_latency
 from breakeven.report.render import render
 from breakeven.report_cli import cli as report_cli
 from breakeven.section import sure
 from breakeven.stage import run
 from contracts.errors import InputError, RunFailedError
 from contracts.quantize_spec import QualityGate
-from contracts.run import Summary
+from contracts.run import Percentiles, Summary
 from contracts.verdict import Flip
 from tests.breakeven.scenarios import decide
-from tests.breakeven.summaries import EXPERIMENT, LAG, write_all, write_roofline
+from tests.breakeven.summaries import EXPERIMENT, LAG, summary, write_all, write_roofline
 
 PLOTS = (
     "cost", "load", "bill", "tornado", "distribution", "heatmap", "day", "ahead", "latency", "precision",
@@ -232,3 +233,13 @@ def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path):
     assert f"- golden-none: {said}" in (folder / "report.md").read_text()
     assert f'<li><a href="#run-golden-none">golden-none</a>: {said}' in (folder / "report.html").read_text()
     assert "golden-w8a8: peak" not in (folder / "report.md").read_text()
+
+
+def test_a_run_without_percentiles_or_with_saturation_alone_is_drawn_without_a_warning():
+    """On a slow machine a window holds a handful of requests."""
+    whole = summary()
+    few = Percentiles(samples=3, mean_s=1.0, p50_s=None, p90_s=None, p99_s=None, at_slo_s=None)
+    bare = [p.model_copy(update={"ttft": few, "tpot": few}) for p in whole.load_curve]
+    throughput_against_latency([whole.model_copy(update={"load_curve": tuple(bare)})])
+    alone = throughput_against_latency([whole.model_copy(update={"load_curve": whole.load_curve[:1]})])
+    assert [text.get_text() for text in alone.axes[0].get_legend().get_texts()] == [whole.run]

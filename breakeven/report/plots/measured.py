@@ -30,7 +30,8 @@ def throughput_against_latency(summaries: Sequence[Summary]) -> Any:
         low, high = axis.get_ylim()
         axis.set_ylim(min(low, bound / 3), max(high, bound * 1.8))
         label_few(axis.yaxis, few_digits)
-    axes[0][0].legend(loc="best")
+    if axes[0][0].get_legend_handles_labels()[0]:  # a window may hold too few requests for any percentile
+        axes[0][0].legend(loc="best")
     return figure
 
 
@@ -45,7 +46,8 @@ def _curve(axis: Any, summary: Summary, field: str, index: int) -> None:
     if open_loop:
         axis.plot(*zip(*open_loop, strict=True), color=colour, marker=marker, label=summary.run)
     if saturated:
-        axis.plot(*zip(*saturated, strict=True), color=colour, marker=marker, linestyle="none", markerfacecolor="white")
+        look = {"color": colour, "marker": marker, "linestyle": "none", "markerfacecolor": "white"}
+        axis.plot(*zip(*saturated, strict=True), **look, label=None if open_loop else summary.run)
 
 
 def side_by_side(verdict: Verdict, summaries: Sequence[Summary]) -> Any:
