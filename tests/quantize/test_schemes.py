@@ -110,7 +110,7 @@ def test_autoround_is_packed_as_it_was_learned(tmp_path, monkeypatch, symmetric)
         weight = one.weight.float()
         groups = weight.shape[1] // one.scale.shape[1]
         off = (state[name] - weight).abs() / one.scale.float().abs().repeat_interleave(groups, dim=1)
-        # Of 8 bits one step is lost here and there: packing computes in bfloat16.
+        # Of 8 bits one step is lost here and there.
         assert off.max() < (1.1 if "layers.1.mlp.gate" in name or "layers.1.mlp.up" in name else 0.01), name
         assert (off > 0.01).float().mean() < 0.03, name
     # Rounded plainly, a weight would stay within half a step.
