@@ -33,7 +33,7 @@ def _by_autoround(job: Job, *, symmetric: bool) -> Recipe:
     from llmcompressor.modifiers.quantization import QuantizationModifier
 
     tuned = tune(job, symmetric=symmetric)
-    # AutoRound never learns the head; rounded plainly it would lose more than it saves.
+    # AutoRound never learns the head, and what is not learned would be rounded plainly.
     ignore = [*left_alone(job.spec, job.layers), HEAD]
     rounding = QuantizationModifier(config_groups=_groups(job, symmetric=symmetric), ignore=ignore)
     run(job, [rounding], calibrated=False, finish=lambda model: put(model, tuned))

@@ -95,11 +95,13 @@ def test_autoround_is_packed_as_it_was_learned(tmp_path, monkeypatch, symmetric)
     base = tiny_model(tmp_path / "m", hidden=64)
     layers = resolve(spec, linear_layers(base))
     ids = np.random.default_rng(0).integers(2, 200, (4, 32))
+    deterministic = torch.are_deterministic_algorithms_enabled()
     torch.manual_seed(5)
-    drawn, kept = torch.rand(1), (torch.manual_seed(5), torch.are_deterministic_algorithms_enabled())
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
     recipe = w4a16.make(Job(base, tmp_path / "packed", spec, ids, 16, layers=layers))
     assert torch.rand(1) == drawn
-    assert torch.are_deterministic_algorithms_enabled() == kept[1]
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
     assert (recipe["method"], recipe["iterations"], recipe["symmetric"]) == ("AutoRound", 30, symmetric)
     assert len(learned) == LINEARS - 1
     assert learned["model.layers.1.mlp.down_proj"].scale.shape == (64, 4)
