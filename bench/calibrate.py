@@ -42,7 +42,7 @@ _ITL_S, _TTFT_S = 0.010, 0.050
 _JITTER_S = 0.500
 """Of the first token, so that the streams are out of step: in step, all would ask again in the same tenth of a second."""
 _REQUEST_STREAMS = 128
-_CODE = ("asks", "crew", "dataplane", "generator", "prompts", "recorder", "secure", "spool", "stream", "wire")
+_CODE = ("alarm", "asks", "crew", "dataplane", "generator", "prompts", "recorder", "secure", "spool", "stream", "wire")
 Report = dict[str, Truth]
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from bench.cpu_priority import generator_first, listeners
 from bench.target import Target
 from bench.workers import Workers
 from contracts.errors import RunFailedError
-from contracts.process import children_deaf_to_interrupts
+from contracts.probe import CpuPriority
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,16 @@ class Crew:
     workers: int = 1
     joined: bool = False
     """The workers are on other machines, where no process of ours but themselves can read their CPU."""
+    priority: CpuPriority | None = None
+    """How they share the CPU with the engine."""
 
 
 @contextlib.contextmanager
 def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Iterator[Crew]:
-    """Start generator and telemetry; both end with the block, and with this process if it is killed."""
+    """Start generator and telemetry, before the engine where they share its cores; they end with the block or this process.
+
+    Each leads a session of its own: a terminal's Ctrl-C does not reach it, and the kernel weighs it by itself.
+    """
     environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
     role, hand_roles = _roles(workers, raw)
     orders = {
@@ -52,21 +58,24 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
     }
     words = [sys.executable, "-m", "bench.generator"]
     started: list[subprocess.Popen[bytes]] = []
+
+    def start(words: list[str], stdin: int, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(words, stdin=stdin, stdout=stdout, env=environment, start_new_session=True))
+        return started[-1]
+
     try:
-        with children_deaf_to_interrupts():
-            generator = subprocess.Popen([*words, *role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-            started.append(generator)
-            started += (subprocess.Popen([*words, *hand], stdin=subprocess.DEVNULL, env=environment) for hand in hand_roles)
-        hands = tuple(started[1:])
+        generator = start([*words, *role], subprocess.PIPE, subprocess.PIPE)
+        hands = tuple(start([*words, *hand], subprocess.DEVNULL) for hand in hand_roles)
         if workers.host is not None:
             print(f"   waiting for {workers.count} load workers: {workers.invitation()}", file=sys.stderr)
         _wait_ready(generator)
         # Only now: the two would take turns on the cores while they are loaded.
-        orders["generators"] = [child.pid for child in started]
-        words = [sys.executable, "-m", "bench.telemetry", json.dumps(orders)]
-        with children_deaf_to_interrupts():
-            started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment))
-        yield Crew(generator, hands, workers.count, joined=workers.host is not None)
+        generators = [child.pid for child in started]
+        orders["generators"] = generators
+        telemetry = start([sys.executable, "-m", "bench.telemetry", json.dumps(orders)], subprocess.PIPE)
+        engines = target.engine_pids or listeners(target.base_url)
+        with generator_first(generators, telemetry.pid, engines) as priority:
+            yield Crew(generator, hands, workers.count, joined=workers.host is not None, priority=priority)
     finally:
         for child in started:
             _let_go(child)

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from bench.cli_tools import calibrate, import_log, telemetry, worker
-from bench.validity import DISTURBANCES
 from bench.workers import WEB_UI_PORT
 from contracts.endpoint import Load
 from contracts.errors import InputError, RunFailedError, nearest
@@ -200,12 +199,6 @@ def _run_noted(target: Any, folder: RunDir, kind: Any, crew: Any, results: Path)
     folder.note("bench", "started")
     try:
         summary = measure(target, folder, kind, crew, results)
-        if disturbed(summary):
-            said = ", ".join(r.rule for r in summary.reasons)
-            again = "measuring once more" if crew.host is None else "start the load workers again to measure once more"
-            print(f"   something else used the machine ({said}): {again}", file=sys.stderr)
-            if crew.host is None:  # workers that have joined left with the first measurement
-                summary = measure(target, folder, kind, crew, results)
     except BaseException as error:
         folder.note("bench", "failed", str(error)[:300])
         raise
@@ -242,11 +235,6 @@ def _draw_apart(folder: Path) -> None:
         print(f"   the plots were not drawn; again with: tokenhour bench plot {folder}", file=sys.stderr)
 
 
-def disturbed(summary: Summary) -> bool:
-    """Tell whether a run is INVALID only for what another program on the machine can cause."""
-    return bool(summary.reasons) and {r.rule for r in summary.reasons} <= DISTURBANCES
-
-
 def _served_scheme(schemes: tuple[str, ...]) -> str:
     """Take the scheme from the server that runs us, else the experiment's first."""
     path = os.environ.get("TOKENHOUR_SERVER")
@@ -269,9 +257,15 @@ def _print(summary: Summary, folder: Path) -> None:
         print(f"  note: {warning}")
     print(f"  {folder / Summary.file_name}")
     if summary.validity == "INVALID":
-        said = "; ".join(f"{r.rule}: {r.measured}, limit {r.limit}" for r in summary.reasons)
+        said = "; ".join(
+            f"{r.rule}: {r.measured}, limit {r.limit}{f' ({r.explanation})' if r.explanation else ''}"
+            for r in summary.reasons
+        )
         sys.stdout.flush()
-        raise RunFailedError(f"the run is INVALID: {said}", where=str(folder), remedy="remove the cause and measure again")
+        remedies = "; ".join(dict.fromkeys(r.remedy for r in summary.reasons if r.remedy))
+        raise RunFailedError(
+            f"the run is INVALID: {said}", where=str(folder), remedy=remedies or "remove the cause and measure again"
+        )
 
 
 def _figures(name: str, found: TokensPerHour) -> str:

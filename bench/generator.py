@@ -21,6 +21,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +39,29 @@ from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
 from locust.exception import RPCError  # noqa: TID253
 
+from bench.alarm import Alarm
 from bench.asks import Ask, Supply, from_columns
 from bench.dataplane import Plane
 from bench.prompts import maker
 from bench.spool import Spool
 from bench.wire import Dialect, Endpoint, body, endpoint, request
 from bench.workers import WEB_UI_PORT
-from contracts.process import children_deaf_to_interrupts, die_with_parent, raise_file_limit
+from contracts.process import die_with_parent, raise_file_limit
 
 _SWEEP_S = 0.05  # how often timeouts are looked for and the spool is handed on
 _SPAWN_PER_S = 100_000  # users are at once; when they send is the schedule's business
-_NICE = -10
-_LONGEST_SLEEP_S = 1.0  # then one looks whether the probe goes on
+_AHEAD = 16  # requests
+_LONGEST_SLEEP_NS = 1_000_000_000  # then one looks whether the probe goes on
 _AFTER_FAILURE_S = 0.01  # where a request failed without any waiting: a closed loop would do nothing else but fail
 
 
 class Probe:
     """A running probe: its orders, what is still to be asked, and whether it goes on."""
 
-    def __init__(self, plan: dict[str, Any], plane: Plane, text: Any) -> None:
+    def __init__(self, plan: dict[str, Any], plane: Plane, alarm: Alarm, text: Any) -> None:
         self.plan = plan
         self.plane = plane
+        self.alarm = alarm
         self.where: Endpoint = endpoint(plan["base_url"])
         self.dialect = Dialect(**plan["dialect"])
         self.talks = from_columns(plan)
@@ -120,8 +124,8 @@ class Probe:
 
     def sleep_until(self, due_ns: int) -> None:
         """Sleep to an absolute time, or until the probe is cancelled: at a low rate the next arrival may be minutes away."""
-        while not self.cancelled and (left := due_ns - time.monotonic_ns()) > 0:
-            gevent.sleep(min(left / 1e9, _LONGEST_SLEEP_S))
+        while not self.cancelled and (now_ns := time.monotonic_ns()) < due_ns:
+            self.alarm.sleep_until(min(due_ns, now_ns + _LONGEST_SLEEP_NS))
 
     def over(self) -> bool:
         """Tell whether a closed loop has come to its end."""
@@ -168,13 +172,11 @@ class LoadUser(User):
 
 
 def keep_schedule(probe: Probe) -> None:
-    """Walk through the schedule once: prepare the next request, sleep to its absolute time, send."""
+    """Walk through the schedule once: prepare requests ahead of their times, sleep to each absolute time, send."""
     if probe.walked:
         return
     probe.walked = True
-    for talk in probe.talks:
-        due = probe.started_ns + int((talk[0].at_s or 0.0) * 1e9)
-        ready = probe.prepare(talk[0])
+    for talk, due, ready in prepared(probe):
         probe.sleep_until(due)
         if probe.cancelled or probe.plane.broken:
             break
@@ -182,6 +184,23 @@ def keep_schedule(probe: Probe) -> None:
     while probe.running and not probe.plane.broken:
         gevent.sleep(_SWEEP_S)
     probe.finished.set()
+
+
+def prepared(probe: Probe) -> Iterator[tuple[list[Ask], int, tuple[bytes, bytes]]]:
+    """Yield (conversation, due time, first request) in order; later ones are prepared while there is time before the next.
+
+    So that of arrivals that come at once the second does not wait for its prompt.
+    """
+    waiting: deque[tuple[list[Ask], int, tuple[bytes, bytes]]] = deque()
+    longest_ns = 0
+    for talk in probe.talks:
+        due = probe.started_ns + int((talk[0].at_s or 0.0) * 1e9)
+        while waiting and (len(waiting) >= _AHEAD or waiting[0][1] - time.monotonic_ns() < 2 * longest_ns):
+            yield waiting.popleft()
+        began = time.monotonic_ns()
+        waiting.append((talk, due, probe.prepare(talk[0])))
+        longest_ns = max(longest_ns, time.monotonic_ns() - began)
+    yield from waiting
 
 
 def loop_closed(probe: Probe) -> None:
@@ -202,8 +221,10 @@ class Recorder:
     def __init__(self) -> None:
         environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
         words = [sys.executable, "-m", "bench.recorder"]
-        with children_deaf_to_interrupts():
-            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        # A session of its own: what is raised for the generator must not put its recorder before the engine.
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
 
     def tell(self, order: dict[str, Any]) -> None:
         """Send an order."""
@@ -237,6 +258,7 @@ class Worker:
         self.probe: Probe | None = None
         self.recorder = Recorder()
         self.plane: Plane | None = None
+        self.alarm = Alarm()
         self.url = ""
         self.text: Any = None
 
@@ -259,7 +281,7 @@ class Worker:
         self.plane.spool = Spool(spool)
         order = {key: plan[key] for key in ("spool", "rows", "probe", "worker", "zero_ns")}
         self.recorder.tell(order)
-        self.probe = Probe(plan, self.plane, self.text)
+        self.probe = Probe(plan, self.plane, self.alarm, self.text)
         gc.collect()
         gc.freeze()
         gevent.spawn(self._housekeeping, self.probe)
@@ -314,7 +336,6 @@ class Worker:
 def run_alone() -> None:
     """Obey commands on standard input as the only worker."""
     worker = Worker()
-    _prefer()
     environment = Environment(user_classes=[LoadUser], parsed_options=worker)
     runner = environment.create_local_runner()
     web = web_ui(environment)
@@ -338,12 +359,6 @@ def epoll() -> Any:
         return monkey.get_original("select", "epoll")()
     except AttributeError:
         return None
-
-
-def _prefer() -> None:
-    """On a machine that it shares with the engine it must not wait for a core; it needs a few percent of one."""
-    with contextlib.suppress(PermissionError):
-        os.nice(_NICE)
 
 
 def _run_probe(runner: Any, worker: Worker, plan: dict[str, Any]) -> None:
@@ -399,7 +414,6 @@ def main() -> None:
             from bench.crew import run_worker
 
             worker = Worker()
-            _prefer()
             run_worker(Environment(user_classes=[LoadUser], parsed_options=worker), worker, host, int(port), Path(folder))
         case _:
             run_alone()

@@ -65,12 +65,24 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         expected_prefix_hit_rate=probe.expected_prefix_hit_rate,
         missed_share=None if closed else _missed(inside, bench.slo),
         tpot_left_out=found.single_chunk,
+        generator_wait_s=telemetry.worst_second("generator", "run_queue_wait_s_total", start, end),
+        steal_s=telemetry.worst_second("host", "steal_s_total", start, end),
     )
 
 
 def window(point: LoadPoint) -> tuple[float, float]:
     """Return the steady window of a probe, s on the run's clock."""
     return point.window_start_s, point.window_start_s + point.window_s
+
+
+def drift(rows: Sequence[RequestRow], point: LoadPoint) -> float | None:
+    """Return by how much the output throughput of a window's halves differs, over the larger; None without any token."""
+    middle = point.window_start_s + point.window_s / 2
+    times, tokens = metrics.emitted(rows, *window(point))
+    if not len(times):
+        return None
+    first, second = float(tokens[times < middle].sum()), float(tokens[times >= middle].sum())
+    return abs(first - second) / max(first, second)
 
 
 def _missed(inside: Sequence[RequestRow], slo: SloSpec) -> float | None:

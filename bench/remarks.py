@@ -8,7 +8,7 @@ from bench.best import passed
 from bench.metrics import growth_spread
 from bench.series import Telemetry
 from bench.subject import Subject
-from contracts.probe import Probes
+from contracts.probe import CpuPriority, Probes
 from contracts.run import LoadPoint
 
 UNSEEN_GROWTH = 0.10  # of the arrivals: an overload to speak of
@@ -78,9 +78,26 @@ def odd_points(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]
         said.append("every tested rate met the SLO: the capacity may be higher")
     if any(p.energy_j is None for p in points):
         said.append("energy was not measured: no counter of what serves could be read throughout")
-    if best and best.generator_cpu_share is not None and best.host_cpu_share is not None and best.host_cpu_share > 0.9:
+    return said
+
+
+def cpu_remarks(priority: CpuPriority | None, disturbed: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
+    """Say how generator and engine shared the CPU, where that matters, and which probes were measured again."""
+    said = []
+    if priority is not None and priority.action == "neither":
         said.append(
-            "the load generator ran on the same cores as the engine (at a raised priority where permitted) "
-            f"and took {best.generator_cpu_share:.0%} of one of them"
+            f"the load generator shared cores with the engine and could not be put before it ({priority.why}): "
+            "`tokenhour doctor` says what this machine allows"
         )
+    elif priority is not None and priority.action == "engine lowered":
+        said.append(
+            "the load generator shared cores with the engine and could not be raised, so the engine's session was lowered "
+            f"while it was measured ({priority.why})"
+        )
+    if best and best.generator_cpu_share is not None and best.host_cpu_share is not None and best.host_cpu_share > 0.9:
+        took = f"{best.generator_cpu_share:.0%} of one of them"
+        said.append(f"the load generator ran on the same cores as the engine and took {took}")
+    said += [
+        f"probe {p.probe} was disturbed (client lag p99 {p.lag_p99_s or 0:.3f} s) and measured again" for p in disturbed
+    ]
     return said

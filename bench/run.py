@@ -17,7 +17,7 @@ from bench.calibrate import certified
 from bench.children import children, sigterm_interrupts
 from bench.conclude import RAW, conclude
 from bench.search import Bracket, next_rate, window_s
-from bench.session import Session, Wish, run_probe
+from bench.session import Session, Wish, run_undisturbed
 from bench.tables import LineTail
 from bench.target import SATURATION_USERS, Target, of_server
 from bench.workers import Workers
@@ -81,8 +81,8 @@ def measure(
     anchor, zero_ns, salt = now_utc(), time.monotonic_ns(), uuid.uuid4().hex
     interrupted: str | None = None
     done: list[Probe] = []
+    session: Session | None = None
     with sigterm_interrupts():
-        session: Session | None = None
         try:
             with children(target, raw, zero_ns, workers) as crew:
                 session = Session(target, source, raw, zero_ns, salt, crew)
@@ -101,6 +101,7 @@ def measure(
         interrupted=interrupted,
         uncertified=uncertified,
         text_source=workload.TEXT_SOURCE,
+        cpu_priority=session.crew.priority if session else None,
     )
     probes.write(run_dir.path)
     return conclude(run_dir)
@@ -117,7 +118,7 @@ def _text(target: Target) -> Ints:
 
 def _saturate(session: Session) -> float:
     """Measure the peak; return the saturated completion rate, requests/s."""
-    peak = run_probe(session, _closed(session.target, "saturation", session.target.saturation_users))
+    peak = run_undisturbed(session, _closed(session.target, "saturation", session.target.saturation_users))
     if peak.succeeded == 0:
         raise RunFailedError(f"no request succeeded at saturation: {_first_failure(session)}", remedy="read server.log")
     return peak.completed_rps
@@ -143,7 +144,7 @@ def _search(session: Session) -> None:
     while (step := next_rate(found, spec)) is not None:
         length_s = _window_s(session, step.rate_rps)
         wish = Wish("confirm" if step.confirms else "search", length_s, rate_rps=step.rate_rps)
-        found = with_point(found, run_probe(session, wish), slo)
+        found = with_point(found, run_undisturbed(session, wish), slo)
 
 
 def _window_s(session: Session, rate_rps: float) -> float:
@@ -157,16 +158,16 @@ def _sweep(session: Session) -> None:
     top = _saturate(session)
     step = (_SWEEP_HIGH - _SWEEP_LOW) / (SWEEP_POINTS - 1)
     for rate in rates or [top * (_SWEEP_LOW + k * step) for k in range(SWEEP_POINTS)]:
-        run_probe(session, Wish("sweep", _window_s(session, rate), rate_rps=rate))
+        run_undisturbed(session, Wish("sweep", _window_s(session, rate), rate_rps=rate))
 
 
 def _fixed(session: Session) -> None:
     """Measure what the load names."""
     arrivals = session.target.spec.arrivals
     for users in arrivals.concurrency:
-        run_probe(session, _closed(session.target, "fixed", users))
+        run_undisturbed(session, _closed(session.target, "fixed", users))
     for rate in arrivals.rates_rps:
-        run_probe(session, Wish("fixed", _window_s(session, rate), rate_rps=rate))
+        run_undisturbed(session, Wish("fixed", _window_s(session, rate), rate_rps=rate))
 
 
 _KINDS: dict[str, Callable[[Session], None]] = {"search": _search, "sweep": _sweep, "fixed": _fixed}

@@ -38,6 +38,18 @@ class Series:
         low, high = np.interp([start_s, end_s], self.t_s, self.value)
         return float((high - low) / (end_s - start_s))
 
+    def worst_second(self, start_s: float, end_s: float) -> float | None:
+        """Return a counter's largest increase within a second; longer where no sample came meanwhile. None: too few samples.
+
+        A wait that goes on is counted when it ends, so the samples of just after the window belong to it.
+        """
+        first, last = np.searchsorted(self.t_s, start_s, "right") - 1, np.searchsorted(self.t_s, end_s, "right") + 1
+        t_s, value = self.t_s[max(0, first) : last], self.value[max(0, first) : last]
+        if len(t_s) < 2:
+            return None
+        before = np.minimum(np.searchsorted(t_s, t_s - 1.0, "left"), np.maximum(0, np.arange(len(t_s)) - 1))
+        return float((value - value[before]).max())
+
 
 @dataclass(slots=True)
 class Telemetry:
@@ -71,6 +83,11 @@ class Telemetry:
         """Return a counter's increase a second inside a window: the largest of its kind, such as of several workers."""
         rates = [s.rate(start_s, end_s) for (a, _, b), s in self.series.items() if (a, b) == (source, metric)]
         return max((r for r in rates if r is not None), default=None)
+
+    def worst_second(self, source: str, metric: str, start_s: float, end_s: float) -> float | None:
+        """Return a counter's largest increase within any second of a window, of several of its kind the largest."""
+        found = [s.worst_second(start_s, end_s) for (a, _, b), s in self.series.items() if (a, b) == (source, metric)]
+        return max((f for f in found if f is not None), default=None)
 
     def throttled(self, start_s: float, end_s: float) -> float | None:
         """Return the largest share of samples, over GPUs, with a clock that was throttled; None without such samples."""

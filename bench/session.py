@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ from bench.asks import Ask, as_columns
 from bench.best import passed
 from bench.children import Crew, said_done, tell
 from bench.live import Live, Plan
-from bench.points import load_point
+from bench.points import drift, load_point
 from bench.pulse import Pulse
 from bench.series import Telemetry
-from bench.tables import LineTail
+from bench.tables import LineTail, telemetry_rows
 from bench.target import Target
-from bench.telemetry import counters
+from bench.telemetry import SLOW_S, counters
+from bench.validity import Facts, disturbances
 from bench.verdicts import certain_to_miss, hopeless
 from contracts.bench_spec import WorkloadSpec
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
 from contracts.request import RequestRow
-from contracts.run import LoadPoint
+from contracts.run import LoadPoint, Reason
 from contracts.store import disk_errors, write_bytes_atomic
 
 _LEAD_S = 0.15  # between the plan and the probe's zero: building the plan's first requests
@@ -35,6 +37,7 @@ _LEAD_PER_ASK_S = 20e-6  # the plan is written, read and prepared
 _CREW_LEAD_S = 2.0  # several workers: the plan travels, and clocks are compared
 _GRACE_S = 5.0  # beyond the last timeout, before a generator that says nothing is given up
 _CLOSED_RPS_PER_USER = 10.0
+_AGAIN, _AGAIN_EACH = 3, 2  # how often what was disturbed is measured again: in a run, and one probe
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class Session:
     crew: Crew
     done: list[Probe] = field(default_factory=list)
     points: list[LoadPoint] = field(default_factory=list)
+    repeats: int = 0
+    """How many probes were measured again."""
 
     def clock(self) -> float:
         """Seconds on the run's clock."""
@@ -72,6 +77,8 @@ class Wish:
     """Other arrivals and lengths than those of the probe's own number."""
     lead_s: float | None = None
     """Lead-in; None: the spec's warmup_s."""
+    instead_of: int | None = None
+    """The disturbed probe that it measures again."""
     cut: int = 0
     """How many of a closed loop's first conversations end at random points, so that it is steady soon."""
 
@@ -84,6 +91,31 @@ class Ended:
     """When it was stopped early, on the run's clock; None where it was not."""
     lost: str = ""
     """Why the server does not answer any more; empty where it does."""
+
+
+def run_undisturbed(session: Session, wish: Wish) -> LoadPoint:
+    """Run a probe, and again where something else used the machine; the last one stands, disturbed or not.
+
+    Raises RunFailedError as `run_probe` does.
+    """
+    point = run_probe(session, wish)
+    for _ in range(_AGAIN_EACH):
+        why = _disturbances(session, point)
+        if not why or session.repeats >= _AGAIN:
+            break
+        session.repeats += 1
+        said = "; ".join(f"{r.rule}: {r.measured}{f', {r.explanation}' if r.explanation else ''}" for r in why)
+        print(f"   probe {point.probe} was disturbed ({said}): measuring it again", file=sys.stderr)
+        point = run_probe(session, replace(wish, instead_of=point.probe))
+    return point
+
+
+def _disturbances(session: Session, point: LoadPoint) -> tuple[Reason, ...]:
+    closed = point.arrivals == "closed"
+    facts = Facts(
+        drift=drift(session_rows(session, point.probe), point) if closed else None, cpu_priority=session.crew.priority
+    )
+    return disturbances(point, session.target.spec, facts)
 
 
 def run_probe(session: Session, wish: Wish) -> LoadPoint:
@@ -125,8 +157,9 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
             planned_window_s=wish.length_s,
             workers=session.crew.workers,
             expected_prefix_hit_rate=workload.expected_hit_rate(spec.workload, planned, warm=number > 0),
+            instead_of=wish.instead_of,
         )
-        point = load_point(probe, session_rows(session, number), Telemetry(), spec)
+        point = load_point(probe, session_rows(session, number), _telemetry(session, probe), spec)
         status.update(describe(point))
     session.done.append(probe)
     session.points.append(point)
@@ -139,6 +172,14 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
 def session_rows(session: Session, number: int) -> list[RequestRow]:
     """Read a probe's rows of all workers."""
     return [row for file in sorted(session.folder.glob(f"requests-{number}-*.jsonl")) for row in LineTail(file).rows()]
+
+
+def _telemetry(session: Session, probe: Probe) -> Telemetry:
+    """Read the samples of a probe's time, as far as they are written."""
+    samples = (row for file in session.folder.glob("telemetry*.jsonl") for row in telemetry_rows(file))
+    return Telemetry.of(
+        [row for row in samples if row.t_s > probe.started_s - 2 * SLOW_S], on_cpu=session.target.accelerator.kind == "cpu"
+    )
 
 
 def read_counters(target: Target) -> EngineCounters:

@@ -9,8 +9,8 @@ import numpy as np
 
 from bench import metrics
 from bench.best import ends, peak_point, repeats_of
-from bench.points import first_tokens, load_point, window
-from bench.remarks import odd_points, unchecked, unmeasured_generators
+from bench.points import drift, first_tokens, load_point, window
+from bench.remarks import cpu_remarks, odd_points, unchecked, unmeasured_generators
 from bench.series import Telemetry
 from bench.subject import Subject
 from bench.validity import Facts, bearing
@@ -38,7 +38,10 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     """Derive the summary of a run."""
     bench, telemetry = subject.bench, Telemetry.of(raw.telemetry, on_cpu=subject.accelerator.kind == "cpu")
     by_probe = _by_probe(raw)
-    points = [load_point(p, by_probe[p.probe], telemetry, bench) for p in raw.probes.probes]
+    replaced = {p.instead_of for p in raw.probes.probes}
+    measured = [load_point(p, by_probe[p.probe], telemetry, bench) for p in raw.probes.probes]
+    points = [p for p in measured if p.probe not in replaced]
+    disturbed = [p for p in measured if p.probe in replaced]
     open_loop = [p for p in points if p.arrivals != "closed"]
     best, lowest_failing = ends(raw.probes.wanted, open_loop, bench.slo)
     peak = peak_point(points)
@@ -46,12 +49,13 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         kind=raw.probes.wanted,
         wrong_lengths=_wrong_lengths(raw.requests) if subject.exact_output else 0.0,
         wrong_prompts=_wrong_prompts(raw.requests) if subject.exact_prompts else 0.0,
-        drift=_drift(by_probe[peak.probe], peak) if peak else None,
+        drift=drift(by_probe[peak.probe], peak) if peak else None,
         xids=tuple(dict.fromkeys(f"{row.value:.0f} of GPU {row.index}" for row in raw.telemetry if row.metric == "xid")),
         lost_gpus=tuple(sorted({row.index for row in raw.telemetry if row.metric == "lost"})),
         throttled={p.probe: telemetry.throttled(*window(p)) for p in points},
         blind_s={p.probe: telemetry.blind_s(*window(p)) for p in points} if subject.gpus_read else {},
         interrupted=raw.probes.interrupted,
+        cpu_priority=raw.probes.cpu_priority,
         ceiling_chunks_per_s=raw.certificate.ceiling_chunks_per_s if raw.certificate else None,
         ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,
     )
@@ -74,6 +78,7 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
             *unmeasured_generators(raw.probes, telemetry, bearing(points, best)),
             *unchecked(subject, raw.probes, bearing(points, best)),
             *odd_points(points, best),
+            *cpu_remarks(raw.probes.cpu_priority, disturbed, best),
         ),
         peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
         at_slo=_per_hour(repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,
@@ -91,6 +96,8 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         cold_start_s=subject.cold_start_s,
         clock_anchor_utc=raw.probes.clock_anchor_utc,
         synthetic=subject.synthetic,
+        disturbed=tuple(disturbed),
+        cpu_priority=raw.probes.cpu_priority,
         certificate=_claim(raw.certificate, points),
         uncertified=None if raw.certificate else raw.probes.uncertified,
         inputs=inputs,
@@ -151,15 +158,6 @@ def _wrong_prompts(rows: Sequence[RequestRow]) -> float:
     counted = [(r.prompt_tokens, r.prompt_tokens_requested) for r in good if r.prompt_tokens is not None]
     asked = sum(wanted for _, wanted in counted)
     return sum(abs(found - wanted) for found, wanted in counted) / asked if asked else 0.0
-
-
-def _drift(rows: Sequence[RequestRow], point: LoadPoint) -> float | None:
-    middle = point.window_start_s + point.window_s / 2
-    times, tokens = metrics.emitted(rows, *window(point))
-    if not len(times):
-        return None
-    first, second = float(tokens[times < middle].sum()), float(tokens[times >= middle].sum())
-    return abs(first - second) / max(first, second)
 
 
 def _energy(point: LoadPoint | None) -> float | None:

@@ -5,6 +5,7 @@ Writes JSON lines [t_s, source, index, metric, value]. Ends when standard input 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -100,7 +101,7 @@ def engine_reader(urls: Sequence[str], *, key_env: str = "") -> Reader:
 
 
 def host_reader() -> Reader:
-    """Read the host: CPU share (0-1 of all cores), memory, RAPL energy where it is readable."""
+    """Read the host: CPU share (0-1 of all cores), memory, what a hypervisor kept from it, RAPL energy where readable."""
     import psutil
 
     psutil.cpu_percent()
@@ -113,6 +114,8 @@ def host_reader() -> Reader:
             before_s = now_s
             yield "host", "", "cpu_share", psutil.cpu_percent() / 100
         yield "host", "", "memory_used_bytes", float(psutil.virtual_memory().used)
+        if (steal_s := getattr(psutil.cpu_times(), "steal", None)) is not None:
+            yield "host", "", "steal_s_total", float(steal_s)
         for number, file in enumerate(energy):
             yield "host", str(number), "energy_j", int(file.read_text()) / 1e6
 
@@ -143,6 +146,17 @@ def tree_reader(source: str, pid: int, index: str = "", *, whole: bool = True) -
             return
         yield source, index, "cpu_s_total", seconds
         yield source, index, "rss_bytes", float(resident)
+
+    return read
+
+
+def wait_reader(source: str, pid: int, index: str = "") -> Reader:
+    """Read how long a process's first thread was ready to run and had no CPU; nothing where the kernel does not count it."""
+    file = Path(f"/proc/{pid}/schedstat")
+
+    def read() -> Iterator[Sample]:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            yield source, index, "run_queue_wait_s_total", int(file.read_text().split()[1]) / 1e9
 
     return read
 
@@ -205,8 +219,9 @@ class Sampler:
 
 
 def record(orders: dict[str, Any], sink: TextIO) -> None:
-    """Sample until standard input closes: host and GPUs at `hz`, process trees and the engine's metrics once a second."""
-    fast = [host_reader()]
+    """Sample until standard input closes: host, GPUs and what the generator waits at `hz`, the others once a second."""
+    loaders = [(pid, str(k) if k else "") for k, pid in enumerate(orders["generators"])]
+    fast = [host_reader(), *(wait_reader("generator", pid, index) for pid, index in loaders)]
     if orders["gpu"]:
         from bench.gpus import gpu_reader
 
@@ -216,7 +231,7 @@ def record(orders: dict[str, Any], sink: TextIO) -> None:
             print(f"no GPU is read: {error}", file=sys.stderr)
     trees = [
         *(tree_reader("process", pid, str(k) if k else "") for k, pid in enumerate(orders["engines"])),
-        *(tree_reader("generator", pid, str(k) if k else "", whole=False) for k, pid in enumerate(orders["generators"])),
+        *(tree_reader("generator", pid, index, whole=False) for pid, index in loaders),
     ]
     engine = [engine_reader(orders["metrics_urls"], key_env=orders.get("key_env", ""))] if orders["metrics_urls"] else []
     zero = orders["zero_ns"] / 1e9

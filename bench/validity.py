@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from contracts.bench_spec import BenchSpec, SloSpec
+from bench.lag import is_late, lag_limit_s, why_late
+from contracts.bench_spec import BenchSpec
+from contracts.probe import CpuPriority
 from contracts.run import LoadPoint, Reason
 
-LAG_SHARE = 0.10  # of the tighter of the bounds that count from the scheduled arrival
 GENERATOR_CPU = 0.85  # of one core
 PREFIX_SLACK = 0.02
 TOKEN_DISAGREEMENT = 0.005
@@ -25,7 +26,7 @@ _BLIND_S = 1.0  # and no less: a busy machine
 ABOVE_SATURATION = 1.05  # of the saturated completion rate
 LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
 TURNS_RULE, ARRIVALS_RULE = "no steady state: conversations outlast warmup_s", "arrivals differ from the offered rate"
-# What another program on the machine can cause: worth measuring again.
+# What another program on the machine can cause.
 DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 
 
@@ -50,6 +51,8 @@ class Facts:
     """GPUs that fell off the bus during the run."""
     xids: tuple[str, ...] = ()
     """Errors that the driver reported during the run, such as `79 of GPU 0`."""
+    cpu_priority: CpuPriority | None = None
+    """How generator and engine shared the CPU."""
     ceiling_chunks_per_s: float | None = None
     ceiling_requests_per_s: float | None = None
     """Of the generator's certificate; None where it was not calibrated."""
@@ -65,7 +68,7 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
     held = bearing(points, at_slo)
     return (
         *_whole(facts),  # first: others, such as the error rate, follow from it
-        *(r for p in points for r in _instrument(p, bench)),
+        *(r for p in points for r in _instrument(p, bench, facts)),
         *(r for p in points for r in _certified(p, facts)),
         *(r for p in points for r in _tokens(p, bench)),
         *(r for p in held for r in _errors(p)),
@@ -81,24 +84,28 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
     )
 
 
+def disturbances(point: LoadPoint, bench: BenchSpec, facts: Facts) -> tuple[Reason, ...]:
+    """Return what another program on the machine did to one probe, so that it is worth measuring again."""
+    return (*_instrument(point, bench, facts), *_steady(facts.drift))
+
+
 def _whole(facts: Facts) -> Iterator[Reason]:
     if facts.interrupted:
         yield Reason(rule="the run did not end by itself", measured=facts.interrupted, limit="a whole run")
 
 
-def lag_limit_s(slo: SloSpec) -> float:
-    """Return how late the generator may be (p99, s): being late adds to TTFT and e2e, so the tighter of those two counts.
-
-    TPOT has no part in it, and stands in only where it is the one bound that there is.
-    """
-    from_arrival = [b for b in (slo.ttft_s, slo.e2e_s) if b is not None]
-    return LAG_SHARE * min(from_arrival or [slo.tpot_s or 0.0])
-
-
-def _instrument(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
-    limit = lag_limit_s(bench.slo)
-    if point.lag_p99_s is not None and point.lag_p99_s > limit:
-        yield Reason(rule=LAG_RULE, measured=f"p99 {point.lag_p99_s:.3f} s", limit=f"{limit:.3f} s", probe=point.probe)
+def _instrument(point: LoadPoint, bench: BenchSpec, facts: Facts) -> Iterator[Reason]:
+    if is_late(point, bench.slo):
+        found = why_late(point, facts.cpu_priority)
+        yield Reason(
+            rule=LAG_RULE,
+            measured=f"p99 {point.lag_p99_s:.3f} s",
+            limit=f"{lag_limit_s(bench.slo):.3f} s",
+            probe=point.probe,
+            cause=found.cause,
+            explanation=found.explanation,
+            remedy=found.remedy,
+        )
     if point.generator_cpu_share is not None and point.generator_cpu_share > GENERATOR_CPU:
         yield Reason(
             rule=CPU_RULE,

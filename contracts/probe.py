@@ -11,6 +11,19 @@ from typing import ClassVar, Literal
 
 from contracts.record import Part, Record
 
+Decider = Literal["nice", "autogroup", "cgroup"]
+
+
+class CpuPriority(Part):
+    """What was done so that the load generator does not wait for a core beside its engine."""
+
+    action: Literal["not shared", "raised", "engine lowered", "neither"]
+    """`not shared`: no process of the engine may run on the generator's cores, as far as they are known here."""
+    decided_by: Decider | None = None
+    """What the kernel weighs the two by: their nice values, the autogroups of their sessions, or CPU weights of cgroups."""
+    why: str = ""
+    """Which cgroups, where they decide; and where something was not permitted, what, with the system's reason."""
+
 
 class EngineCounters(Part):
     """The engine's own totals since its start; None where it does not offer one."""
@@ -44,6 +57,8 @@ class Probe(Part):
     """Open loop: scheduled inside the window as it was planned; of conversations the most turns that can be, since the later
     ones wait for answers. A probe that is stopped early is judged against it."""
     planned_window_s: float | None = None
+    instead_of: int | None = None
+    """The probe that this one measured again, because it was disturbed; that one stands here and bears no result."""
     workers: int = 1
     expected_prefix_hit_rate: float | None = None
     """Share of the planned prompt tokens that repeat earlier ones: the most that a prefix cache can find."""
@@ -69,3 +84,5 @@ class Probes(Record):
     """Why the generator has no certificate, such as `no compiler: generator uncertified`."""
     text_source: str | None = None
     """Where the text of the prompts comes from, and its licence; None in records older than this field."""
+    cpu_priority: CpuPriority | None = None
+    """How generator and engine shared the CPU; None in records older than this field, and where no process was started."""

@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,20 +34,6 @@ def raise_file_limit() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):  # "unlimited" cannot be had everywhere
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-@contextlib.contextmanager
-def children_deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that are started inside the block never hear SIGINT.
-
-    Ctrl-C in a terminal goes to the whole process group; what the children are to end, and when, is their parent's to say.
-    They inherit the blocked signal from their first instruction on; this process hears one of meanwhile after the block.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prctl(option: int, value: int) -> None:

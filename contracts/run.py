@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from contracts.bench_spec import SloSpec, WorkloadSpec
 from contracts.environment import Accelerator
+from contracts.probe import CpuPriority
 from contracts.record import Interval, Part, Record
 
 
@@ -95,6 +96,13 @@ class LoadPoint(Part):
     """Share of the window's requests that missed a bound: of that bound which most of them missed."""
     tpot_left_out: int = 0
     """Successes of a single chunk: TPOT is undefined there, and its percentiles are of the others."""
+    generator_wait_s: float | None = None
+    """In the worst second of the window, how long a load process was ready to run and had no CPU; None: not sampled."""
+    steal_s: float | None = None
+    """In the worst second of the window, how long the hypervisor kept CPUs from this machine, summed over them."""
+
+
+LagCause = Literal["waited for a CPU", "hypervisor", "unexplained"]
 
 
 class Reason(Part):
@@ -104,6 +112,11 @@ class Reason(Part):
     measured: str
     limit: str
     probe: int | None = None
+    cause: LagCause | None = None
+    """Of client lag: what held the load generator up."""
+    explanation: str = ""
+    """The cause with its figure, for people."""
+    remedy: str = ""
 
 
 class TokensPerHour(Part):
@@ -162,6 +175,10 @@ class Summary(Record):
     cold_start_s: float | None
     clock_anchor_utc: str
     """Wall time at zero of the run's clock."""
+    disturbed: tuple[LoadPoint, ...] = ()
+    """Probes that were disturbed and measured again: kept, and in no figure of this summary but `measuring_s`."""
+    cpu_priority: CpuPriority | None = None
+    """How load generator and engine shared the CPU; None in records from before it was kept."""
     certificate: CertificateClaim | None = None
     """None where the generator was not calibrated."""
     uncertified: str | None = None

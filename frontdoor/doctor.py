@@ -19,6 +19,7 @@ from rich.table import Table
 from contracts.environment import Environment, capture, installed
 from contracts.errors import RunFailedError
 from contracts.lineage import ENGINE_ENV, engine_version
+from contracts.probe import CpuPriority
 from contracts.rundir import now_utc
 from contracts.units import BYTES_PER_GIB
 
@@ -71,6 +72,26 @@ def machine_findings(host: Environment, free_disk_bytes: int) -> list[Finding]:
     ]
 
 
+def priority_finding(found: CpuPriority, cgroup: tuple[str, bool] | None) -> Finding:
+    """Say whether the load generator may come before an engine. `cgroup`: ours, and whether its weight may be written."""
+    weighed = f"; cgroup {cgroup[0]}, CPU weight {'writable' if cgroup[1] else 'read-only'}" if cgroup else ""
+    if found.action == "raised":
+        return Finding("CPU priority", f"the load generator can be raised ({found.decided_by}){weighed}", "ok")
+    lowered = "; the engine's session is lowered instead" if found.action == "engine lowered" else ""
+    remedy = "run as root, or allow nice -10: `* - nice -10` in limits.conf, --cap-add SYS_NICE for a container"
+    return Finding("CPU priority", f"not permitted: {found.why}{lowered}{weighed}", "note", remedy)
+
+
+def _priority() -> Finding:
+    try:
+        from bench.cpu_groups import own_weight
+        from bench.cpu_priority import trial
+
+        return priority_finding(trial(), own_weight())
+    except ImportError as error:
+        return Finding("CPU priority", f"not examined: {error.name} is not installed", "note", "make setup")
+
+
 def _at_least(about: str, gib: float, needed_gib: float, remedy: str) -> Finding:
     enough = gib >= needed_gib
     found = f"{gib:.1f} GiB" + ("" if enough else f", {needed_gib:.0f} GiB needed")
@@ -118,7 +139,8 @@ def cli(as_json: bool) -> None:
     """
     host = capture(now_utc())
     free = shutil.disk_usage(Path.cwd()).free
-    findings = machine_findings(host, free) + stage_findings(engine_version(Path.cwd()), reachable=hub_reachable())
+    findings = [*machine_findings(host, free), _priority()]
+    findings += stage_findings(engine_version(Path.cwd()), reachable=hub_reachable())
     if as_json:
         json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2)
         print()

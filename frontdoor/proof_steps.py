@@ -15,7 +15,7 @@ from contracts.experiment import Experiment
 from contracts.lineage import stale_summary
 from contracts.proof import Loaded, ProofStep, StepState
 from contracts.roofline import MachineRates
-from contracts.run import Summary
+from contracts.run import Reason, Summary
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.store import write_bytes_atomic
@@ -157,8 +157,13 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
     note_loaded(session, scheme, runs[0])
     invalid = [s for s in map(Summary.read, runs) if s.validity == "INVALID"]
     if invalid:
-        return "invalid", "; ".join(f"{s.run}: {', '.join(r.rule for r in s.reasons)}" for s in invalid)
+        return "invalid", "; ".join(f"{s.run}: {', '.join(map(named, s.reasons))}" for s in invalid)
     return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+
+
+def named(reason: Reason) -> str:
+    """Name a reason, with what held the load generator up."""
+    return f"{reason.rule} ({reason.explanation})" if reason.explanation else reason.rule
 
 
 def is_current(session: Session, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:

@@ -1,17 +1,13 @@
 """The help of the measuring commands: every option once, in the group of what it is for."""
 
 import re
-from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from bench.cli import _print as show
-from bench.cli import _run_noted, cli, run, search, sweep
-from bench.validity import LAG_RULE
-from bench.workers import Workers
-from contracts.rundir import RunDir
+from bench.cli import cli, run, search, sweep
 from tests.breakeven.summaries import summary
 
 
@@ -32,23 +28,6 @@ def test_what_the_measuring_cost_is_told_in_accelerator_minutes(capsys, tmp_path
     machine = summary().accelerator.model_copy(update={"count": count})
     show(summary(accelerator=machine), tmp_path)  # 80 s
     assert f"measuring took {said}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("crew", "times"), [(Workers(2), 2), (Workers(2, "0.0.0.0"), 1)])
-def test_a_disturbed_run_is_measured_again_unless_its_workers_have_left(tmp_path, monkeypatch, capsys, crew, times):
-    done = []
-
-    def measure(*_):
-        done.append(1)
-        return SimpleNamespace(reasons=(SimpleNamespace(rule=LAG_RULE),), validity="INVALID")
-
-    monkeypatch.setattr("bench.run.measure", measure)
-    monkeypatch.setattr("bench.cli._draw_apart", lambda _: None)
-    monkeypatch.setattr("bench.cli._print", lambda *_: None)
-    _run_noted(None, RunDir(tmp_path), None, crew, tmp_path)
-    assert len(done) == times
-    said = capsys.readouterr().err
-    assert ("start the load workers again" in said) == (times == 1)
 
 
 @pytest.mark.parametrize("words", [["calibrate", "--out"], ["worker", "127.0.0.1:5557", "--out"]])

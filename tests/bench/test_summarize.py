@@ -15,7 +15,7 @@ from bench.summarize import Raw, summarize
 from contracts.bench_spec import BenchSpec
 from contracts.environment import Accelerator
 from contracts.errors import RunFailedError
-from contracts.probe import EngineCounters, Probe, Probes
+from contracts.probe import CpuPriority, EngineCounters, Probe, Probes
 from contracts.telemetry import TelemetryRow
 from tests import records
 from tests.bench.rows import row
@@ -278,3 +278,24 @@ def test_lengths_are_those_of_the_windows():
     """A closed loop's first answers are cut short in the lead-in; the economics price the workload."""
     before = [row(-1.0, tokens=1), row(-0.5, tokens=2)]
     assert summary([*before, *ROWS]).mean_output_tokens == summary().mean_output_tokens == 5
+
+
+def test_a_disturbed_probe_that_was_measured_again_bears_no_figure_and_stays_in_the_summary():
+    first, again = probe(), probe().model_copy(update={"probe": 1, "instead_of": 0})
+    late_rows = [replace(r, sent_s=r.scheduled_s + 0.5) for r in ROWS]
+    rows = [*late_rows, *(replace(r, probe=1) for r in ROWS)]
+    probes = Probes(
+        clock_anchor_utc=records.WHEN, clock_zero_monotonic_s=0, salt="s", probes=(first, again), wanted="fixed",
+        interrupted=None, cpu_priority=CpuPriority(action="neither", decided_by="cgroup", why="/x/cpu.weight: Read-only"),
+    )  # fmt: skip
+    machine = Accelerator(kind="cpu", name="", count=1, memory_bytes=0)
+    subject = Subject("run", "none", "model", "engine", machine, 1, BENCH)
+    found = summarize(subject, Raw(probes, rows, ()), {})
+    assert ([p.probe for p in found.load_curve], [p.probe for p in found.disturbed]) == ([1], [0])
+    assert found.reasons == ()
+    assert "probe 0 was disturbed (client lag p99 0.500 s) and measured again" in found.warnings
+    assert any("could not be put before it (/x/cpu.weight: Read-only)" in w for w in found.warnings)
+    assert found.cpu_priority.action == "neither"
+    assert found.measuring_s == pytest.approx(22)
+    alone = summarize(subject, Raw(probes.model_copy(update={"probes": (first,)}), late_rows, ()), {})
+    assert "client lag" in rules(alone)

@@ -16,7 +16,7 @@ import pytest
 
 from bench.series import Telemetry
 from bench.tables import read_table, telemetry_rows
-from bench.telemetry import Sampler, counters, engine_reader, host_reader, pause_s, tree_reader
+from bench.telemetry import Sampler, counters, engine_reader, host_reader, pause_s, tree_reader, wait_reader
 from bench.watch import LINES_FILE
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests import nvml
@@ -334,3 +334,24 @@ def test_the_key_goes_to_the_engine_and_to_no_proxy():
         server.shutdown()
         server.server_close()
     assert heard == [(engine, "Bearer s3cret")]
+
+
+def test_what_a_process_waited_for_a_cpu_and_what_the_hypervisor_kept_only_grow():
+    read, host = wait_reader("generator", os.getpid(), "1"), host_reader()
+
+    def readings():
+        waited = list(read())
+        stolen = [sample for sample in host() if sample[2] == "steal_s_total"]
+        assert [sample[:3] for sample in waited] == [("generator", "1", "run_queue_wait_s_total")]
+        assert len(stolen) == 1
+        return waited[0][3], stolen[0][3]
+
+    first = readings()
+    subprocess.run(["true"], check=True)  # whoever waits for another gives the CPU away
+    assert all(after >= before >= 0 for before, after in zip(first, readings(), strict=True))
+
+
+def test_a_process_that_has_ended_waits_for_nothing():
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert list(wait_reader("generator", process.pid)()) == []

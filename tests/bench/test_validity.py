@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.validity import Facts, lag_limit_s, reasons
+from bench.lag import lag_limit_s
+from bench.validity import Facts, reasons
 from contracts.bench_spec import ArrivalSpec, BenchSpec, Conversations, LengthSpec, SloSpec, WorkloadSpec
 from tests.breakeven.summaries import point
 

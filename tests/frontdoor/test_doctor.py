@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from contracts.environment import capture
+from contracts.probe import CpuPriority
 from contracts.units import BYTES_PER_GIB
 from frontdoor import doctor
 
@@ -29,6 +31,26 @@ def test_missing_packages_are_named(monkeypatch):
     found = {f.about: f for f in doctor.stage_findings("vllm 1", reachable=True)}
     assert found["quantize"].found == "missing: torch"
     assert found["bench"].state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("found", "cgroup", "state", "said"),
+    [
+        (CpuPriority(action="raised", decided_by="autogroup"), None, "ok", "can be raised (autogroup)"),
+        (CpuPriority(action="engine lowered", decided_by="autogroup", why="no"), None, "note", "is lowered instead"),
+        (
+            CpuPriority(action="neither", decided_by="nice", why="no"),
+            ("/a", False),
+            "note",
+            "cgroup /a, CPU weight read-only",
+        ),
+        (CpuPriority(action="raised", decided_by="nice"), ("/a", True), "ok", "cgroup /a, CPU weight writable"),
+    ],
+)
+def test_what_the_machine_allows_the_load_generator_is_told(found, cgroup, state, said):
+    finding = doctor.priority_finding(found, cgroup)
+    assert (finding.state, bool(finding.remedy)) == (state, state == "note")
+    assert said in finding.found
 
 
 def test_json_is_machine_readable(monkeypatch):
