@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.best import passed
 from bench.metrics import growth_spread
 from bench.series import Telemetry
 from bench.subject import Subject
 from contracts.probe import CpuPriority, Probes
-from contracts.run import LoadPoint
+from contracts.run import LoadPoint, Reason
 
 UNSEEN_GROWTH = 0.10  # of the arrivals: an overload to speak of
 UNUSED_PREFIXES = 0.10  # of the prompt tokens: a difference to speak of
@@ -81,8 +81,8 @@ def odd_points(points: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]
     return said
 
 
-def cpu_remarks(priority: CpuPriority | None, disturbed: Sequence[LoadPoint], best: LoadPoint | None) -> list[str]:
-    """Say how generator and engine shared the CPU, where that matters, and which probes were measured again."""
+def cpu_remarks(priority: CpuPriority | None, best: LoadPoint | None) -> list[str]:
+    """Say how generator and engine shared the CPU, where that matters."""
     said = []
     if priority is not None and priority.action == "neither":
         said.append(
@@ -97,7 +97,12 @@ def cpu_remarks(priority: CpuPriority | None, disturbed: Sequence[LoadPoint], be
     if best and best.generator_cpu_share is not None and best.host_cpu_share is not None and best.host_cpu_share > 0.9:
         took = f"{best.generator_cpu_share:.0%} of one of them"
         said.append(f"the load generator ran on the same cores as the engine and took {took}")
-    said += [
-        f"probe {p.probe} was disturbed (client lag p99 {p.lag_p99_s or 0:.3f} s) and measured again" for p in disturbed
-    ]
     return said
+
+
+def repeated(disturbed: Mapping[int, Sequence[Reason]]) -> list[str]:
+    """Say which probes were measured again, and why."""
+    return [
+        f"probe {probe} was disturbed and measured again: {'; '.join(reason.found() for reason in why)}"
+        for probe, why in disturbed.items()
+    ]

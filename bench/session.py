@@ -17,19 +17,19 @@ from bench.asks import Ask, as_columns
 from bench.best import passed
 from bench.children import Crew, said_done, tell
 from bench.live import Live, Plan
-from bench.points import drift, load_point
+from bench.points import load_point
 from bench.pulse import Pulse
 from bench.series import Telemetry
 from bench.tables import LineTail, telemetry_rows
 from bench.target import Target
 from bench.telemetry import SLOW_S, counters
-from bench.validity import Facts, disturbances
+from bench.validity import disturbances
 from bench.verdicts import certain_to_miss, hopeless
 from contracts.bench_spec import WorkloadSpec
 from contracts.errors import RunFailedError
 from contracts.probe import EngineCounters, Probe
 from contracts.request import RequestRow
-from contracts.run import LoadPoint, Reason
+from contracts.run import LoadPoint
 from contracts.store import disk_errors, write_bytes_atomic
 
 _LEAD_S = 0.15  # between the plan and the probe's zero: building the plan's first requests
@@ -100,22 +100,15 @@ def run_undisturbed(session: Session, wish: Wish) -> LoadPoint:
     """
     point = run_probe(session, wish)
     for _ in range(_AGAIN_EACH):
-        why = _disturbances(session, point)
+        rows = session_rows(session, point.probe)
+        why = disturbances(point, rows, session.target.spec, session.crew.priority)
         if not why or session.repeats >= _AGAIN:
             break
         session.repeats += 1
-        said = "; ".join(f"{r.rule}: {r.measured}{f', {r.explanation}' if r.explanation else ''}" for r in why)
+        said = "; ".join(reason.found() for reason in why)
         print(f"   probe {point.probe} was disturbed ({said}): measuring it again", file=sys.stderr)
         point = run_probe(session, replace(wish, instead_of=point.probe))
     return point
-
-
-def _disturbances(session: Session, point: LoadPoint) -> tuple[Reason, ...]:
-    closed = point.arrivals == "closed"
-    facts = Facts(
-        drift=drift(session_rows(session, point.probe), point) if closed else None, cpu_priority=session.crew.priority
-    )
-    return disturbances(point, session.target.spec, facts)
 
 
 def run_probe(session: Session, wish: Wish) -> LoadPoint:

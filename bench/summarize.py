@@ -10,10 +10,10 @@ import numpy as np
 from bench import metrics
 from bench.best import ends, peak_point, repeats_of
 from bench.points import drift, first_tokens, load_point, window
-from bench.remarks import cpu_remarks, odd_points, unchecked, unmeasured_generators
+from bench.remarks import cpu_remarks, odd_points, repeated, unchecked, unmeasured_generators
 from bench.series import Telemetry
 from bench.subject import Subject
-from bench.validity import Facts, bearing
+from bench.validity import Facts, bearing, disturbances
 from bench.validity import reasons as invalid_reasons
 from contracts.certificate import Certificate
 from contracts.probe import Probes
@@ -78,7 +78,8 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
             *unmeasured_generators(raw.probes, telemetry, bearing(points, best)),
             *unchecked(subject, raw.probes, bearing(points, best)),
             *odd_points(points, best),
-            *cpu_remarks(raw.probes.cpu_priority, disturbed, best),
+            *cpu_remarks(raw.probes.cpu_priority, best),
+            *repeated({p.probe: disturbances(p, by_probe[p.probe], bench, raw.probes.cpu_priority) for p in disturbed}),
         ),
         peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
         at_slo=_per_hour(repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench.lag import is_late, lag_limit_s, why_late
+from bench.points import drift
 from contracts.bench_spec import BenchSpec
 from contracts.probe import CpuPriority
+from contracts.request import RequestRow
 from contracts.run import LoadPoint, Reason
 
 GENERATOR_CPU = 0.85  # of one core
@@ -84,9 +86,12 @@ def reasons(points: Sequence[LoadPoint], at_slo: LoadPoint | None, bench: BenchS
     )
 
 
-def disturbances(point: LoadPoint, bench: BenchSpec, facts: Facts) -> tuple[Reason, ...]:
-    """Return what another program on the machine did to one probe, so that it is worth measuring again."""
-    return (*_instrument(point, bench, facts), *_steady(facts.drift))
+def disturbances(
+    point: LoadPoint, rows: Sequence[RequestRow], bench: BenchSpec, priority: CpuPriority | None
+) -> tuple[Reason, ...]:
+    """Return what another program on the machine did to one probe (`rows`: its requests): it is worth measuring again."""
+    uneven = drift(rows, point) if point.arrivals == "closed" else None
+    return (*_instrument(point, bench, Facts(cpu_priority=priority)), *_steady(uneven))
 
 
 def _whole(facts: Facts) -> Iterator[Reason]:

@@ -118,6 +118,10 @@ class Reason(Part):
     """The cause with its figure, for people."""
     remedy: str = ""
 
+    def found(self) -> str:
+        """Say what was measured, and the cause where it is known."""
+        return f"{self.rule}: {self.measured}{f' ({self.explanation})' if self.explanation else ''}"
+
 
 class TokensPerHour(Part):
     """Tokens per accelerator-hour, input and output always apart, at one operating point."""

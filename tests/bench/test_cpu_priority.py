@@ -1,6 +1,7 @@
 """The generator before the engine: with real processes, sessions and cgroups, with and without the permission."""
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import pytest
 from bench import cpu_priority, reference
 from bench.calibrate import open_session
 from bench.cpu_groups import autogroup, hierarchy
-from bench.cpu_priority import generator_first, listeners, trial
+from bench.cpu_priority import _SchedAttr, generator_first, listeners, trial
 from bench.session import Wish, _telemetry, run_probe
 from contracts.probe import CpuPriority
 from tests.bench.server import running
@@ -72,6 +73,25 @@ def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_th
         assert found == CpuPriority(action="raised", decided_by="autogroup")
         assert [session_nice(pid) for pid in idle] == [-10, -7, 0]
         assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in idle] == [-10, -7, 0]
+
+
+def test_short_turns_are_asked_for_without_any_permission(idle):
+    """sched_getattr(2) tells them since Linux 6.12."""
+    call = {"x86_64": 315, "aarch64": 275}.get(os.uname().machine)
+    if call is None:
+        pytest.skip(f"the number of sched_getattr is not known for {os.uname().machine}")
+
+    def turn_ns(pid):
+        found = _SchedAttr()
+        size = ctypes.sizeof(found)
+        assert ctypes.CDLL(None).syscall(call, pid, ctypes.byref(found), size, 0) == 0
+        return found.runtime_ns
+
+    if not turn_ns(idle[2]):
+        pytest.skip("this kernel is older than Linux 6.12")
+    with generator_first([idle[0]], idle[1], [idle[2]]):
+        assert [turn_ns(pid) for pid in idle[:2]] == [100_000] * 2
+        assert turn_ns(idle[2]) > 100_000
 
 
 def test_an_engine_on_other_cores_is_left_alone(idle):

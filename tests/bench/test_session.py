@@ -6,6 +6,7 @@ import pytest
 
 from bench import session as sessions
 from bench.session import Session, Wish, run_undisturbed
+from tests.bench.rows import row
 from tests.bench.test_lag import RAISED, late
 from tests.bench.test_validity import BENCH, GOOD
 
@@ -15,9 +16,10 @@ WISH = Wish("search", 10.0, rate_rps=1.0)
 class Made:
     """Stands in for the processes: gives points one after the other."""
 
-    def __init__(self, monkeypatch, points):
+    def __init__(self, monkeypatch, points, rows=()):
         self.points, self.wishes = list(points), []
         monkeypatch.setattr(sessions, "run_probe", self.run)
+        monkeypatch.setattr(sessions, "session_rows", lambda *_: rows)
         crew = SimpleNamespace(priority=RAISED)
         target = SimpleNamespace(spec=BENCH)
         self.session = Session(target, None, None, 0, "", crew)
@@ -57,11 +59,8 @@ def test_a_run_measures_three_probes_again_and_no_more(monkeypatch):
 
 @pytest.mark.parametrize("halves", [(100, 100), (100, 50)], ids=["steady", "drifting"])
 def test_a_saturated_probe_whose_halves_differ_is_measured_again(monkeypatch, halves):
-    from tests.bench.rows import row
-
     point = GOOD.model_copy(update={"arrivals": "closed", "window_start_s": 0.0, "window_s": 10.0})
     rows = [row(t, tokens=n) for start, n in zip((0.5, 5.5), halves, strict=True) for t in (start, start + 1)]
-    monkeypatch.setattr(sessions, "session_rows", lambda *_: rows)
-    made = Made(monkeypatch, [point, point, point])
+    made = Made(monkeypatch, [point, point, point], rows)
     run_undisturbed(made.session, Wish("saturation", 10.0, users=4))
     assert len(made.wishes) == (1 if halves[0] == halves[1] else 3)

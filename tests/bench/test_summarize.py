@@ -293,7 +293,7 @@ def test_a_disturbed_probe_that_was_measured_again_bears_no_figure_and_stays_in_
     found = summarize(subject, Raw(probes, rows, ()), {})
     assert ([p.probe for p in found.load_curve], [p.probe for p in found.disturbed]) == ([1], [0])
     assert found.reasons == ()
-    assert "probe 0 was disturbed (client lag p99 0.500 s) and measured again" in found.warnings
+    assert any(w.startswith("probe 0 was disturbed and measured again: client lag: p99 0.500 s (") for w in found.warnings)
     assert any("could not be put before it (/x/cpu.weight: Read-only)" in w for w in found.warnings)
     assert found.cpu_priority.action == "neither"
     assert found.measuring_s == pytest.approx(22)
