@@ -7,6 +7,7 @@ that come within that time all but the first would go in one burst. Who wakes to
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import heapq
 import itertools
@@ -24,6 +25,7 @@ _READ = 1  # as the event loop counts
 _NS = 1_000_000_000
 _STEP_NS = 1_000  # how fast a wake-up's time is learnt
 _NEAR_NS = 100_000  # nearer than any wake-up: waited out
+_LONGEST_TURN_NS = 2_000_000  # of a burst, before what has come is read
 
 
 class _Setting(ctypes.Structure):
@@ -36,7 +38,7 @@ class Alarm:
     """Wakes greenlets at times of the monotonic clock."""
 
     def __init__(self) -> None:
-        self._early_ns = 0
+        self._early_ns = self._turn_ns = 0
         self._sleepers: list[tuple[int, int, Any]] = []
         self._numbers = itertools.count()
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -49,23 +51,27 @@ class Alarm:
             self._watcher.start(self._ring)
 
     def sleep_until(self, due_ns: int) -> None:
-        """Return at `due_ns`, or soon after; at once where that has passed."""
-        left_ns = due_ns - time.monotonic_ns()
-        if left_ns > _NEAR_NS:
-            self._sleep(due_ns, left_ns)
+        """Return at `due_ns`, or soon after. Who asks for one near time after the other lets others have their turn, too."""
+        now_ns = time.monotonic_ns()
+        if due_ns - now_ns > _NEAR_NS:
+            self._sleep(due_ns, due_ns - now_ns)
+        elif now_ns - self._turn_ns > _LONGEST_TURN_NS:
+            gevent.sleep(0)
+            self._turn_ns = time.monotonic_ns()
         while time.monotonic_ns() < due_ns:
             pass
 
     def _sleep(self, due_ns: int, left_ns: int) -> None:
         if self._fd < 0:
             gevent.sleep(left_ns / _NS)
-            return
-        woken = Waiter()
-        heapq.heappush(self._sleepers, (due_ns, next(self._numbers), woken))
-        if self._sleepers[0][2] is woken:
-            self._set(due_ns)
-        woken.get()
-        self._learn(due_ns - time.monotonic_ns())
+        else:
+            woken = Waiter()
+            heapq.heappush(self._sleepers, (due_ns, next(self._numbers), woken))
+            if self._sleepers[0][2] is woken:
+                self._set(due_ns)
+            woken.get()
+            self._learn(due_ns - time.monotonic_ns())
+        self._turn_ns = time.monotonic_ns()
 
     def _learn(self, left_ns: int) -> None:
         """Move towards the median of what a wake-up takes."""
@@ -77,7 +83,8 @@ class Alarm:
         self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(setting), None)
 
     def _ring(self) -> None:
-        os.read(self._fd, 8)
+        with contextlib.suppress(BlockingIOError):  # set anew since it rang
+            os.read(self._fd, 8)
         now = time.monotonic_ns() + self._early_ns
         while self._sleepers and self._sleepers[0][0] <= now:
             heapq.heappop(self._sleepers)[2].switch(None)

@@ -55,6 +55,7 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
         "metrics_urls": list(target.metrics_urls),
         "key_env": target.key_env,
         "engines": list(target.engine_pids),
+        "joined": workers.host is not None,
     }
     words = [sys.executable, "-m", "bench.generator"]
     started: list[subprocess.Popen[bytes]] = []

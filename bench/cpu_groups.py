@@ -103,8 +103,8 @@ class Contest:
     by: Decider
     weight_file: Path | None = None
     """The weight of the group in which the first one stands against the other; of cgroups only."""
-    groups: tuple[str, str] = ("", "")
-    """The two cgroups, for people."""
+    groups: tuple[str, str] | None = None
+    """The two cgroups, where they are two."""
 
 
 def contest(ours: int, theirs: int, found: Hierarchy | None) -> Contest:
@@ -114,15 +114,20 @@ def contest(ours: int, theirs: int, found: Hierarchy | None) -> Contest:
         common = next((k for k, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b), min(len(mine), len(other)))
         if other[:1] == (_ABOVE,):  # another container's: the two meet above what can be seen here
             branch: tuple[str, ...] = ()
-        elif common == len(mine):  # the other one's group is a member of ours, weighed against our nice value
-            return Contest("nice")
+        elif common == len(mine):  # the other one's group is a member of ours, weighed against our session or nice value
+            by: Decider = "autogroup" if found.is_root(mine) and autogroup(ours) else "nice"
+            return Contest(by, groups=_names(mine, other))
         else:
             branch = mine[: common + 1]
-        return Contest("cgroup", found.weight_file(branch), ("/" + "/".join(mine), "/" + "/".join(other)))
+        return Contest("cgroup", found.weight_file(branch), _names(mine, other))
     if found is not None and not found.is_root(mine):
         return Contest("nice")
     pair = autogroup(ours), autogroup(theirs)
     return Contest("autogroup" if pair[0] and pair[1] and pair[0][0] != pair[1][0] else "nice")
+
+
+def _names(mine: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, str]:
+    return "/" + "/".join(mine), "/" + "/".join(other)
 
 
 def threads(pid: int) -> Iterator[int]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.cpu_groups import Contest, autogroup, autogroup_file, contest, hierarchy, share_cores, threads
 from bench.hold import set_to
 from bench.wire import endpoint
-from contracts.probe import CpuPriority
+from contracts.probe import CpuPriority, Decider
 
 _NICE = -10
 _LOWERED = 10  # the same ratio, 9 to 1, from below
@@ -41,43 +41,60 @@ def generator_first(generators: Sequence[int], telemetry: int, engines: Sequence
     """
     ours = [(pid, _NICE) for pid in generators] + [(telemetry, _NICE + _TELEMETRY_LATER)]
     with contextlib.ExitStack() as stack:
-        if engines is None:
+        if sys.platform != "linux":
+            found = CpuPriority(action="neither", why=f"not known how on {sys.platform}")
+        elif engines is None:
             refused = _raise_nice(ours) or (_raise_autogroups(ours) if autogroup(telemetry) else "")
             found = CpuPriority(action="neither" if refused else "raised", why=refused)
         else:
-            contests = _contests(generators[0], engines)
+            contests = _contests(ours, engines)
             found = _arrange(stack, ours, contests) if contests else CpuPriority(action="not shared")
-        _shorten_slices(pid for pid, _ in ours)
+        if found.action != "not shared":
+            _shorten_slices(pid for pid, _ in ours)
         yield found
 
 
 def _arrange(stack: contextlib.ExitStack, ours: list[tuple[int, int]], contests: dict[int, Contest]) -> CpuPriority:
-    hard = next((one for by in ("cgroup", "autogroup") for one in contests.values() if one.by == by), Contest("nice"))
     refused = _raise_nice(ours)
-    if hard.by == "cgroup" and hard.weight_file is not None:
-        refused = _raise_weight(stack, hard.weight_file)
-        why = "; ".join(filter(None, (f"cgroups {hard.groups[0]} and {hard.groups[1]}", refused)))
+    decided: set[Decider] = {one.by for one in contests.values()}
+    if "cgroup" in decided:
+        pairs = sorted({f"{one.groups[0]} and {one.groups[1]}" for one in contests.values() if one.groups})
+        refused = _raise_weights(stack, {one.weight_file for one in contests.values() if one.weight_file})
+        why = "; ".join(filter(None, (f"cgroups {', '.join(pairs)}", refused)))
         return CpuPriority(decided_by="cgroup", action="neither" if refused else "raised", why=why)
-    if hard.by == "autogroup":
+    if "autogroup" in decided:
         refused = _raise_autogroups(ours)
         if not refused:
             return CpuPriority(decided_by="autogroup", action="raised")
-        sessions = {group[0]: pid for pid in contests if (group := autogroup(pid))}
-        files = {str(autogroup_file(pid)): str(_LOWERED) for pid in sessions.values()}
-        also = _hold(stack, files)
+        also = _lower_sessions(stack, [pid for pid, one in contests.items() if one.by == "autogroup" and not one.groups])
         why = f"{refused}; {also}" if also else refused
         return CpuPriority(decided_by="autogroup", action="neither" if also else "engine lowered", why=why)
     return CpuPriority(decided_by="nice", action="neither" if refused else "raised", why=refused)
 
 
-def _contests(ours: int, engines: Sequence[int]) -> dict[int, Contest]:
-    """Return what decides against each of the engine's processes that may run on the same cores."""
+def _contests(ours: list[tuple[int, int]], engines: Sequence[int]) -> dict[int, Contest]:
+    """Return what decides against each of the engine's processes that may run on the same cores, the oldest first.
+
+    Where the engine's tree holds this measurement too, its own processes are no rivals.
+    """
+    mine = {os.getpid(), *(pid for root, _ in ours for pid in tree(root))}
     cgroups, found = hierarchy(), {}
-    for pid in (pid for root in engines for pid in tree(root)):
+    for pid in (pid for root in engines for pid in tree(root) if pid not in mine):
         with contextlib.suppress(OSError):  # it has ended
-            if share_cores(ours, pid):
-                found[pid] = contest(ours, pid, cgroups)
+            if share_cores(ours[0][0], pid):
+                found[pid] = contest(ours[0][0], pid, cgroups)
     return found
+
+
+def _lower_sessions(stack: contextlib.ExitStack, rivals: list[int]) -> str:
+    """Lower the engine's sessions until the block ends; return why that cannot be, or nothing."""
+    sessions: dict[str, int] = {}
+    for pid in rivals:
+        if group := autogroup(pid):
+            sessions.setdefault(group[0], pid)  # the oldest: it is there still when the setting goes back
+    if not sessions:
+        return "the engine is in a cgroup of its own"
+    return _hold(stack, {str(autogroup_file(pid)): str(_LOWERED) for pid in sessions.values()})
 
 
 def _raise_nice(ours: list[tuple[int, int]]) -> str:
@@ -114,6 +131,8 @@ def _shorten_slices(pids: Iterable[int]) -> None:
     call = _SCHED_SETATTR.get(platform.machine())
     for pid in pids if call else ():
         with contextlib.suppress(OSError):
+            if os.sched_getscheduler(pid) != os.SCHED_OTHER:  # somebody chose another
+                continue
             nice = os.getpriority(os.PRIO_PROCESS, pid)
             asked = _SchedAttr(size=ctypes.sizeof(_SchedAttr), nice=nice, runtime_ns=_SLICE_NS)
             ctypes.CDLL(None, use_errno=True).syscall(call, pid, ctypes.byref(asked), 0)
@@ -129,13 +148,15 @@ def _raise_autogroups(ours: list[tuple[int, int]]) -> str:
     return ""
 
 
-def _raise_weight(stack: contextlib.ExitStack, file: Path) -> str:
+def _raise_weights(stack: contextlib.ExitStack, files: set[Path]) -> str:
+    """Raise the CPU weights of cgroups until the block ends; return why that cannot be, or nothing."""
     cgroups = hierarchy()
+    most = cgroups.most if cgroups else 0
     try:
-        wanted = min(_WEIGHT_RATIO * int(file.read_text()), cgroups.most if cgroups else 0)
+        wanted = {str(file): str(min(_WEIGHT_RATIO * int(file.read_text()), most)) for file in files}
     except OSError as error:
-        return f"{file}: {error.strerror}"
-    return _hold(stack, {str(file): str(wanted)})
+        return f"{error.filename}: {error.strerror}"
+    return _hold(stack, wanted)
 
 
 def _hold(stack: contextlib.ExitStack, settings: dict[str, str]) -> str:
@@ -171,7 +192,7 @@ def listeners(base_url: str) -> tuple[int, ...] | None:
     except OSError:  # nobody knows the name: the load will say so
         return ()
     own = {address.address for found in psutil.net_if_addrs().values() for address in found}
-    if not any(name in own or ipaddress.ip_address(name).is_loopback for name in asked):
+    if not any(name in own or _is_here(ipaddress.ip_address(name)) for name in asked):
         return ()
     try:
         bound = [
@@ -180,6 +201,10 @@ def listeners(base_url: str) -> tuple[int, ...] | None:
     except (OSError, psutil.AccessDenied):
         return None
     return tuple(sorted({pid for port, pid in bound if port == where.port and pid is not None})) or None
+
+
+def _is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.is_loopback or address.is_unspecified
 
 
 def trial() -> CpuPriority:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,9 @@ def set_to(file: Path, value: str) -> str:
 def main() -> None:
     """Hold what the first argument names until standard input closes."""
     before: dict[Path, str] = {}
+    # It ends when nobody wants it any more, and with the settings as they were.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
         for name, value in json.loads(sys.argv[1]).items():
             try:

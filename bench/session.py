@@ -22,7 +22,7 @@ from bench.pulse import Pulse
 from bench.series import Telemetry
 from bench.tables import LineTail, telemetry_rows
 from bench.target import Target
-from bench.telemetry import SLOW_S, counters
+from bench.telemetry import counters
 from bench.validity import disturbances
 from bench.verdicts import certain_to_miss, hopeless
 from contracts.bench_spec import WorkloadSpec
@@ -37,7 +37,7 @@ _LEAD_PER_ASK_S = 20e-6  # the plan is written, read and prepared
 _CREW_LEAD_S = 2.0  # several workers: the plan travels, and clocks are compared
 _GRACE_S = 5.0  # beyond the last timeout, before a generator that says nothing is given up
 _CLOSED_RPS_PER_USER = 10.0
-_AGAIN, _AGAIN_EACH = 3, 2  # how often what was disturbed is measured again: in a run, and one probe
+_AGAIN, _AGAIN_EACH = 3, 2  # how often what was disturbed is measured again: in a run, and of one probe
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Session:
     done: list[Probe] = field(default_factory=list)
     points: list[LoadPoint] = field(default_factory=list)
     repeats: int = 0
-    """How many probes were measured again."""
+    """How often a probe was measured again."""
 
     def clock(self) -> float:
         """Seconds on the run's clock."""
@@ -121,7 +121,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     lead_in_s = edge_s if wish.lead_s is None else wish.lead_s
     horizon = lead_in_s + wish.length_s + edge_s
     planned = _plan_asks(session, number, wish, horizon)
-    before = read_counters(session.target)
+    begun, before = telemetry_files(session), read_counters(session.target)
     lead_s = (_LEAD_S if session.crew.workers == 1 else _CREW_LEAD_S) + len(planned) * _LEAD_PER_ASK_S
     started_ns = time.monotonic_ns() + int(lead_s * 1e9)
     start_s = (started_ns - session.zero_ns) / 1e9
@@ -152,7 +152,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
             expected_prefix_hit_rate=workload.expected_hit_rate(spec.workload, planned, warm=number > 0),
             instead_of=wish.instead_of,
         )
-        point = load_point(probe, session_rows(session, number), _telemetry(session, probe), spec)
+        point = load_point(probe, session_rows(session, number), telemetry_since(session, begun), spec)
         status.update(describe(point))
     session.done.append(probe)
     session.points.append(point)
@@ -167,12 +167,15 @@ def session_rows(session: Session, number: int) -> list[RequestRow]:
     return [row for file in sorted(session.folder.glob(f"requests-{number}-*.jsonl")) for row in LineTail(file).rows()]
 
 
-def _telemetry(session: Session, probe: Probe) -> Telemetry:
-    """Read the samples of a probe's time, as far as they are written."""
-    samples = (row for file in session.folder.glob("telemetry*.jsonl") for row in telemetry_rows(file))
-    return Telemetry.of(
-        [row for row in samples if row.t_s > probe.started_s - 2 * SLOW_S], on_cpu=session.target.accelerator.kind == "cpu"
-    )
+def telemetry_files(session: Session) -> dict[Path, int]:
+    """Return the files of samples with their sizes now, in bytes."""
+    return {file: file.stat().st_size for file in session.folder.glob("telemetry*.jsonl")}
+
+
+def telemetry_since(session: Session, begun: dict[Path, int]) -> Telemetry:
+    """Read the samples that were written after `begun`, of which `telemetry_files` told the sizes."""
+    rows = [row for file in telemetry_files(session) for row in telemetry_rows(file, begun.get(file, 0))]
+    return Telemetry.of(rows, on_cpu=session.target.accelerator.kind == "cpu")
 
 
 def read_counters(target: Target) -> EngineCounters:

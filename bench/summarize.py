@@ -38,10 +38,10 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     """Derive the summary of a run."""
     bench, telemetry = subject.bench, Telemetry.of(raw.telemetry, on_cpu=subject.accelerator.kind == "cpu")
     by_probe = _by_probe(raw)
-    replaced = {p.instead_of for p in raw.probes.probes}
+    standing = {p.probe for p in raw.probes.standing()}
     measured = [load_point(p, by_probe[p.probe], telemetry, bench) for p in raw.probes.probes]
-    points = [p for p in measured if p.probe not in replaced]
-    disturbed = [p for p in measured if p.probe in replaced]
+    points = [p for p in measured if p.probe in standing]
+    disturbed = [p for p in measured if p.probe not in standing]
     open_loop = [p for p in points if p.arrivals != "closed"]
     best, lowest_failing = ends(raw.probes.wanted, open_loop, bench.slo)
     peak = peak_point(points)

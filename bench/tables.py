@@ -23,15 +23,18 @@ _BATCH_ROWS, _BATCH_CHUNKS = 2000, 100_000
 _LISTS = {"chunk_offsets_s": np.float64, "chunk_tokens": np.int32}
 
 
-def read_lines(file: Path) -> Iterator[object]:
-    """Yield the JSON values of a file of lines; a torn last line is left out."""
+def read_lines(file: Path, after: int = 0) -> Iterator[object]:
+    """Yield the JSON values of a file of lines, those that begin after so many bytes; a torn last line is left out."""
     if not file.is_file():
         return
-    with file.open(encoding="utf-8") as stream:
+    with file.open("rb") as stream:
+        if after:
+            stream.seek(after - 1)
+            stream.readline()
         for line in stream:
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, UnicodeDecodeError):
                 return
 
 
@@ -47,9 +50,9 @@ def request_rows(file: Path) -> Iterator[RequestRow]:
     return (_compact(row) for row in read_lines(file) if isinstance(row, dict))
 
 
-def telemetry_rows(file: Path) -> Iterator[TelemetryRow]:
-    """Yield the telemetry samples of a file of JSON lines."""
-    return (TelemetryRow(*row) for row in read_lines(file) if isinstance(row, list))
+def telemetry_rows(file: Path, after: int = 0) -> Iterator[TelemetryRow]:
+    """Yield the telemetry samples of a file of JSON lines, those that begin after so many bytes."""
+    return (TelemetryRow(*row) for row in read_lines(file, after) if isinstance(row, list))
 
 
 _NO_CHUNKS: dict[str, Any] = {name: np.empty(0, dtype=kind) for name, kind in _LISTS.items()}

@@ -5,7 +5,6 @@ Writes JSON lines [t_s, source, index, metric, value]. Ends when standard input 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -101,10 +100,11 @@ def engine_reader(urls: Sequence[str], *, key_env: str = "") -> Reader:
 
 
 def host_reader() -> Reader:
-    """Read the host: CPU share (0-1 of all cores), memory, what a hypervisor kept from it, RAPL energy where readable."""
+    """Read the host: CPU share (0-1 of all cores), memory, what a hypervisor kept (s a core), RAPL energy where readable."""
     import psutil
 
     psutil.cpu_percent()
+    cores = psutil.cpu_count() or 1
     before_s = time.monotonic()
     energy = [f for f in sorted(_RAPL.glob("intel-rapl:?/energy_uj")) if os.access(f, os.R_OK) and _is_package(f)]
 
@@ -115,7 +115,7 @@ def host_reader() -> Reader:
             yield "host", "", "cpu_share", psutil.cpu_percent() / 100
         yield "host", "", "memory_used_bytes", float(psutil.virtual_memory().used)
         if (steal_s := getattr(psutil.cpu_times(), "steal", None)) is not None:
-            yield "host", "", "steal_s_total", float(steal_s)
+            yield "host", "", "steal_s_total", float(steal_s) / cores
         for number, file in enumerate(energy):
             yield "host", str(number), "energy_j", int(file.read_text()) / 1e6
 
@@ -155,8 +155,12 @@ def wait_reader(source: str, pid: int, index: str = "") -> Reader:
     file = Path(f"/proc/{pid}/schedstat")
 
     def read() -> Iterator[Sample]:
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            yield source, index, "run_queue_wait_s_total", int(file.read_text().split()[1]) / 1e9
+        try:
+            ran, waited, _ = map(int, file.read_text().split())
+        except (OSError, ValueError):
+            return
+        if ran:  # a kernel without these statistics shows zeros
+            yield source, index, "run_queue_wait_s_total", waited / 1e9
 
     return read
 
@@ -221,7 +225,9 @@ class Sampler:
 def record(orders: dict[str, Any], sink: TextIO) -> None:
     """Sample until standard input closes: host, GPUs and what the generator waits at `hz`, the others once a second."""
     loaders = [(pid, str(k) if k else "") for k, pid in enumerate(orders["generators"])]
-    fast = [host_reader(), *(wait_reader("generator", pid, index) for pid, index in loaders)]
+    fast = [host_reader()]
+    if not orders.get("joined"):  # the load is made on other machines
+        fast += (wait_reader("generator", pid, index) for pid, index in loaders)
     if orders["gpu"]:
         from bench.gpus import gpu_reader
 

@@ -27,9 +27,8 @@ BLIND = 0.25  # of a window, without a sample of a GPU
 _BLIND_S = 1.0  # and no less: a busy machine
 ABOVE_SATURATION = 1.05  # of the saturated completion rate
 LAG_RULE, CPU_RULE, DRIFT_RULE = "client lag", "generator saturated", "no steady state at saturation"
+ENDED_RULE = "the run did not end by itself"
 TURNS_RULE, ARRIVALS_RULE = "no steady state: conversations outlast warmup_s", "arrivals differ from the offered rate"
-# What another program on the machine can cause.
-DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +89,13 @@ def disturbances(
     point: LoadPoint, rows: Sequence[RequestRow], bench: BenchSpec, priority: CpuPriority | None
 ) -> tuple[Reason, ...]:
     """Return what another program on the machine did to one probe (`rows`: its requests): it is worth measuring again."""
-    uneven = drift(rows, point) if point.arrivals == "closed" else None
+    uneven = drift(rows, point) if point.phase == "saturation" else None
     return (*_instrument(point, bench, Facts(cpu_priority=priority)), *_steady(uneven))
 
 
 def _whole(facts: Facts) -> Iterator[Reason]:
     if facts.interrupted:
-        yield Reason(rule="the run did not end by itself", measured=facts.interrupted, limit="a whole run")
+        yield Reason(rule=ENDED_RULE, measured=facts.interrupted, limit="a whole run")
 
 
 def _instrument(point: LoadPoint, bench: BenchSpec, facts: Facts) -> Iterator[Reason]:

@@ -86,3 +86,8 @@ class Probes(Record):
     """Where the text of the prompts comes from, and its licence; None in records older than this field."""
     cpu_priority: CpuPriority | None = None
     """How generator and engine shared the CPU; None in records older than this field, and where no process was started."""
+
+    def standing(self) -> tuple[Probe, ...]:
+        """Return the probes that bear results: those that were not measured again."""
+        replaced = {probe.instead_of for probe in self.probes}
+        return tuple(probe for probe in self.probes if probe.probe not in replaced)

@@ -99,7 +99,7 @@ class LoadPoint(Part):
     generator_wait_s: float | None = None
     """In the worst second of the window, how long a load process was ready to run and had no CPU; None: not sampled."""
     steal_s: float | None = None
-    """In the worst second of the window, how long the hypervisor kept CPUs from this machine, summed over them."""
+    """In the worst second of the window, how long the hypervisor kept a CPU from this machine, mean over its CPUs."""
 
 
 LagCause = Literal["waited for a CPU", "hypervisor", "unexplained"]

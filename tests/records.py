@@ -2,11 +2,14 @@
 
 import os
 
+from bench.validity import CPU_RULE, DRIFT_RULE, LAG_RULE
 from contracts.checkpoint import Checkpoint, SourceRecord
 from contracts.environment import Accelerator
 from contracts.server import ColdStart, Server
 
 ACCELERATOR = Accelerator(kind="cpu", name="Test CPU", count=1, memory_bytes=2**34)
+# What another program on the machine can cause, and no test may be about.
+DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 WHEN = "2026-01-01T00:00:00+00:00"
 
 

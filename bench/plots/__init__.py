@@ -36,7 +36,8 @@ def draw_run(folder: Path) -> list[Path]:
     requests = read_table(folder / REQUESTS_FILE, RequestRow)
     telemetry = read_table(folder / TELEMETRY_FILE, TelemetryRow)
     made = []
-    for plot in plots(summary, probes, requests, telemetry):
+    standing = probes.model_copy(update={"probes": probes.standing()})
+    for plot in plots(summary, standing, requests, telemetry):
         for suffix, data in _render(plot).items():
             write_bytes_atomic(folder / FOLDER / f"{plot.name}.{suffix}", data)
         write_text_atomic(folder / FOLDER / f"{plot.name}.txt", plot.caption + "\n")

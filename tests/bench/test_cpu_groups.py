@@ -89,8 +89,18 @@ def test_an_engine_in_a_group_below_the_generators_is_weighed_against_its_nice_v
     machine.weighs("work/engine")
     machine.process(1, "0::/work")
     machine.process(2, "0::/work/engine")
-    assert contest(1, 2, found) == Contest("nice")
+    assert contest(1, 2, found) == Contest("nice", groups=("/work", "/work/engine"))
     assert contest(2, 1, found).weight_file == machine.mount / "work/engine/cpu.weight"
+
+
+def test_from_the_root_group_a_session_is_weighed_against_a_service(machine):
+    """And no session of the engine's, which is in a group of its own."""
+    found = machine.mounted(V2)
+    machine.weighs("engine.service")
+    machine.process(1, "0::/", "/autogroup-1")
+    machine.process(2, "0::/engine.service", "/autogroup-2")
+    assert contest(1, 2, found) == Contest("autogroup", groups=("/", "/engine.service"))
+    assert contest(2, 1, found).by == "cgroup"
 
 
 def test_in_a_container_sessions_do_not_count(machine):

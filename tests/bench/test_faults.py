@@ -15,10 +15,10 @@ from bench import connection as connections
 from bench import dataplane, reference
 from bench.spool import DATA, DUE, END, SENT, TAKEN, Spool, Tail
 from bench.tables import read_table, request_rows
-from bench.validity import DISTURBANCES
 from contracts.request import REQUESTS_FILE, RequestRow
 from tests.bench.conftest import by_command, experiment, prepare
 from tests.bench.server import FAULTS, running
+from tests.records import DISTURBANCES
 
 pytestmark = pytest.mark.system
 

@@ -170,7 +170,8 @@ def test_a_search_does_not_go_on_to_other_rates_against_a_server_that_is_gone(tm
         spent = time.monotonic() - when[0]
     assert code == 1
     assert "the server does not answer any more: Connection refused" in str(summary["reasons"][0])
-    assert [p["phase"] for p in summary["load_curve"]] == ["saturation", "search"]
+    # A saturated probe that was disturbed is measured again, and is the one that the server does not survive then.
+    assert [p["phase"] for p in summary["load_curve"]] in (["saturation", "search"], ["saturation"])
     assert spent < 45
     assert {r.probe for r in rows} == {0, 1}
 

@@ -17,7 +17,6 @@ from bench.conclude import derive, note_machine
 from bench.run import run
 from bench.tables import read_table, request_rows
 from bench.telemetry import counters, parse_metrics
-from bench.validity import DISTURBANCES
 from contracts.environment import Environment
 from contracts.probe import Probes
 from contracts.request import REQUESTS_FILE, RequestRow
@@ -25,6 +24,7 @@ from contracts.rundir import RunDir
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.conftest import experiment, prepare
 from tests.bench.server import FAULTS, running
+from tests.records import DISTURBANCES
 
 pytestmark = pytest.mark.system
 
@@ -207,7 +207,8 @@ def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path,
         process = child(run_dir.path)
         wait_for_rows(run_dir.path)
         family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) == 3  # generator, recorder, telemetry
+        # Beside them, where nothing may be raised, one that sets the engine back.
+        assert {"bench.generator", "bench.recorder", "bench.telemetry"} <= {p.cmdline()[2] for p in family}
         process.send_signal(number)
         process.wait(20)
         _, alive = psutil.wait_procs(family, timeout=10)
@@ -302,7 +303,7 @@ def test_a_search_with_conversations_offers_and_judges_requests(tmp_path, model_
     assert rated[0].slo_met
     assert summary.highest_passing_rps >= rated[0].offered_rps
     assert {r.rule for r in summary.reasons} <= DISTURBANCES
-    planned = Probes.read(run_dir.path).probes[1].planned_requests
+    planned = next(p for p in Probes.read(run_dir.path).probes if p.probe == rated[0].probe).planned_requests
     assert rated[0].requests <= planned <= 1.5 * rated[0].requests  # and those that the lead-in's conversations may add
 
 

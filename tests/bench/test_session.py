@@ -59,7 +59,7 @@ def test_a_run_measures_three_probes_again_and_no_more(monkeypatch):
 
 @pytest.mark.parametrize("halves", [(100, 100), (100, 50)], ids=["steady", "drifting"])
 def test_a_saturated_probe_whose_halves_differ_is_measured_again(monkeypatch, halves):
-    point = GOOD.model_copy(update={"arrivals": "closed", "window_start_s": 0.0, "window_s": 10.0})
+    point = GOOD.model_copy(update={"phase": "saturation", "arrivals": "closed", "window_start_s": 0.0, "window_s": 10.0})
     rows = [row(t, tokens=n) for start, n in zip((0.5, 5.5), halves, strict=True) for t in (start, start + 1)]
     made = Made(monkeypatch, [point, point, point], rows)
     run_undisturbed(made.session, Wish("saturation", 10.0, users=4))

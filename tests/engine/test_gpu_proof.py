@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.validity import DISTURBANCES, LAG_RULE
+from bench.validity import ENDED_RULE, LAG_RULE
 from contracts.checkpoint import Checkpoint
 from contracts.kernels import has_kernel
 from contracts.proof import Proof
@@ -15,6 +15,7 @@ from contracts.roofline import Roofline
 from contracts.run import Summary
 from contracts.server import Server
 from contracts.verdict import Verdict
+from tests.records import DISTURBANCES
 
 pytestmark = pytest.mark.engine
 
@@ -41,11 +42,11 @@ def call(folder: Path) -> Call:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=1200, check=False)
     print(done.stdout, done.stderr)
     found = Proof.read(folder / NAME)
-    # Something else on the machine may disturb a run: then it is INVALID for that, and for nothing else.
+    # Something else on the machine may disturb a run, or take the time that it needs: then it is INVALID for that alone.
     summaries = {run: Summary.read(folder / run) for run in found.runs}
     reasons = {reason.rule for each in summaries.values() for reason in each.reasons}
     # (A generator that was calibrated meanwhile has a certificate that says so.)
-    assert {reason for reason in reasons - DISTURBANCES if "certificate" not in reason} == set()
+    assert {reason for reason in reasons - DISTURBANCES - {ENDED_RULE} if "certificate" not in reason} == set()
     assert done.returncode == (0 if found.complete else 1)
     assert found.spent_s <= found.budget_s
     valid = frozenset(each.scheme for each in summaries.values() if each.validity == "VALID")
@@ -77,9 +78,11 @@ def test_each_precision_was_served_as_what_it_is_and_measured(results, first):
     assert {one.scheme: one.quantization for one in first.proof.loaded} == {name: formats[name] for name in measured}
     for run in first.proof.runs:
         summary = Summary.read(results / run)
-        assert summary.peak.output_tokens_per_hour.value > 0
         assert "dummy weights" in summary.synthetic
         assert Checkpoint.read(results / run).quality is None
+        if ENDED_RULE in {reason.rule for reason in summary.reasons}:
+            continue
+        assert summary.peak.output_tokens_per_hour.value > 0
         assert summary.mean_prompt_tokens == pytest.approx(64, rel=0.1)
         assert summary.mean_output_tokens == pytest.approx(32, rel=0.1)
         assert summary.cpu_priority is not None

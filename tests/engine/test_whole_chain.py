@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.validity import DISTURBANCES
 from contracts.checkpoint import Checkpoint
 from contracts.engine_quality import EngineQuality
 from contracts.experiment import load_experiment
@@ -21,6 +20,7 @@ from contracts.run import Summary
 from contracts.rundir import RunDir
 from contracts.server import Server
 from contracts.verdict import Verdict
+from tests.records import DISTURBANCES
 
 pytestmark = pytest.mark.engine
 
