@@ -102,7 +102,8 @@ def _raise_nice(ours: list[tuple[int, int]]) -> str:
     try:
         for pid, nice in ours:
             for thread in threads(pid):
-                os.setpriority(os.PRIO_PROCESS, thread, nice)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.setpriority(os.PRIO_PROCESS, thread, nice)
     except OSError as error:
         return f"a nice value of {_NICE}: {error.strerror}"
     return ""

@@ -85,12 +85,12 @@ def test_two_services_are_weighed_below_the_slice_that_they_share(machine):
 
 def test_an_engine_in_a_group_below_the_generators_is_weighed_against_its_nice_value(machine):
     found = machine.mounted(V2)
-    machine.weighs("work")
-    machine.weighs("work/engine")
-    machine.process(1, "0::/work")
-    machine.process(2, "0::/work/engine")
-    assert contest(1, 2, found) == Contest("nice", groups=("/work", "/work/engine"))
-    assert contest(2, 1, found).weight_file == machine.mount / "work/engine/cpu.weight"
+    machine.weighs("bench")
+    machine.weighs("bench/engine")
+    machine.process(1, "0::/bench")
+    machine.process(2, "0::/bench/engine")
+    assert contest(1, 2, found) == Contest("nice", groups=("/bench", "/bench/engine"))
+    assert contest(2, 1, found).weight_file == machine.mount / "bench/engine/cpu.weight"
 
 
 def test_from_the_root_group_a_session_is_weighed_against_a_service(machine):
