@@ -202,7 +202,8 @@ def prepared(probe: Probe) -> Iterator[tuple[list[Ask], int, tuple[bytes, bytes]
             yield waiting.popleft()
         began = time.monotonic_ns()
         waiting.append((talk, due, probe.prepare(talk[0])))
-        longest_ns = max(time.monotonic_ns() - began, longest_ns * 7 // 8)  # one that was held up is forgotten
+        # The longest so far, and not of late: preparing ahead must not make the next one late on a busy machine.
+        longest_ns = max(longest_ns, time.monotonic_ns() - began)
     yield from waiting
 
 
