@@ -24,8 +24,9 @@ from bench.workers import Workers
 from bench.workload import Source, bundled_text
 from contracts.bench_spec import BenchSpec, LengthSpec
 from contracts.certificate import Accuracy, Certificate, Level
-from contracts.environment import Accelerator, accelerator, cpu_model, machine_sha256, usable_cpus
+from contracts.environment import Accelerator, machine_sha256
 from contracts.errors import InputError, RunFailedError
+from contracts.hardware import accelerator, cpu_model, usable_cpus
 from contracts.request import RequestRow
 from contracts.rundir import now_utc
 from contracts.store import sha256_file, sha256_of, write_bytes_atomic

@@ -13,8 +13,9 @@ from bench.tables import read_table, request_rows, telemetry_rows, write_table
 from contracts.certificate import Certificate
 from contracts.checkpoint import Checkpoint
 from contracts.endpoint import Endpoint, Load
-from contracts.environment import Environment, accelerator, capture, cpu_model, machine_sha256, usable_cpus
+from contracts.environment import Environment, machine_sha256
 from contracts.experiment import Experiment
+from contracts.hardware import accelerator, capture, cpu_model, usable_cpus
 from contracts.kernels import saturates
 from contracts.lineage import measurement_inputs
 from contracts.probe import Probes

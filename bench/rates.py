@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from contracts.environment import accelerator_for
 from contracts.errors import InputError, RunFailedError
+from contracts.hardware import accelerator_for
 from contracts.process import die_with_parent
 from contracts.progress import Status
 from contracts.record import Interval

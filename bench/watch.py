@@ -15,8 +15,8 @@ from bench.gpus import gpu_reader
 from bench.tables import telemetry_rows, write_table
 from bench.target import KEY_ENV
 from bench.telemetry import SLOW_S, Reader, Sampler, Stamped, engine_reader, host_reader, tree_reader
-from contracts.environment import accelerator
 from contracts.errors import InputError
+from contracts.hardware import accelerator
 from contracts.store import disk_errors
 from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from contracts.units import human_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from contracts import environment
+from contracts import hardware
 from contracts.errors import InputError
 from contracts.quantize_spec import QuantizeSpec
 
@@ -43,7 +43,7 @@ def has_kernel(scheme: str, device: str, flags: Collection[str] | None = None) -
 
 def _instead(scheme: str, device: str, flags: Collection[str] | None) -> tuple[str, str] | None:
     """Return (where there is no kernel, what to use there), or None."""
-    have = environment.cpu_flags() if flags is None else flags
+    have = hardware.cpu_flags() if flags is None else flags
     old = device == "cpu" and "avx2" in have and "avx512f" not in have
     if instead := NO_KERNEL.get(device, {}).get(scheme):
         return device, _WITHOUT_AVX512 if old else instead
@@ -78,7 +78,7 @@ def refuse_kv_without_kernel(
     """
     if device != "cpu" or not dtype.startswith("fp8"):
         return
-    have = environment.cpu_flags() if flags is None else flags
+    have = hardware.cpu_flags() if flags is None else flags
     where, remedy = f"serving.kv_cache_dtype = {dtype}", "use auto, and twice the serving.kv_cache_gib for as many tokens"
     if not {"avx512f", "amx_bf16", "amx_int8"} & set(have):
         raise InputError("vLLM has no FP8 KV cache on a CPU without AVX-512 or AMX", where=where, remedy=remedy)
@@ -96,7 +96,7 @@ def saturates(scheme: str, device: str, flags: Collection[str] | None = None) ->
     oneDNN adds pairs of 8-bit products in 16 bits on x86 CPUs that have none of the instructions made for it, and what does
     not fit is cut off ("Nuances of int8 computations" in its documentation; docs/quantize.md has what was measured).
     """
-    have = set(environment.cpu_flags() if flags is None else flags)
+    have = set(hardware.cpu_flags() if flags is None else flags)
     if scheme != "w8a8" or device != "cpu" or "avx2" not in have or have & _INT8_INSTRUCTIONS:
         return None
     return (

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import Accelerator, Environment, accelerator_for, cpu_model, machine_sha256, usable_cpus
+from contracts.environment import Accelerator, Environment, machine_sha256
 from contracts.experiment import Experiment
+from contracts.hardware import accelerator_for, cpu_model, usable_cpus
 from contracts.run import Summary
 from contracts.store import changed
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from contracts.certificate import Certificate
 from contracts.endpoint import Endpoint, Load
-from contracts.environment import Environment, capture
+from contracts.environment import Environment
 from contracts.experiment import Experiment
+from contracts.hardware import capture
 from contracts.probe import Probes
 from contracts.record import Record
 from contracts.request import REQUESTS_FILE

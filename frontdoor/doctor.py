@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from contracts.environment import Environment, capture, installed
+from contracts.environment import Environment
 from contracts.errors import RunFailedError
+from contracts.hardware import capture, installed
 from contracts.lineage import ENGINE_ENV, engine_version
 from contracts.probe import CpuPriority
 from contracts.rundir import now_utc

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from contracts.environment import accelerator, accelerator_for, compute_capability
 from contracts.errors import InputError, RunFailedError
 from contracts.experiment import Experiment, load_experiment
+from contracts.hardware import accelerator, accelerator_for, compute_capability
 from contracts.lineage import ENGINE_ENV, engine_version
 from contracts.proof import Proof, ProofStep
 from contracts.run import Summary

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contracts.environment import accelerator_for
 from contracts.errors import OutOfTimeError, RunFailedError, TokenhourError
 from contracts.experiment import Experiment
+from contracts.hardware import accelerator_for
 from contracts.lineage import stale_summary
 from contracts.proof import Loaded, ProofStep, StepState
 from contracts.roofline import MachineRates

@@ -93,7 +93,7 @@ def ladder(experiment_file: Path, results: Path, checkpoints: Path) -> None:
     Example:
       tokenhour quantize ladder configs/experiments/ladder.yaml
     """
-    from contracts.environment import accelerator, compute_capability
+    from contracts.hardware import accelerator, compute_capability
     from quantize.ladder import climb, keep, needs_gate, table
 
     experiment = load_experiment(experiment_file)

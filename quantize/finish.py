@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.checkpoint import Checkpoint, GenerationAgreement, Packed, Quality
-from contracts.environment import installed
 from contracts.experiment import Experiment
+from contracts.hardware import installed
 from contracts.progress import Status
 from contracts.rundir import now_utc
 from contracts.store import canonical_json, sha256_file

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import installed
 from contracts.experiment import Experiment
+from contracts.hardware import installed
 from contracts.quantize_spec import QuantizeSpec
 from contracts.store import sha256_file, sha256_of
 from quantize import method

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.environment import Accelerator, accelerator, available_memory_bytes
+from contracts.environment import Accelerator
 from contracts.errors import InputError, RunFailedError
+from contracts.hardware import accelerator, available_memory_bytes
 from contracts.quantize_spec import QuantizeSpec
 from contracts.store import make_folder
 from contracts.units import human_bytes

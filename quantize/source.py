@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from contracts.environment import installed
 from contracts.errors import InputError
+from contracts.hardware import installed
 from contracts.quantize_spec import ModelSpec
 from quantize.gguf_head import read_head
 from quantize.hub import Download, download, licence, snapshot

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.environment import accelerator
-from contracts.environment import visible_gpus as visible_of
 from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.hardware import accelerator
+from contracts.hardware import visible_gpus as visible_of
 from contracts.lineage import ENGINE_ENV, built_for, engine_packages, engine_version
 from contracts.serving_spec import ServingSpec
 

@@ -11,9 +11,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator_for
 from contracts.errors import RunFailedError
 from contracts.gate import judge_quality
+from contracts.hardware import accelerator_for
 from contracts.progress import Status
 from contracts.rundir import now_utc
 from contracts.server import ColdStart, Replica, Server

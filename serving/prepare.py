@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator, available_memory_bytes, compute_capabilities
 from contracts.errors import InputError
 from contracts.experiment import Experiment
+from contracts.hardware import accelerator, available_memory_bytes, compute_capabilities
 from contracts.kernels import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel, saturates
 from contracts.rundir import RunDir
 from serving import arguments, memory

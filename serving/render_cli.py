@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from contracts.environment import accelerator
 from contracts.experiment import Experiment, load_experiment
+from contracts.hardware import accelerator
 from contracts.shipped import prices_folder
 from contracts.store import write_text_atomic
 

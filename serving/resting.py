@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from contracts.environment import accelerator
 from contracts.errors import RunFailedError
+from contracts.hardware import accelerator
 from contracts.nvml import memory
 from serving.command import Launch
 from serving.guard import children_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.environment import accelerator
+from contracts.hardware import accelerator
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from contracts.environment import usable_cpus
+from contracts.hardware import usable_cpus
 from quantize.layers import HEAD, Layers, said, wants_head, with_wholes
 from quantize.loading import tokenizer_of
 from quantize.schemes import Job, Recipe

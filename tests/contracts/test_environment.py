@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts import environment
+from contracts import hardware
 
 SMI = """#!/bin/sh
 printf 'NVIDIA H200, 143771, 570.86.15, GPU-a\\nNVIDIA H200, 143771, 570.86.15, GPU-b\\n'
@@ -11,9 +11,9 @@ printf 'NVIDIA H200, 143771, 570.86.15, GPU-a\\nNVIDIA H200, 143771, 570.86.15, 
 
 @pytest.fixture(autouse=True)
 def _forget():
-    environment.accelerator.cache_clear()
+    hardware.accelerator.cache_clear()
     yield
-    environment.accelerator.cache_clear()
+    hardware.accelerator.cache_clear()
 
 
 def tool(tmp_path, monkeypatch, script):
@@ -25,7 +25,7 @@ def tool(tmp_path, monkeypatch, script):
 
 def test_gpus_are_counted_with_name_memory_and_driver(tmp_path, monkeypatch):
     tool(tmp_path, monkeypatch, SMI)
-    found = environment.accelerator()
+    found = hardware.accelerator()
     assert (found.kind, found.name, found.count, found.driver) == ("cuda", "NVIDIA H200", 2, "570.86.15")
     assert found.memory_bytes == 143771 * 1024**2
 
@@ -33,7 +33,7 @@ def test_gpus_are_counted_with_name_memory_and_driver(tmp_path, monkeypatch):
 @pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\necho nonsense\n"])
 def test_a_driver_that_does_not_answer_means_the_cpu(tmp_path, monkeypatch, script):
     tool(tmp_path, monkeypatch, script)
-    assert environment.accelerator().kind == "cpu"
+    assert hardware.accelerator().kind == "cpu"
 
 
 @pytest.mark.parametrize(("said", "kind"), [("", "cpu"), ("-1", "cpu"), ("1", "cuda"), (None, "cuda")])
@@ -42,7 +42,7 @@ def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(tmp_path, monkeypatch
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if said is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert environment.accelerator().kind == kind
+    assert hardware.accelerator().kind == kind
 
 
 @pytest.mark.parametrize(
@@ -54,21 +54,21 @@ def test_a_containers_room_is_its_limit_without_what_it_uses(tmp_path, monkeypat
     (tmp_path / "memory.max").write_text(f"{limit}\n")
     (tmp_path / "memory.current").write_text("900000\n")
     (tmp_path / "memory.stat").write_text("anon 600000\nactive_file 100000\ninactive_file 200000\nshmem 5\n")
-    monkeypatch.setattr(environment, "CGROUP", tmp_path)
-    assert environment.available_memory_bytes() == room
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    assert hardware.available_memory_bytes() == room
 
 
 def test_a_container_without_a_limit_has_what_the_host_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
     for name, text in (("memory.max", "max"), ("memory.current", "900000"), ("memory.stat", "")):
-        assert environment.available_memory_bytes() > 10**7
+        assert hardware.available_memory_bytes() > 10**7
         (tmp_path / name).write_text(text)
-    assert environment.available_memory_bytes() > 10**7
+    assert hardware.available_memory_bytes() > 10**7
 
 
 def test_the_machines_hash_ignores_what_does_not_decide_speed():
-    one = environment.capture("2026-01-01T00:00:00+00:00")
-    two = environment.capture("2026-02-02T00:00:00+00:00", packages={"vllm": "1"})
+    one = hardware.capture("2026-01-01T00:00:00+00:00")
+    two = hardware.capture("2026-02-02T00:00:00+00:00", packages={"vllm": "1"})
     assert one.machine_sha256() == two.machine_sha256()
     assert two.packages["vllm"] == "1"
 
@@ -87,11 +87,11 @@ def test_what_a_container_already_uses_of_its_limit_is_not_there(tmp_path, monke
     (tmp_path / "memory.max").write_text(f"{limit}\n")
     (tmp_path / "memory.current").write_text(f"{current}\n")
     (tmp_path / "memory.stat").write_text(f"anon 5\nactive_file {cache // 2}\ninactive_file {cache // 2}\nshmem 7\n")
-    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
     monkeypatch.setattr("os.sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else 2**40)
-    left = environment._left_in_container()
+    left = hardware._left_in_container()
     assert left == (2**40 if expected is None else expected)
-    assert environment.available_memory_bytes() <= left
+    assert hardware.available_memory_bytes() <= left
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_what_a_container_already_uses_of_its_limit_is_not_there(tmp_path, monke
     ],
 )  # fmt: skip
 def test_cuda_visible_devices_is_read_as_cuda_reads_it(said, expected):
-    assert environment.visible_gpus(said, 3) == expected
-    assert environment.visible_gpus(said, 0) == ()
+    assert hardware.visible_gpus(said, 3) == expected
+    assert hardware.visible_gpus(said, 0) == ()
 
 
 def test_a_gpu_is_found_by_number_or_by_a_uuid_that_may_be_cut_short():
     uuids = ["GPU-11aa", "GPU-22bb"]
-    assert [environment.number_of(name, uuids) for name in ("1", "7", "GPU-22", "GPU-11aa", "MIG-3", "GPU-3")] == [
+    assert [hardware.number_of(name, uuids) for name in ("1", "7", "GPU-22", "GPU-11aa", "MIG-3", "GPU-3")] == [
         1, None, 1, 0, None, None,
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.environment import accelerator
+from contracts.hardware import accelerator
 from contracts.record import Interval
 from frontdoor import proof_steps
 from tests.bench.test_roofline import rates

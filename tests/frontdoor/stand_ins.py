@@ -5,8 +5,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator
 from contracts.experiment import load_experiment
+from contracts.hardware import accelerator
 from contracts.lineage import measurement_inputs
 from contracts.run import Reason
 from contracts.rundir import RunDir

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from contracts.environment import capture
+from contracts.hardware import capture
 from contracts.probe import CpuPriority
 from contracts.units import BYTES_PER_GIB
 from frontdoor import doctor

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.environment import accelerator
+from contracts.hardware import accelerator
 
 
 @pytest.fixture(autouse=True, scope="session")

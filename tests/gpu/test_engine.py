@@ -9,8 +9,8 @@ import pytest
 from bench.rates import measure
 from contracts.checkpoint import Checkpoint
 from contracts.engine_quality import EngineQuality
-from contracts.environment import compute_capability
 from contracts.experiment import load_experiment
+from contracts.hardware import compute_capability
 from contracts.rundir import RunDir
 from contracts.server import Server
 from frontdoor.proof_plan import LOADED, SCHEMES, WITH_WEIGHTS

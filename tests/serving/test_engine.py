@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from contracts.environment import accelerator, accelerator_for, compute_capabilities, compute_capability
 from contracts.errors import InputError
+from contracts.hardware import accelerator, accelerator_for, compute_capabilities, compute_capability
 from serving.engine import (
     beside_gpus,
     check_exposure,

@@ -110,7 +110,7 @@ def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path, name
 def test_no_precision_is_named_that_this_device_cannot_run(tmp_path, monkeypatch):
     weights = eight_billion(tmp_path)
     spec = experiment(kv_cache_gib=1).serving
-    monkeypatch.setattr("contracts.environment.cpu_flags", lambda: ("avx2",))
+    monkeypatch.setattr("contracts.hardware.cpu_flags", lambda: ("avx2",))
     with pytest.raises(InputError) as caught:
         refuse(budget(weights, spec, "cpu", 22 * GIB), weights, spec, "cpu")
     assert "(w8a8, bnb-int8, bnb-nf4 would fit)" in caught.value.remedy

@@ -18,9 +18,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from contracts.environment import Accelerator, host
+from contracts.environment import Accelerator
 from contracts.errors import InputError
 from contracts.experiment import load_experiment
+from contracts.hardware import host
 from contracts.price import ApiPriceTable
 from contracts.rundir import RunDir
 from contracts.server import ColdStart

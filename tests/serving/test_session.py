@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from contracts.checkpoint import Checkpoint
-from contracts.environment import accelerator
 from contracts.errors import InputError, RunFailedError
+from contracts.hardware import accelerator
 from contracts.lineage import measurement_inputs
 from contracts.rundir import RunDir
 from contracts.server import Server
