@@ -87,13 +87,13 @@ check: setup-house ## format, lint, types, import laws
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m frontdoor.schemas --check
+	@$(PY) -m tokenhour.frontdoor.docgen.schemas --check
 
 format: setup-house ## format and fix what can be fixed
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
 schemas: setup-house ## generate configs/schemas/ and docs/records/ from contracts/
-	@$(PY) -m frontdoor.schemas
+	@$(PY) -m tokenhour.frontdoor.docgen.schemas
 
 lock: ## resolve the lock files again
 	@UV=$$(command -v uv || echo .uv/bin/uv) requirements/lock.sh

@@ -9,26 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from bench import workload
-from bench.arrivals import native_rate_rps
-from bench.asks import Ints
-from bench.best import with_point
-from bench.calibrate import certified
-from bench.children import children, sigterm_interrupts
-from bench.conclude import RAW, conclude
-from bench.search import Bracket, next_rate, window_s
-from bench.session import Session, Wish, run_undisturbed
-from bench.tables import LineTail
-from bench.target import SATURATION_USERS, Target, of_server
-from bench.workers import Workers
-from contracts.certificate import Certificate
-from contracts.errors import RunFailedError
-from contracts.experiment import Experiment
-from contracts.probe import Probe, Probes
-from contracts.run import Summary
-from contracts.rundir import RunDir, now_utc
-from contracts.server import Server
-from contracts.store import disk_errors
+from tokenhour.bench.calibration.calibrate import certified
+from tokenhour.bench.loadgen.subprocesses import children, sigterm_interrupts
+from tokenhour.bench.loadgen.worker_count import Workers
+from tokenhour.bench.measure.probe import Session, Wish, run_undisturbed
+from tokenhour.bench.recording.tables import LineTail
+from tokenhour.bench.statistics.rate_search import Bracket, next_rate, window_s
+from tokenhour.bench.summary.capacity import with_point
+from tokenhour.bench.summary.finalize import RAW, conclude
+from tokenhour.bench.target.discovery import SATURATION_USERS, Target, of_server
+from tokenhour.bench.workload import sampling
+from tokenhour.bench.workload.arrivals import native_rate_rps
+from tokenhour.bench.workload.request_plan import Ints
+from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.errors import RunFailedError
+from tokenhour.contracts.io.atomic_io import disk_errors
+from tokenhour.contracts.records.probe import Probe, Probes
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.standalone.generator_certificate import Certificate
+from tokenhour.machine.run_folder import RunDir, now_utc
 
 Kind = Literal["search", "sweep", "fixed"]
 SWEEP_POINTS = 10
@@ -59,8 +59,8 @@ def measure(
     workers of other machines: no certificate.
     """
     wanted = kind or kind_of(target)
-    workload.check(target.spec)
-    source = workload.source(target.spec.workload, _text(target))
+    sampling.check(target.spec)
+    source = sampling.source(target.spec.workload, _text(target))
     if target.spec.arrivals.process == "trace" and source.trace is not None and source.trace.times_s is not None:
         own = native_rate_rps(source.trace.times_s)
         print(f"   the trace's own mean rate is {own:.3g} requests/s; it is stretched to each rate", file=sys.stderr)
@@ -100,7 +100,7 @@ def measure(
         wanted=wanted,
         interrupted=interrupted,
         uncertified=uncertified,
-        text_source=workload.TEXT_SOURCE,
+        text_source=sampling.TEXT_SOURCE,
         cpu_priority=session.crew.priority if session else None,
     )
     probes.write(run_dir.path)
@@ -112,8 +112,8 @@ def _text(target: Target) -> Ints:
     import numpy as np
 
     if target.tokenizer is not None:
-        return workload.corpus(target.tokenizer)
-    return np.frombuffer(workload.bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
+        return sampling.corpus(target.tokenizer)
+    return np.frombuffer(sampling.bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
 
 
 def _saturate(session: Session) -> float:

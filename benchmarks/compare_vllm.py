@@ -18,9 +18,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-from bench.tables import read_table
-from contracts.request import REQUESTS_FILE, RequestRow
-from contracts.server import Server
+from tokenhour.bench.recording.tables import read_table
+from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
+from tokenhour.contracts.records.server import Server
 
 THROUGHPUT_WITHIN, TTFT_WITHIN = 0.03, 0.05
 # Long prompts: the TTFT is then large beside the several milliseconds that a busy client of asyncio adds to it.
@@ -50,7 +50,7 @@ def ours(server: Server, folder: Path, rate: float, count: int) -> tuple[float, 
         f"arrivals: {{process: constant, rates_rps: [{rate}]}}\n"
     )
     out = folder.parent / f"ours-{folder.name}"
-    words = [sys.executable, "-m", "bench", "run", "--url", server.base_url, "--model", server.model_id]
+    words = [sys.executable, "-m", "tokenhour.bench", "run", "--url", server.base_url, "--model", server.model_id]
     # So few requests are enough to compare and too few for a verdict: what it says of that is of no use here.
     done = subprocess.run([*words, "--workload", str(load), "--out", str(out)], capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):

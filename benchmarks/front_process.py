@@ -3,7 +3,7 @@
 import sys
 import time
 
-from serving.front import FrontSpec, front
+from tokenhour.serving.proxy.server import FrontSpec, front
 
 if __name__ == "__main__":
     port, upstream = sys.argv[1:]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
-from breakeven.portfolio import Costs, Feature, place
-from breakeven.prices import load_tables
-from breakeven.uncertainty import draw, monte_carlo, tornado
+from tests.breakeven.model.test_uncertainty import ENDS
 from tests.breakeven.positions import position
 from tests.breakeven.scenarios import BASE, DAY, PRICES, decide, scenario
-from tests.breakeven.test_uncertainty import ENDS
+from tokenhour.breakeven.extras.portfolio_search import Costs, Feature, place
+from tokenhour.breakeven.model.uncertainty import draw, monte_carlo, tornado
+from tokenhour.breakeven.prices.tables import load_tables
 
 TABLES = load_tables(PRICES)
 APIS = [{"model": model, "host": host} for model, host in dict.fromkeys((row.model, row.host) for row in TABLES.apis)]

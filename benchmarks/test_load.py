@@ -16,16 +16,25 @@ import numpy as np
 import psutil
 import pytest
 
-from bench import reference
-from bench.calibrate import SCHEDULE_SHARE, Trial, accuracy, attempt, busy_share, certified, climb, open_session
-from bench.metrics import emitted, rate_interval, taken_up_s
-from bench.session import Wish, run_probe, session_rows
-from bench.tables import read_table
-from contracts.bench_spec import BenchSpec
-from contracts.request import REQUESTS_FILE, RequestRow
 from tests.bench import simulated
 from tests.bench.conftest import keep_certificate
-from tests.bench.test_search import SPEC
+from tests.bench.statistics.test_rate_search import SPEC
+from tokenhour.bench.calibration import reference_server
+from tokenhour.bench.calibration.calibrate import (
+    SCHEDULE_SHARE,
+    Trial,
+    accuracy,
+    attempt,
+    busy_share,
+    certified,
+    climb,
+    open_session,
+)
+from tokenhour.bench.measure.probe import Wish, run_probe, session_rows
+from tokenhour.bench.recording.tables import read_table
+from tokenhour.bench.statistics.metrics import emitted, rate_interval, taken_up_s
+from tokenhour.contracts.config.bench import BenchSpec
+from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
 
 CLIENT = Path(__file__).parent / "client.c"
 OF_C = 198_000
@@ -74,13 +83,13 @@ def test_the_light_load_is_timed_as_by_a_client_in_c(benchmark, session, tmp_pat
 def compiled(folder: Path) -> Path:
     """Compile the client in C."""
     client = folder / "client"
-    subprocess.run([reference.compiler(), "-O2", "-o", str(client), str(CLIENT)], check=True)
+    subprocess.run([reference_server.compiler(), "-O2", "-o", str(client), str(CLIENT)], check=True)
     return client
 
 
 def error_of_c(client: Path, streams: int, requests: int) -> float:
     """Mean TTFT error, s, of the client in C at the same load."""
-    with reference.running(0.1, 0.02, core=reference.own_core()) as server:
+    with reference_server.running(0.1, 0.02, core=reference_server.own_core()) as server:
         words = [str(client), str(server.port), str(streams), str(requests), "64"]
         rows = [
             line.split() for line in subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -110,8 +119,11 @@ def ceiling_of_c(client: Path) -> float:
     """Chunks/s at the highest load that the client in C follows, judged as the generator is."""
     best = 0.0
     for streams in C_LEVELS:
-        core = reference.own_core()
-        with reference.running(0.05, 0.01, "--jitter-us", "500000", core=core) as server, reference.kept_off(core):
+        core = reference_server.own_core()
+        with (
+            reference_server.running(0.05, 0.01, "--jitter-us", "500000", core=core) as server,
+            reference_server.kept_off(core),
+        ):
             words = [str(client), str(server.port), str(streams), str(4 * streams), "100"]
             said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
             truth = server.truth()
@@ -142,8 +154,8 @@ def test_a_million_chunks_take_under_300_mb(benchmark, tmp_path):
     sums: list[float] = []
 
     def run():
-        with reference.running(0.05, 0.01, core=reference.own_core()) as server:
-            words = [sys.executable, "-m", "bench", "run", "--url", server.base_url, "--model", "reference"]
+        with reference_server.running(0.05, 0.01, core=reference_server.own_core()) as server:
+            words = [sys.executable, "-m", "tokenhour.bench", "run", "--url", server.base_url, "--model", "reference"]
             words += ["--workload", str(tmp_path / "load.yaml"), "--out", str(tmp_path / "out")]
             with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
                 parent = psutil.Process(process.pid)
@@ -174,7 +186,7 @@ def memory_mb(process: psutil.Process) -> tuple[str, tuple[float, float]]:
 
 
 def test_a_calibration_takes_under_30_seconds(benchmark):
-    words = [sys.executable, "-m", "bench", "calibrate", "--json"]
+    words = [sys.executable, "-m", "tokenhour.bench", "calibrate", "--json"]
     done = once(benchmark, lambda: subprocess.run(words, check=True, capture_output=True, text=True))
     benchmark.extra_info |= json.loads(done.stdout)
     assert benchmark.stats.stats.max < 30
@@ -192,7 +204,7 @@ def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate, 
     length = max(10.0, arrivals / rate)
 
     def run():
-        with reference.running(0.05, 0.01, core=reference.own_core()) as server:
+        with reference_server.running(0.05, 0.01, core=reference_server.own_core()) as server:
             session.target = replace(session.target, base_url=server.base_url)
             run_probe(session, Wish("fixed", length, rate_rps=rate))
             return session_rows(session, len(session.done) - 1), server.truth()
@@ -236,14 +248,15 @@ def test_ten_requests_take_under_two_seconds_with_start_up(benchmark):
     """A fresh process: interpreter, Locust, one probe of ten requests at once (0.36 s of serving), records read."""
     script = (
         "import sys, tempfile; from pathlib import Path; from dataclasses import replace\n"
-        "from bench.calibrate import open_session; from bench.session import Wish, run_probe\n"
+        "from tokenhour.bench.calibration.calibrate import open_session\n"
+        "from tokenhour.bench.measure.probe import Wish, run_probe\n"
         "with tempfile.TemporaryDirectory() as f, open_session(Path(f), 1) as s:\n"
         "    s.target = replace(s.target, base_url=sys.argv[1], spec=s.target.spec.model_copy(update={'search':\n"
         "        s.target.spec.search.model_copy(update={'warmup_s': 0.0})}))\n"
         "    point = run_probe(s, Wish('fixed', 0.2, users=10))\n"
         "    assert point.succeeded == 10, point\n"
     )
-    with reference.running(0.05, 0.02) as server:
+    with reference_server.running(0.05, 0.02) as server:
         words = [sys.executable, "-c", script, server.base_url]
         benchmark.pedantic(lambda: subprocess.run(words, check=True, stderr=subprocess.DEVNULL), rounds=3, iterations=1)
     assert benchmark.stats.stats.min < 2.0
@@ -261,8 +274,8 @@ def test_the_command_sends_its_first_request_within_two_seconds(benchmark, tmp_p
     firsts = []
 
     def run():
-        with reference.running(0.005, 0.002) as server:
-            words = [sys.executable, "-m", "bench", "run", "--url", server.base_url, "--model", "reference"]
+        with reference_server.running(0.005, 0.002) as server:
+            words = [sys.executable, "-m", "tokenhour.bench", "run", "--url", server.base_url, "--model", "reference"]
             words += ["--workload", str(tmp_path / "load.yaml"), "--out", str(tmp_path / f"run-{len(firsts)}")]
             began = time.monotonic_ns()
             done = subprocess.run(words, check=False, capture_output=True, text=True)

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from contracts.experiment import Experiment
-from contracts.rundir import RunDir
-from quantize import finish
-from quantize.evaluate import load_dense
-from quantize.inputs import Workshop
-from quantize.make import make
-from quantize.schemes import scheme
-from quantize.text import BUNDLED_LICENSE, calibration_windows, evaluation_windows
-from quantize.tokens import ModelTokens
+from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.quantize import manifest
+from tokenhour.quantize.build import make
+from tokenhour.quantize.cache_key import Workshop
+from tokenhour.quantize.data.text import BUNDLED_LICENSE, calibration_windows, evaluation_windows
+from tokenhour.quantize.evaluation.forward import load_dense
+from tokenhour.quantize.model.tokenizer import ModelTokens
+from tokenhour.quantize.scheme_table import scheme
 
 # What libraries warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -83,10 +83,10 @@ report(began)
 HARNESS = (
     BEGIN
     + """
-from contracts.experiment import Experiment
-from quantize import make as harness
-from quantize.inputs import Workshop
-from quantize.schemes import gptq_int4
+from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.quantize import build as harness
+from tokenhour.quantize.cache_key import Workshop
+from tokenhour.quantize.schemes import gptq_int4
 class Packed(Exception): pass
 def stop(*_): raise Packed
 harness.finish = stop  # what follows is evaluation, which the library does not do
@@ -176,7 +176,7 @@ def test_24_windows_of_512_tokens_are_evaluated_in_under_a_minute(benchmark, ori
     packed = next(folder.glob("harness-*/.*.packed"))
     places = (packed, packed, base)
     models = load_dense(base), scheme("gptq-int4").load(packed)
-    quality = benchmark.pedantic(finish.quality_of, args=(spec, *models, places, Silent()), rounds=1)
+    quality = benchmark.pedantic(manifest.quality_of, args=(spec, *models, places, Silent()), rounds=1)
     benchmark.extra_info["limit_s"] = EVALUATION_LIMIT_S
     print(benchmark.stats.stats.min, quality.mean_kl_divergence)
     assert quality.evaluation.windows == 24

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from benchmarks import token_source
-from serving.engine import choose_ports
-from serving.state import read_state
-from tests.serving.test_session import HOUSE, house, remember
-from tests.serving.test_up import Up
+from tests.serving.supervisor.test_daemon import Up
+from tests.serving.supervisor.test_foreground import HOUSE, house, remember
+from tokenhour.serving.launch.engine_env import choose_ports
+from tokenhour.serving.state import read_state
 
 WEIGHT_BYTES = 269_000_000
 """As the demo's model. A real engine takes longer to start than they take to hash beside it; this one does not."""

@@ -15,12 +15,12 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 
-from contracts.experiment import load_experiment
-from contracts.rundir import RunDir
-from serving.command import Launch
-from serving.prepare import prepare
-from serving.readiness import ask
-from serving.state import STATE_FILE, read_state
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.serving.engine.readiness import ask
+from tokenhour.serving.launch.argv import Launch
+from tokenhour.serving.preflight import prepare
+from tokenhour.serving.state import STATE_FILE, read_state
 
 HOUSE = Path(__file__).parents[1]
 EXPERIMENT = HOUSE / "configs/experiments/demo-quick.yaml"

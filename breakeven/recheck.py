@@ -6,12 +6,13 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from breakeven import rebuild, solve
-from breakeven.prices import Tables
-from breakeven.question import Question
-from contracts.economics_spec import EconomicsSpec
-from contracts.errors import InputError
-from contracts.verdict import Comparison, TrafficToday, Verdict
+from tokenhour.breakeven.inputs.problem import Question
+from tokenhour.breakeven.prices.tables import Tables
+from tokenhour.breakeven.solve import from_verdict
+from tokenhour.breakeven.verdict import verdict
+from tokenhour.contracts.config.economics import EconomicsSpec
+from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.records.verdict import Comparison, TrafficToday, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ def _again(past: Verdict, run: str, was: Comparison, tables: Tables, on: dt.date
         return None, "of version 1, which does not keep all inputs: solve it again"
     spec = _frozen(past.economics, past.traffic, was)
     try:
-        plants = [p for p in rebuild.plants(past) if p.run == run]
-        asked = Question(past.experiment, spec, tuple(plants), rebuild.demand(past), tables, on)
-        found = solve.verdict(asked, created_utc="", allowed_invalid=past.allowed_invalid)
+        plants = [p for p in from_verdict.plants(past) if p.run == run]
+        asked = Question(past.experiment, spec, tuple(plants), from_verdict.demand(past), tables, on)
+        found = verdict(asked, created_utc="", allowed_invalid=past.allowed_invalid)
     except InputError as error:
         return None, str(error).replace("\n", " ")
     return found.runs[0].comparisons[0], ""

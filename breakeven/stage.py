@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from breakeven import idle, origin, solve
-from breakeven.demand import read as read_demand
-from breakeven.prices import Tables, hourly_usd, load_tables
-from breakeven.question import Question
-from contracts.economics_spec import EconomicsSpec
-from contracts.errors import InputError, RunFailedError
-from contracts.experiment import Experiment, load_experiment
-from contracts.gate import judge
-from contracts.idle import IdleRecord
-from contracts.quantize_spec import QualityGate
-from contracts.run import Summary
-from contracts.rundir import RunDir, now_utc
-from contracts.scenario import Scenario, load_scenario
-from contracts.shipped import example
-from contracts.store import sha256_file, sha256_of
-from contracts.verdict import IdleMeasured, Verdict
-from contracts.yamlfile import load_yaml
+from tokenhour.breakeven.inputs import capacity, idle_savings
+from tokenhour.breakeven.inputs.demand import read as read_demand
+from tokenhour.breakeven.inputs.problem import Question
+from tokenhour.breakeven.prices.tables import Tables, hourly_usd, load_tables
+from tokenhour.breakeven.verdict import verdict
+from tokenhour.contracts.config.economics import EconomicsSpec
+from tokenhour.contracts.config.experiment import Experiment, load_experiment
+from tokenhour.contracts.config.model_quantize import QualityGate
+from tokenhour.contracts.config.scenario import Scenario, load_scenario
+from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.input_keys import IDLE_PREFIX, SUMMARY_PREFIX
+from tokenhour.contracts.io.atomic_io import sha256_file, sha256_of
+from tokenhour.contracts.io.package_data import example
+from tokenhour.contracts.io.yaml_loader import load_yaml
+from tokenhour.contracts.records.quality_gate import judge
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import IdleMeasured, Verdict
+from tokenhour.contracts.standalone.idle import IdleRecord
+from tokenhour.machine.run_folder import RunDir, now_utc
 
-SUMMARY_PREFIX = "summary:"
-IDLE_PREFIX = "idle:"
 KINDS = ("experiment", "scenario")
 Asked = Experiment | Scenario
 
@@ -112,11 +112,11 @@ def question(
         summaries = [judged(asked.quantize.gate, s) for s in summaries]
     said = [f"results/{s.run}" for s in summaries] if isinstance(asked, Experiment) else list(asked.summaries)
     plants = [
-        origin.measured(s, f"{name.removesuffix('/summary.json')}/summary.json", allow_invalid=allow_invalid)
+        capacity.measured(s, f"{name.removesuffix('/summary.json')}/summary.json", allow_invalid=allow_invalid)
         for s, name in zip(summaries, said, strict=True)
     ]
     if isinstance(asked, Scenario) and asked.assumed:
-        plants = [origin.assumed(asked.assumed, asked.assumed.name)]
+        plants = [capacity.assumed(asked.assumed, asked.assumed.name)]
     resting = idle_files(asked, folders, len(plants))
     plants = [
         replace(plant, idle=_idle(file, results)) if file else plant for plant, file in zip(plants, resting, strict=True)
@@ -151,7 +151,9 @@ def idle_files(asked: Asked, folders: Sequence[Path], plants: int) -> list[Path 
 
 
 def _idle(file: Path, results: Path) -> IdleMeasured:
-    return idle.measured(IdleRecord.read(file), f"results/{_beside(file, results)}" if _below(file, results) else str(file))
+    return idle_savings.measured(
+        IdleRecord.read(file), f"results/{_beside(file, results)}" if _below(file, results) else str(file)
+    )
 
 
 def _idle_key(file: Path, results: Path) -> str:
@@ -195,7 +197,7 @@ def run(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> tu
         if same == (2, dict(asks.inputs), on, allow_invalid):
             folder.note("breakeven", "reused")
             return standing, True
-    found = solve.verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)
+    found = verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)
     _keep(asked, found, folder)
     return found, False
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 
-from contracts.errors import InputError
-from contracts.store import sha256_file, write_bytes_atomic
-from contracts.yamlfile import explain
+from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.io.atomic_io import sha256_file, write_bytes_atomic
+from tokenhour.contracts.io.yaml_loader import explain
 
-# Reading all fields' docstrings from the source takes a fifth of a start: only frontdoor.schemas shows them, and asks.
+# Reading all fields' docstrings from the source takes a fifth of a start: only frontdoor.docgen shows them, and asks.
 DESCRIBE = "TOKENHOUR_DESCRIBE_FIELDS"
 
 

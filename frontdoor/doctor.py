@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from contracts.environment import Environment
-from contracts.errors import RunFailedError
-from contracts.hardware import capture, installed
-from contracts.lineage import ENGINE_ENV, engine_version
-from contracts.probe import CpuPriority
-from contracts.rundir import now_utc
-from contracts.units import BYTES_PER_GIB
+from tokenhour.contracts.errors import RunFailedError
+from tokenhour.contracts.records.environment import Environment
+from tokenhour.contracts.records.probe import CpuPriority
+from tokenhour.contracts.units import BYTES_PER_GIB
+from tokenhour.machine.hardware import capture, installed
+from tokenhour.machine.lineage import ENGINE_ENV, engine_version
+from tokenhour.machine.run_folder import now_utc
 
 HUB = "huggingface.co"
 _NEED_DISK_GIB = 3.0
@@ -85,8 +85,8 @@ def priority_finding(found: CpuPriority, cgroup: tuple[str, bool] | None) -> Fin
 
 def _priority() -> Finding:
     try:
-        from bench.cpu_groups import own_weight
-        from bench.cpu_priority import trial
+        from tokenhour.bench.loadgen.cpu_priority import trial
+        from tokenhour.machine.cpu_groups import own_weight
 
         return priority_finding(trial(), own_weight())
     except ImportError as error:

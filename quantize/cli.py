@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from contracts.checkpoint import Checkpoint
-from contracts.errors import InputError, RunFailedError, nearest
-from contracts.experiment import Experiment, load_experiment
-from contracts.gate import judge_quality, said
-from contracts.quantize_spec import SCHEMES
-from contracts.rundir import RunDir
-from contracts.units import human_bytes, human_seconds
+from tokenhour.contracts.config.experiment import Experiment, load_experiment
+from tokenhour.contracts.config.model_quantize import SCHEMES
+from tokenhour.contracts.errors import InputError, RunFailedError, nearest
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.quality_gate import judge_quality, said
+from tokenhour.contracts.units import human_bytes, human_seconds
+from tokenhour.machine.run_folder import RunDir
 
 if TYPE_CHECKING:
-    from quantize.inputs import Workshop
+    from tokenhour.quantize.cache_key import Workshop
 
 
 @click.group("quantize", context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,8 +93,8 @@ def ladder(experiment_file: Path, results: Path, checkpoints: Path) -> None:
     Example:
       tokenhour quantize ladder configs/experiments/ladder.yaml
     """
-    from contracts.hardware import accelerator, compute_capability
-    from quantize.ladder import climb, keep, needs_gate, table
+    from tokenhour.machine.hardware import accelerator, compute_capability
+    from tokenhour.quantize.evaluation.ladder import climb, keep, needs_gate, table
 
     experiment = load_experiment(experiment_file)
     needs_gate(experiment)
@@ -128,12 +128,12 @@ def through_engine(experiment_file: Path, only: str | None, results: Path, check
     Example:
       tokenhour serving run EXP.yaml --scheme w8a8 -- tokenhour quantize through-engine EXP.yaml
     """
-    from contracts.kernels import saturates
-    from contracts.lineage import built_for
-    from contracts.server import Server
-    from quantize.inputs import Workshop
-    from quantize.through_engine import describe as describe_engine
-    from quantize.through_engine import measure
+    from tokenhour.contracts.records.server import Server
+    from tokenhour.machine.kernel_support import saturates
+    from tokenhour.machine.lineage import built_for
+    from tokenhour.quantize.cache_key import Workshop
+    from tokenhour.quantize.engine_check.check import describe as describe_engine
+    from tokenhour.quantize.engine_check.check import measure
 
     experiment = load_experiment(experiment_file)
     served = os.environ.get("TOKENHOUR_SERVER")
@@ -160,7 +160,7 @@ def _chosen(experiment: Experiment, only: str | None, file: Path) -> tuple[str, 
 
 def _obtain_all(experiment: Experiment, names: Sequence[str], results: Path, checkpoints: Path) -> list[Checkpoint]:
     """Make or reuse the checkpoints in order; the first one's making looks ahead at those that follow."""
-    from quantize.inputs import Workshop
+    from tokenhour.quantize.cache_key import Workshop
 
     where = Workshop(checkpoints, results)
     return [_obtain(experiment, name, where, names[number + 1 :]) for number, name in enumerate(names)]
@@ -168,7 +168,7 @@ def _obtain_all(experiment: Experiment, names: Sequence[str], results: Path, che
 
 def _obtain(experiment: Experiment, name: str, where: Workshop, also: Sequence[str]) -> Checkpoint:
     """Make or reuse one checkpoint, say so, and publish its manifest into the run's folder."""
-    from quantize.make import current, make, publish
+    from tokenhour.quantize.build import current, make, publish
 
     log = RunDir.of(where.results, experiment, name)
     with _nothing_new_when_refused(log.path, where.results, where.checkpoints):

@@ -1,9 +1,9 @@
-"""`python -m serving`: this stage alone, without the front door."""
+"""`python -m tokenhour.serving`: this stage alone, without the front door."""
 
 import sys
 
-from contracts.errors import exit_code_of
-from serving.cli import cli
+from tokenhour.contracts.errors import exit_code_of
+from tokenhour.serving.cli import cli
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(cli))

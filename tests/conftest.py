@@ -19,4 +19,4 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture
 def modern_cpu(monkeypatch):
     """A CPU with every kernel, whatever this machine has: what is chosen or refused by the CPU is for its own tests."""
-    monkeypatch.setattr("contracts.hardware.cpu_flags", lambda: ("avx2", "avx512f"))
+    monkeypatch.setattr("tokenhour.machine.hardware.cpu_flags", lambda: ("avx2", "avx512f"))

@@ -2,10 +2,10 @@
 
 import os
 
-from bench.validity import CPU_RULE, DRIFT_RULE, LAG_RULE
-from contracts.checkpoint import Checkpoint, SourceRecord
-from contracts.environment import Accelerator
-from contracts.server import ColdStart, Server
+from tokenhour.bench.summary.validity import CPU_RULE, DRIFT_RULE, LAG_RULE
+from tokenhour.contracts.records.checkpoint import Checkpoint, SourceRecord
+from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.records.server import ColdStart, Server
 
 ACCELERATOR = Accelerator(kind="cpu", name="Test CPU", count=1, memory_bytes=2**34)
 # What another program on the machine can cause, and no test may be about.

@@ -4,22 +4,21 @@ import importlib
 import pkgutil
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-import contracts
-from breakeven.prices import instance_price, load_tables
-from contracts.experiment import Experiment
-from contracts.price import ApiPriceTable
-from contracts.record import Record
-from contracts.scenario import Scenario
-from contracts.yamlfile import validate_yaml
-from tokenhour import cli
+import tokenhour.contracts as contracts
+from tests import ROOT
+from tokenhour.breakeven.prices.tables import instance_price, load_tables
+from tokenhour.cli import cli
+from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.prices import ApiPriceTable
+from tokenhour.contracts.config.scenario import Scenario
+from tokenhour.contracts.io.yaml_loader import validate_yaml
+from tokenhour.contracts.record import Record
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 KINDS = {"experiment": Experiment, "scenario": Scenario, "api-prices": ApiPriceTable}
 COOKBOOK = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/cookbook.md").read_text(), re.DOTALL)
@@ -66,8 +65,8 @@ def test_every_link_inside_the_repository_leads_somewhere(page):
 
 
 def test_every_record_has_a_generated_page():
-    for module in pkgutil.iter_modules(contracts.__path__):
-        importlib.import_module(f"contracts.{module.name}")
+    for module in pkgutil.walk_packages(contracts.__path__, "tokenhour.contracts."):
+        importlib.import_module(module.name)
     kinds = {kind.kind() for kind in records(Record)}
     assert kinds
     assert kinds <= {page.stem for page in (ROOT / "docs/records").glob("*.md")}

@@ -4,7 +4,7 @@ from importlib import metadata
 
 from click.testing import CliRunner
 
-from tokenhour import cli
+from tokenhour.cli import cli
 
 
 def test_the_version_is_that_of_the_distribution():

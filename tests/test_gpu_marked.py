@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from contracts.hardware import accelerator
-
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+from tokenhour.machine.hardware import accelerator
 
 
 def pytest_of(*words):

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from contracts.experiment import load_experiment
+from tests import ROOT
 from tests.breakeven.summaries import EXPERIMENT, write_all
-from tokenhour import COMMANDS
+from tokenhour.cli import COMMANDS
+from tokenhour.contracts.config.experiment import load_experiment
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("contracts", "frontdoor", "quantize", "serving", "bench", "breakeven")
+PACKAGES = ("contracts", "machine", "quantize", "serving", "bench", "breakeven", "frontdoor")
+CODE = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+MOST_FILES = 15
+# Folders of tests that follow no single file: a stage as a whole, and what needs an engine, a GPU or a browser.
+WHOLE = {"whole", "engine", "gpu", "browser", "deploy", "property", "golden", "nvml"}
 HEAVY = (
     "torch", "transformers", "gptqmodel", "llmcompressor", "bitsandbytes", "datasets", "vllm", "locust", "gevent",
     "pynvml", "matplotlib", "pandas", "pyarrow", "scipy",
@@ -31,7 +35,7 @@ def blocked(code: str, *names: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_commands_help_works_without_any_heavy_package(command):
     done = blocked(
-        f"import sys; sys.argv = ['tokenhour', {command!r}, '--help']; import tokenhour; tokenhour.main()", *HEAVY
+        f"import sys; sys.argv = ['tokenhour', {command!r}, '--help']; from tokenhour.cli import main; main()", *HEAVY
     )
     assert done.returncode == 0, done.stderr
     assert "Example" in done.stdout
@@ -43,18 +47,19 @@ def test_break_even_is_solved_and_traced_without_any_heavy_package(tmp_path):
     write_all(results)
     EXPERIMENT.write(tmp_path)
     arguments = ["tokenhour", "breakeven", "solve", str(tmp_path / "experiment.json"), "--results", str(results)]
-    done = blocked(f"import sys; sys.argv = {arguments!r}; import tokenhour; tokenhour.main()", *HEAVY)
+    done = blocked(f"import sys; sys.argv = {arguments!r}; from tokenhour.cli import main; main()", *HEAVY)
     assert done.returncode == 0, done.stderr
     assert (results / "golden/verdict.json").is_file()
 
 
 def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_optional_package(tmp_path):
     """What `pip install .` without extras brings is enough; numpy is the only library of numbers."""
-    modules = [f"breakeven.{file.stem}" for file in (ROOT / "breakeven").glob("*.py") if file.stem != "__main__"]
+    files = [file for file in CODE if file.is_relative_to(ROOT / "breakeven") and file.stem != "__main__"]
+    modules = [".".join(("tokenhour", *file.relative_to(ROOT).with_suffix("").parts)) for file in files]
     arguments = ["tokenhour", "breakeven", "solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)]
     code = (
         f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
-        f"sys.argv = {arguments!r}; import tokenhour; tokenhour.main()"
+        f"sys.argv = {arguments!r}; from tokenhour.cli import main; main()"
     )
     done = blocked(code, *HEAVY, "genai_prices", "psutil", "httpx", "tokenizers")
     assert done.returncode == 0, done.stderr
@@ -62,22 +67,22 @@ def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_opt
 
 
 def test_the_generated_files_are_current():
-    command = [sys.executable, "-m", "frontdoor.schemas", "--check"]
+    command = [sys.executable, "-m", "tokenhour.frontdoor.docgen.schemas", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_a_generated_file_that_is_out_of_date_is_named(tmp_path):
-    shutil.copytree(ROOT / "frontdoor", tmp_path / "frontdoor")
-    shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
-    command = [sys.executable, "-m", "frontdoor.schemas", "--check"]
+    for name in ("tokenhour", *PACKAGES):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    command = [sys.executable, "-m", "tokenhour.frontdoor.docgen.schemas", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "docs/records/server.md" in done.stdout
 
 
 def test_the_readmes_experiment_is_valid_and_priced(tmp_path):
-    from breakeven.prices import api_price, hourly_usd, instance_price, load_tables
+    from tokenhour.breakeven.prices.tables import api_price, hourly_usd, instance_price, load_tables
 
     block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block
@@ -89,22 +94,52 @@ def test_the_readmes_experiment_is_valid_and_priced(tmp_path):
     assert all(api_price(tables, api.model, api.host, today) for api in wanted.apis)
 
 
-def test_contracts_import_only_the_standard_library_pydantic_and_yaml():
-    allowed = {"pydantic", "yaml", "contracts", *sys.stdlib_module_names}
-    for file in (ROOT / "contracts").glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert {name.split(".")[0] for name in names} <= allowed, file.name
+def imported(file: Path) -> set[str]:
+    """Return the dotted names that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names |= {a.name for a in node.names} if isinstance(node, ast.Import) else set()
+        names |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+    return names
+
+
+def test_contracts_hold_nouns_only():
+    """They read and write files; they start nothing, wait for nothing and speak to nobody."""
+    acting = {"subprocess", "threading", "multiprocessing", "asyncio", "ctypes", "http", "urllib", "socket"}
+    allowed = {"pydantic", "yaml", *sys.stdlib_module_names} - acting
+    for file in (ROOT / "contracts").rglob("*.py"):
+        foreign = {name for name in imported(file) if not name.startswith("tokenhour.contracts")}
+        assert {name.split(".")[0] for name in foreign} <= allowed, file
+
+
+def test_no_folder_holds_more_files_than_a_stranger_reads():
+    crowded = {folder for folder in {file.parent for file in CODE} if len(list(folder.glob("*.py"))) > MOST_FILES + 1}
+    assert crowded == set()  # one more: __init__
+
+
+def test_everything_is_imported_by_its_one_name():
+    """`import bench` would work in the tree and not where the wheel is installed."""
+    for file in [*CODE, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        assert not {name.split(".")[0] for name in imported(file)} & set(PACKAGES), file
+
+
+def test_every_top_level_folder_of_code_is_linked_into_the_package():
+    links = {link.name: link.resolve() for link in (ROOT / "tokenhour").iterdir() if link.is_symlink()}
+    assert links == {name: ROOT / name for name in (*PACKAGES, "configs")}
+
+
+def test_the_tests_mirror_the_code():
+    """tests/a/b/test_c.py tests a/b/c.py, or the folder a/b/c/ as a whole."""
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        place = file.relative_to(ROOT / "tests")
+        if len(place.parts) == 1 or WHOLE & set(place.parts):
+            continue
+        mirrored = ROOT / place.parent / place.stem.removeprefix("test_")
+        assert mirrored.is_dir() or mirrored.with_suffix(".py").is_file(), place
 
 
 def test_locust_is_imported_in_one_file():
-    importing = [
-        file.relative_to(ROOT)
-        for package in PACKAGES
-        for file in (ROOT / package).rglob("*.py")
-        if any(line.lstrip().startswith(("import locust", "from locust")) for line in file.read_text().splitlines())
-    ]
+    importing = [file for file in CODE if "locust" in {name.split(".")[0] for name in imported(file)}]
     assert len(importing) == 1, importing
 
 
@@ -114,12 +149,8 @@ def test_every_test_folder_is_a_package():
 
 
 def test_vllm_is_never_imported():
-    for package in PACKAGES:
-        for file in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-                assert "vllm" not in {name.split(".")[0] for name in names}, file
+    for file in CODE:
+        assert "vllm" not in {name.split(".")[0] for name in imported(file)}, file
 
 
 def test_the_locks_name_no_index_and_pin_everything():
@@ -127,14 +158,3 @@ def test_the_locks_name_no_index_and_pin_everything():
         for line in lock.read_text().splitlines():
             assert "://" not in line, lock.name
             assert line.startswith("#") or "==" in line, f"{lock.name}: {line}"
-
-
-def test_every_package_is_installed():
-    """A folder that the wheel leaves out is missed only by those who install it."""
-    import tomllib
-
-    said = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    found = {".".join(file.parent.relative_to(ROOT).parts) for p in PACKAGES for file in (ROOT / p).rglob("__init__.py")}
-    data = {name for name in said if name.startswith("configs.")}
-    assert found == said - data
-    assert all(list((ROOT / name.replace(".", "/")).glob("*.yaml")) for name in data)

@@ -6,15 +6,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
+from tests import ROOT
 from tests.breakeven.scenarios import BASE
 
 pytestmark = pytest.mark.system
-ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "vllm", "locust", "gevent", "pynvml", "pandas", "pyarrow", "scipy", "psutil")
 
 
@@ -50,7 +49,7 @@ def tokenhour(site, where, *arguments):
         f"sys.meta_path = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')]\n"
         f"sys.path = [p for p in sys.path if p != {str(ROOT)!r}]\n"
         f"import contracts; assert contracts.__file__.startswith({str(site)!r}), contracts.__file__\n"
-        f"sys.argv = ['tokenhour', *{arguments!r}]; import tokenhour; tokenhour.main()"
+        f"sys.argv = ['tokenhour', *{arguments!r}]; from tokenhour.cli import main; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     run = [sys.executable, "-P", "-c", code]

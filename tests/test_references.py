@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.conclude import derive
-from contracts.checkpoint import Checkpoint
-from contracts.engine_quality import EngineQuality
-from contracts.quantize_spec import SCHEMES
-from contracts.request import REQUESTS_FILE
-from contracts.run import Summary
-from contracts.rundir import RunDir
-from contracts.server import Server
-from quantize.agreement import bounds, told_apart
+from tokenhour.bench.summary.finalize import derive
+from tokenhour.contracts.config.model_quantize import SCHEMES
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.engine_quality import EngineQuality
+from tokenhour.contracts.records.request import REQUESTS_FILE
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.quantize.engine_check.tolerance import bounds, told_apart
 
 KEPT = Path(__file__).parents[1] / "results/reference"
 FORMATS = sorted(file.parent for file in KEPT.glob("*/*/*/engine_quality.json"))

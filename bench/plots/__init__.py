@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.plots import curves, timeline
-from bench.tables import read_table
-from contracts.figure import DPI, STYLE, TITLE
-from contracts.probe import Probes
-from contracts.request import REQUESTS_FILE, RequestRow
-from contracts.run import Summary
-from contracts.store import write_bytes_atomic, write_text_atomic
-from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
+from tokenhour.bench.plots import curves, timeline
+from tokenhour.bench.recording.tables import read_table
+from tokenhour.contracts.io.atomic_io import write_bytes_atomic, write_text_atomic
+from tokenhour.contracts.plot_style import DPI, STYLE, TITLE
+from tokenhour.contracts.records.probe import Probes
+from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
 
 FOLDER = "plots"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import metrics
-from contracts.figure import COLOURS, DASHES, RED
-from contracts.probe import Probe, Probes
-from contracts.request import RequestRow
-from contracts.run import LoadPoint, Percentiles, Summary
+from tokenhour.bench.statistics import metrics
+from tokenhour.contracts.plot_style import COLOURS, DASHES, RED
+from tokenhour.contracts.records.probe import Probe, Probes
+from tokenhour.contracts.records.request import RequestRow
+from tokenhour.contracts.records.summary import LoadPoint, Percentiles, Summary
 
 MOST_POINTS = 400
 """Of one line: more make the file large and the plot no better."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.metrics import emitted, taken_up_s
-from bench.plots.curves import label, thin
-from contracts.figure import COLOURS, RED
-from contracts.probe import Probes
-from contracts.request import RequestRow
-from contracts.telemetry import TelemetryRow
+from tokenhour.bench.plots.curves import label, thin
+from tokenhour.bench.statistics.metrics import emitted, taken_up_s
+from tokenhour.contracts.plot_style import COLOURS, RED
+from tokenhour.contracts.records.probe import Probes
+from tokenhour.contracts.records.request import RequestRow
+from tokenhour.contracts.records.telemetry import TelemetryRow
 
 BIN_S = 1.0
 Line = tuple[str, Any, Any]

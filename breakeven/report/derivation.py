@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from breakeven.report import derivation_wider
-from breakeven.report.first_page import api_name
-from breakeven.report.money import count, percent, usd, usd3
-from breakeven.report.step import Step
-from contracts.economics_spec import EconomicsSpec
-from contracts.units import HOURS_PER_MONTH
-from contracts.verdict import CapacityOrigin, Comparison, CostLines, RunVerdict, TrafficToday, Verdict
+from tokenhour.breakeven.report import derivation_extras
+from tokenhour.breakeven.report.derivation_step import Step
+from tokenhour.breakeven.report.number_format import count, percent, usd, usd3
+from tokenhour.breakeven.report.summary_page import api_name
+from tokenhour.contracts.config.economics import EconomicsSpec
+from tokenhour.contracts.records.verdict import CapacityOrigin, Comparison, CostLines, RunVerdict, TrafficToday, Verdict
+from tokenhour.contracts.units import HOURS_PER_MONTH
 
 
 def steps(verdict: Verdict, best: RunVerdict, c: Comparison) -> list[Step]:
@@ -26,8 +26,8 @@ def steps(verdict: Verdict, best: RunVerdict, c: Comparison) -> list[Step]:
         *_crossing(best, c, spec),
         *_tokens(best, c),
         *_further(c),
-        *derivation_wider.of_comparison(best, c),
-        *derivation_wider.of_scenario(verdict),
+        *derivation_extras.of_comparison(best, c),
+        *derivation_extras.of_scenario(verdict),
     ]
 
 

@@ -8,25 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from breakeven.report import explorer, first_page
-from breakeven.report.derivation import steps
-from breakeven.report.exports import write_all
-from breakeven.report.money import FILTERS
-from breakeven.report.plots import Plot, all_plots
-from breakeven.report.step import slug
-from breakeven.sections import sections
-from breakeven.show import OUTCOME_WORDS
-from breakeven.stage import SUMMARY_PREFIX, refuse_invalid
-from breakeven.words import best_run
-from contracts.errors import InputError, RunFailedError
-from contracts.roofline import Roofline
-from contracts.run import Summary
-from contracts.rundir import RunDir
-from contracts.store import write_bytes_atomic, write_text_atomic
-from contracts.verdict import Verdict
+from tokenhour.breakeven.report import explorer_data, summary_page
+from tokenhour.breakeven.report.derivation import steps
+from tokenhour.breakeven.report.derivation_step import slug
+from tokenhour.breakeven.report.exports import write_all
+from tokenhour.breakeven.report.number_format import FILTERS
+from tokenhour.breakeven.report.plots import Plot, all_plots
+from tokenhour.breakeven.report.table import OUTCOME_WORDS
+from tokenhour.breakeven.report.tables import sections
+from tokenhour.breakeven.solve.words import best_run
+from tokenhour.breakeven.stage import refuse_invalid
+from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.input_keys import SUMMARY_PREFIX
+from tokenhour.contracts.io.atomic_io import write_bytes_atomic, write_text_atomic
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import Verdict
+from tokenhour.contracts.standalone.roofline import Roofline
+from tokenhour.machine.run_folder import RunDir
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
-WEB = Path(__file__).parent / "web"
+ASSETS = Path(__file__).parent / "assets"
 WEB_FILES = ("page.css", "uPlot.min.css", "uPlot.LICENSE", "uPlot.iife.min.js", "engine.js", "explorer.js")
 
 
@@ -84,9 +84,9 @@ def build_context(
     `of_runs` are the runs' own plots: (run, caption, data URI); `limits` say how near to the hardware's limits each ran.
     """
     best = best_run(verdict.runs)
-    hard = first_page.toughest(best) if best else None
+    hard = summary_page.toughest(best) if best else None
     lines = steps(verdict, best, hard) if best and hard else []
-    data = explorer.build(verdict, best)
+    data = explorer_data.build(verdict, best)
     if data and best:
         data["anchors"] = [f"in-{slug(f'{c.price.model} at {c.price.host}')}" for c in best.comparisons]
     return {
@@ -94,24 +94,24 @@ def build_context(
         "summaries": summaries,
         "pairs": list(zip(verdict.runs, summaries, strict=False)),
         "best": best,
-        "recommended": first_page.RECOMMENDED.get(verdict.recommendation or "", ("Verdict", "")),
-        "headline": first_page.headline(verdict, best),
+        "recommended": summary_page.RECOMMENDED.get(verdict.recommendation or "", ("Verdict", "")),
+        "headline": summary_page.headline(verdict, best),
         "models": sorted({run.origin.model_name for run in verdict.runs if run.origin}),
-        "plainly": first_page.plainly(best, best.comparisons) if best else "",
-        "toughest": first_page.api_name(hard) if hard else "",
-        "facts": list(first_page.facts(verdict, best, hard)) if best and hard else [],
-        "turns": first_page.turns(hard) if hard else [],
-        "api_rows": first_page.rows(best) if best else [],
+        "plainly": summary_page.plainly(best, best.comparisons) if best else "",
+        "toughest": summary_page.api_name(hard) if hard else "",
+        "facts": list(summary_page.facts(verdict, best, hard)) if best and hard else [],
+        "turns": summary_page.turns(hard) if hard else [],
+        "api_rows": summary_page.rows(best) if best else [],
         "api_inputs": {
-            first_page.api_name(c): f"{c.price.model} at {c.price.host}" for c in (best.comparisons if best else ())
+            summary_page.api_name(c): f"{c.price.model} at {c.price.host}" for c in (best.comparisons if best else ())
         },
         "steps": lines,
         "step_names": {line.name: line.title for line in lines},
         "step_numbers": {line.name: number for number, line in enumerate(lines, 1)},
         "input_slugs": {a.name: slug(a.name) for a in verdict.assumptions},
         "input_numbers": {a.name: number for number, a in enumerate(verdict.assumptions, 1)},
-        "verdict_inputs": first_page.sentence_inputs(best),
-        "warnings": [(warning, first_page.warning_inputs(warning, verdict)) for warning in verdict.warnings],
+        "verdict_inputs": summary_page.sentence_inputs(best),
+        "warnings": [(warning, summary_page.warning_inputs(warning, verdict)) for warning in verdict.warnings],
         "plot_steps": PLOT_STEPS,
         "plots": [(plot, data_uri(plot.svg)) for plot in plots],
         "run_plots": of_runs,
@@ -123,10 +123,10 @@ def build_context(
         "explorer": data,
         # A "<" could end the script element that holds the data.
         "explorer_json": json.dumps(data).replace("<", "\\u003c"),
-        "no_explorer": explorer.why_not(verdict, best),
+        "no_explorer": explorer_data.why_not(verdict, best),
         "sliders": SLIDERS,
         "exports": ("report.md", *exports, "plots/"),
-        "files": {name: (WEB / name).read_text(encoding="utf-8") for name in WEB_FILES},
+        "files": {name: (ASSETS / name).read_text(encoding="utf-8") for name in WEB_FILES},
     }
 
 
@@ -185,7 +185,7 @@ def fill(template: str, context: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(ASSETS),
         autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quantize.layers import said
-from quantize.schemes import Job, Recipe
-from quantize.schemes.bnb import load, run
+from tokenhour.quantize.backends.bitsandbytes_load import load, run
+from tokenhour.quantize.model.layer_rules import said
+from tokenhour.quantize.scheme_table import Job, Recipe
 
 __all__ = ["load", "make"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quantize.layers import left_alone, said
-from quantize.schemes import Job, Recipe
-from quantize.schemes.compressor import load, run
+from tokenhour.quantize.backends.llm_compressor import load, run
+from tokenhour.quantize.model.layer_rules import left_alone, said
+from tokenhour.quantize.scheme_table import Job, Recipe
 
 __all__ = ["load", "make"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from quantize.schemes import Job, Recipe
-from quantize.schemes.gptq import load, run
+from tokenhour.quantize.backends.gptqmodel import load, run
+from tokenhour.quantize.scheme_table import Job, Recipe
 
 __all__ = ["load", "make"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantize.layers import HEAD, left_alone, said, wants_head
-from quantize.schemes import Job, Recipe
-from quantize.schemes.autoround import ITERATIONS, batch_size, put, tune
-from quantize.schemes.compressor import load, run
+from tokenhour.quantize.backends.autoround import ITERATIONS, batch_size, put, tune
+from tokenhour.quantize.backends.llm_compressor import load, run
+from tokenhour.quantize.model.layer_rules import HEAD, left_alone, said, wants_head
+from tokenhour.quantize.scheme_table import Job, Recipe
 
 __all__ = ["load", "make"]
 
@@ -18,7 +18,7 @@ def make(job: Job) -> Recipe:
     """Round at the resolved group size, asymmetric unless asked otherwise, as `job.spec.w4a16_method` says."""
     method = job.spec.w4a16_method
     if method is None:
-        raise ValueError("quantize.method.settle says which method a model gets")
+        raise ValueError("tokenhour.quantize.scheme_table.w4a16_method.settle says which method a model gets")
     symmetric = bool(job.spec.symmetric)
     return {
         "weights": f"int4 {'symmetric' if symmetric else 'asymmetric'}, groups of {job.group_size}",

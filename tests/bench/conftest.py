@@ -8,20 +8,19 @@ from unittest import mock
 
 import pytest
 
-from bench.calibrate import kept_at
-from bench.cli import cli
-from bench.run import run
-from contracts.certificate import Accuracy, Certificate
-from contracts.checkpoint import Checkpoint
-from contracts.errors import exit_code_of
-from contracts.experiment import Experiment
-from contracts.run import Summary
-from contracts.rundir import RunDir
-from contracts.server import Server
-from tests import records
+from tests import ROOT, records
 from tests.bench.server import running
+from tokenhour.bench.calibration.calibrate import kept_at
+from tokenhour.bench.cli import cli
+from tokenhour.bench.run import run
+from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.errors import exit_code_of
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.standalone.generator_certificate import Accuracy, Certificate
+from tokenhour.machine.run_folder import RunDir
 
-ROOT = Path(__file__).parents[2]
 BRIEF = {"saturation_s": 0.6, "probe_s": 0.6, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.6}
 
 
@@ -127,9 +126,9 @@ def by_command(results: Path, run_dir: RunDir, **environment: str) -> tuple[int,
     keep_certificate(results)
     words = ["run", str(file), "--scheme", "none", "--results", str(results)]
     if environment:
-        argv = [sys.executable, "-m", "bench", *words]
+        argv = [sys.executable, "-m", "tokenhour.bench", *words]
         code = subprocess.run(argv, env={**os.environ, **environment}, timeout=200, check=False, cwd=ROOT).returncode
     else:
-        with mock.patch("bench.cli._draw"):
+        with mock.patch("tokenhour.bench.cli._draw"):
             code = exit_code_of(lambda: cli.main(words, standalone_mode=False))
     return code, Summary.read(run_dir.path)

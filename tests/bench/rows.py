@@ -1,6 +1,6 @@
 """Request rows for tests: regular streams on a clock that starts at zero."""
 
-from contracts.request import RequestRow
+from tokenhour.contracts.records.request import RequestRow
 
 
 def row(scheduled=0.0, *, lag=0.0, ttft=0.1, gap=0.01, tokens=5, outcome="success", probe=0, wanted=None):

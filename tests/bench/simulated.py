@@ -6,16 +6,16 @@ import heapq
 
 import numpy as np
 
-from bench import arrivals
-from bench.best import with_point
-from bench.points import load_point
-from bench.search import Bracket, next_rate, window_s
-from bench.series import Telemetry
-from bench.verdicts import certain_to_miss, may_miss, misses
-from contracts.bench_spec import BenchSpec
-from contracts.probe import EngineCounters, Probe
-from contracts.request import RequestRow
-from contracts.run import LoadPoint
+from tokenhour.bench.statistics.early_stop import certain_to_miss, may_miss, misses
+from tokenhour.bench.statistics.rate_search import Bracket, next_rate, window_s
+from tokenhour.bench.summary.capacity import with_point
+from tokenhour.bench.summary.load_point import load_point
+from tokenhour.bench.telemetry.series import Telemetry
+from tokenhour.bench.workload import arrivals
+from tokenhour.contracts.config.bench import BenchSpec
+from tokenhour.contracts.records.probe import EngineCounters, Probe
+from tokenhour.contracts.records.request import RequestRow
+from tokenhour.contracts.records.summary import LoadPoint
 
 NOBODY = EngineCounters()
 CAPACITY = 6.23
@@ -121,7 +121,7 @@ def capacity_of(engine, spec, around, length_s=25_000.0, runs=6):
 
 
 def search(engine, spec, seed):
-    """Search as `bench.run` does; return the bracket and the points."""
+    """Search as `tokenhour.bench.run` does; return the bracket and the points."""
     found = Bracket(engine.saturated_rps)
     points: list[LoadPoint] = []
     engine.spent_s = spec.search.saturation_s + 2 * engine.edge_s

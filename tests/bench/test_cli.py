@@ -6,9 +6,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import _print as show
-from bench.cli import cli, run, search, sweep
 from tests.breakeven.summaries import summary
+from tokenhour.bench.cli import _print as show
+from tokenhour.bench.cli import cli, run, search, sweep
 
 
 @pytest.mark.parametrize("command", [run, search, sweep], ids=lambda c: c.name)

@@ -4,13 +4,13 @@ import xml.etree.ElementTree as ET
 
 from click.testing import CliRunner
 
-from bench.cli import cli
-from bench.tables import write_table
-from contracts.probe import EngineCounters, Probe, Probes
-from contracts.request import REQUESTS_FILE, RequestRow
-from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.rows import row
 from tests.breakeven.summaries import summary
+from tokenhour.bench.cli import cli
+from tokenhour.bench.recording.tables import write_table
+from tokenhour.contracts.records.probe import EngineCounters, Probe, Probes
+from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
+from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
 
 NAMES = ("1-throughput-latency", "2-latency-cdf", "3-timeline", "4-arrivals")
 

@@ -13,18 +13,18 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.conclude import derive, note_machine
-from bench.run import run
-from bench.tables import read_table, request_rows
-from bench.telemetry import counters, parse_metrics
-from contracts.environment import Environment
-from contracts.probe import Probes
-from contracts.request import REQUESTS_FILE, RequestRow
-from contracts.rundir import RunDir
-from contracts.telemetry import TELEMETRY_FILE, TelemetryRow
 from tests.bench.conftest import experiment, prepare
 from tests.bench.server import FAULTS, running
 from tests.records import DISTURBANCES
+from tokenhour.bench.recording.tables import read_table, request_rows
+from tokenhour.bench.run import run
+from tokenhour.bench.summary.finalize import derive, note_machine
+from tokenhour.bench.telemetry.sampler import counters, parse_metrics
+from tokenhour.contracts.records.environment import Environment
+from tokenhour.contracts.records.probe import Probes
+from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
+from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
+from tokenhour.machine.run_folder import RunDir
 
 pytestmark = pytest.mark.system
 
@@ -63,7 +63,7 @@ def test_the_summary_derives_again_from_the_raw_records(measured):
 
 def test_derived_again_on_another_machine_it_names_the_one_that_was_measured_on(measured, monkeypatch):
     run_dir, summary, _ = measured
-    monkeypatch.setattr("contracts.lineage.cpu_model", lambda: "another CPU")
+    monkeypatch.setattr("tokenhour.machine.lineage.cpu_model", lambda: "another CPU")
     assert derive(run_dir) == summary
 
 
@@ -173,8 +173,10 @@ def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken):
 
 def child(run_dir: Path, **how: Any) -> subprocess.Popen:
     script = (
-        "import sys; from pathlib import Path; from bench.run import run; from contracts.rundir import RunDir\n"
-        "from contracts.experiment import Experiment; from contracts.server import Server\n"
+        "import sys; from pathlib import Path; from tokenhour.bench.run import run\n"
+        "from tokenhour.machine.run_folder import RunDir\n"
+        "from tokenhour.contracts.config.experiment import Experiment\n"
+        "from tokenhour.contracts.records.server import Server\n"
         "p = Path(sys.argv[1]); s = run(Experiment.read(p), Server.read(p), RunDir(p))\n"
         "sys.exit(int(s.validity == 'INVALID'))\n"
     )
@@ -191,7 +193,7 @@ def wait_for_rows(run_dir: Path) -> None:
 def suspended_recorder(process):
     """Stop the recorder, so that what is received from now on is in the spool alone."""
     family = psutil.Process(process.pid).children(recursive=True)
-    recorder = next(p for p in family if "bench.recorder" in p.cmdline())
+    recorder = next(p for p in family if "tokenhour.bench.recording.recorder" in p.cmdline())
     recorder.suspend()
     return recorder
 
@@ -208,7 +210,11 @@ def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path,
         wait_for_rows(run_dir.path)
         family = psutil.Process(process.pid).children(recursive=True)
         # Beside them, where nothing may be raised, one that sets the engine back.
-        assert {"bench.generator", "bench.recorder", "bench.telemetry"} <= {p.cmdline()[2] for p in family}
+        assert {
+            "tokenhour.bench.loadgen.main",
+            "tokenhour.bench.recording.recorder",
+            "tokenhour.bench.telemetry.sampler",
+        } <= {p.cmdline()[2] for p in family}
         process.send_signal(number)
         process.wait(20)
         _, alive = psutil.wait_procs(family, timeout=10)
@@ -230,7 +236,7 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
         process = child(run_dir.path)
         wait_for_rows(run_dir.path)
         for member in psutil.Process(process.pid).children():
-            if "bench.generator" in member.cmdline():
+            if "tokenhour.bench.loadgen.main" in member.cmdline():
                 member.kill()
         assert process.wait(20) == 1
     said = json.loads((run_dir.path / "summary.json").read_text())
@@ -239,7 +245,10 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
 
 @pytest.mark.parametrize(
     ("victim", "said"),
-    [("bench.generator", "generator ended"), ("bench.recorder", "the process that records the requests ended")],
+    [
+        ("tokenhour.bench.loadgen.main", "generator ended"),
+        ("tokenhour.bench.recording.recorder", "the process that records the requests ended"),
+    ],
 )
 def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readable(tmp_path, model_folder, victim, said):
     spec = experiment(search=LONG)

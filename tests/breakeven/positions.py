@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from breakeven.fleet import Curve, Rules
-from breakeven.position import Position
+from tokenhour.breakeven.model.cost_point import Position
+from tokenhour.breakeven.model.replica_curve import Curve, Rules
 
 
 def position(weights=(1.0,), rules=None, **changes):

@@ -5,10 +5,10 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
-from breakeven import solve
-from breakeven.prices import load_tables
-from breakeven.stage import question
-from contracts.scenario import Scenario
+from tokenhour.breakeven.prices.tables import load_tables
+from tokenhour.breakeven.stage import question
+from tokenhour.breakeven.verdict import verdict
+from tokenhour.contracts.config.scenario import Scenario
 
 PRICES = Path("configs/prices")
 ON = dt.date(2026, 11, 24)
@@ -51,4 +51,4 @@ def decide(asked=None, tables=None, on=ON, **economics):
     """Return the verdict of a scenario."""
     asked = asked or scenario(**economics)
     found = question(asked, [], Path("results"), tables or load_tables(PRICES), on)
-    return solve.verdict(found, created_utc="", allowed_invalid=False)
+    return verdict(found, created_utc="", allowed_invalid=False)

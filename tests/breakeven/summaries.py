@@ -1,11 +1,11 @@
 """Small summaries with round figures, made by hand: synthetic, and said so where it matters."""
 
-from contracts.bench_spec import LengthSpec, SloSpec, WorkloadSpec
-from contracts.environment import Accelerator
-from contracts.experiment import Experiment
-from contracts.record import Interval
-from contracts.roofline import Roofline, RooflinePoint
-from contracts.run import LoadPoint, Percentiles, Reason, Summary, TokensPerHour
+from tokenhour.contracts.config.bench import LengthSpec, SloSpec, WorkloadSpec
+from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.record import Interval
+from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.records.summary import LoadPoint, Percentiles, Reason, Summary, TokensPerHour
+from tokenhour.contracts.standalone.roofline import Roofline, RooflinePoint
 
 EXPERIMENT = Experiment.model_validate(
     {

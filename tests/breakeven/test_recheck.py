@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from breakeven.cli import cli
-from breakeven.prices import load_tables
-from breakeven.recheck import recheck
-from contracts.errors import InputError
-from contracts.verdict import Verdict
 from tests.breakeven.scenarios import DAY, ON, PRICES, decide, scenario
 from tests.breakeven.summaries import write_all
-from tests.breakeven.test_solve import solve
+from tests.breakeven.test_verdict import solve
+from tokenhour.breakeven.cli import cli
+from tokenhour.breakeven.prices.tables import load_tables
+from tokenhour.breakeven.recheck import recheck
+from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.records.verdict import Verdict
 
 LATER = dt.date(2027, 2, 1)
 

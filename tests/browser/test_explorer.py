@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from breakeven.report.render import build_context, fill
-from breakeven.solve import verdict as solve
 from tests.browser.worlds import WORLDS, make, question
+from tokenhour.breakeven.report.render import build_context, fill
+from tokenhour.breakeven.verdict import verdict as solve
 
 pytestmark = pytest.mark.browser
 EACH = 40

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from breakeven.report.render import render
-from breakeven.stage import run
 from tests.breakeven.summaries import EXPERIMENT, write_all
+from tokenhour.breakeven.report.render import render
+from tokenhour.breakeven.stage import run
 
 pytestmark = pytest.mark.browser
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"

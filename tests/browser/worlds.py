@@ -3,15 +3,15 @@
 from decimal import Decimal
 from pathlib import Path
 
-from breakeven.prices import Tables, load_tables
-from breakeven.question import Question
-from breakeven.rebuild import demand, plants
-from breakeven.stage import run
-from contracts.economics_spec import ApiChoice, EconomicsSpec
-from contracts.environment import Accelerator
-from contracts.question_spec import UncertaintySpec
-from contracts.verdict import Verdict
 from tests.breakeven.summaries import EXPERIMENT, write_all
+from tokenhour.breakeven.inputs.problem import Question
+from tokenhour.breakeven.prices.tables import Tables, load_tables
+from tokenhour.breakeven.solve.from_verdict import demand, plants
+from tokenhour.breakeven.stage import run
+from tokenhour.contracts.config.economics import ApiChoice, EconomicsSpec
+from tokenhour.contracts.config.economics_extras import UncertaintySpec
+from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.records.verdict import Verdict
 
 PRICES = Path("configs/prices")
 DAY = [1, 1, 1, 1, 1, 2, 4, 8, 12, 14, 14, 13, 12, 13, 14, 13, 11, 9, 7, 5, 4, 3, 2, 1]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.units import human_bytes, human_count, human_seconds, per_hour
+from tokenhour.contracts.units import human_bytes, human_count, human_seconds, per_hour
 
 
 @pytest.mark.parametrize(

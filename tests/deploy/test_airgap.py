@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/airgap"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from bench.validity import ENDED_RULE, LAG_RULE
-from contracts.checkpoint import Checkpoint
-from contracts.kernels import has_kernel
-from contracts.proof import Proof
-from contracts.roofline import Roofline
-from contracts.run import Summary
-from contracts.server import Server
-from contracts.verdict import Verdict
+from tests import ROOT
 from tests.records import DISTURBANCES
+from tokenhour.bench.summary.validity import ENDED_RULE, LAG_RULE
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import Verdict
+from tokenhour.contracts.standalone.gpu_benchmark import Proof
+from tokenhour.contracts.standalone.roofline import Roofline
+from tokenhour.machine.kernel_support import has_kernel
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[2]
 NAME = "proof-cpu-tiny-quick"
 SCHEMES = tuple(name for name in ("none", "w8a8", "w4a16") if has_kernel(name, "cpu"))
 # QUICK's eight are a GPU's: a CPU of two cores takes a minute for the rates, and another for each start.

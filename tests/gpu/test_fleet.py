@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.activity import read_metrics
 from tests.gpu.house import House, memory_used
+from tokenhour.serving.engine.engine_metrics import read_metrics
 
 pytestmark = pytest.mark.gpu
 HELD_BYTES = 2**30

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.gpus import gpu_reader
+from tokenhour.bench.telemetry.gpu_reader import gpu_reader
 
 pytestmark = pytest.mark.gpu
 ALWAYS = {"memory_used_bytes", "power_w", "temperature_c", "sm_clock_mhz", "utilization_share", "throttle_reasons"}

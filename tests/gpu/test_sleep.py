@@ -2,8 +2,8 @@
 
 import pytest
 
-from contracts.idle import IdleRecord
 from tests.gpu.house import House, memory_used
+from tokenhour.contracts.standalone.idle import IdleRecord
 
 pytestmark = pytest.mark.gpu
 # 135M parameters in bf16 are 269 MB, and the KV cache (0.3 of the GPU) is many times that.

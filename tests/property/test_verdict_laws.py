@@ -5,8 +5,8 @@ import math
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from breakeven.prices import Tables, load_tables
 from tests.breakeven.scenarios import DAY, PRICES, decide, scenario
+from tokenhour.breakeven.prices.tables import Tables, load_tables
 
 TABLES = load_tables(PRICES)
 SCENARIOS = st.fixed_dictionaries(

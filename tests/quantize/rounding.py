@@ -4,8 +4,8 @@ import os
 import time
 from pathlib import Path
 
-from quantize.evaluate import load_dense
-from quantize.schemes import Job, Recipe
+from tokenhour.quantize.evaluation.forward import load_dense
+from tokenhour.quantize.scheme_table import Job, Recipe
 
 load = load_dense
 GRID = 16

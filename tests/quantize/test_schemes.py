@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.errors import InputError, RunFailedError
-from contracts.quantize_spec import SCHEMES, QuantizeSpec
-from quantize.inputs import Workshop
-from quantize.layers import linear_layers, resolve
-from quantize.make import current, make
-from quantize.method import settle
-from quantize.schemes import MODULES, Job, autoround, check, w4a16
 from tests.quantize.tiny import experiment, tiny_model
+from tokenhour.contracts.config.model_quantize import SCHEMES, QuantizeSpec
+from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.quantize.backends import autoround
+from tokenhour.quantize.build import current, make
+from tokenhour.quantize.cache_key import Workshop
+from tokenhour.quantize.model.layer_rules import linear_layers, resolve
+from tokenhour.quantize.scheme_table import MODULES, Job, check
+from tokenhour.quantize.scheme_table.w4a16_method import settle
+from tokenhour.quantize.schemes import w4a16
 
 pytestmark = pytest.mark.system
 LINEARS = 14

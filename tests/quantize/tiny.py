@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from contracts.experiment import Experiment
+from tokenhour.contracts.config.experiment import Experiment
 
 TEXT = "\n\n".join(f"Paragraph {n}: the quick brown fox number {n * 7 % 13} jumps over lazy dog {n}." for n in range(160))
 

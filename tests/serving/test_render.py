@@ -18,26 +18,26 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from contracts.environment import Accelerator
-from contracts.errors import InputError
-from contracts.experiment import load_experiment
-from contracts.hardware import host
-from contracts.price import ApiPriceTable
-from contracts.rundir import RunDir
-from contracts.server import ColdStart
-from contracts.yamlfile import validate_yaml
-from serving.compose import render_compose
-from serving.deployment import deployment
-from serving.engine import choose_ports
-from serving.gateway import Hybrid, hybrid_of, render_gateway
-from serving.haproxy import haproxy_config
-from serving.kubernetes import render_kubernetes
+from tests import ROOT
 from tests.breakeven import summaries
 from tests.records import checkpoint, server
+from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.config.prices import ApiPriceTable
+from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.io.yaml_loader import validate_yaml
+from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.records.server import ColdStart
+from tokenhour.machine.hardware import host
+from tokenhour.machine.run_folder import RunDir
+from tokenhour.serving.launch.engine_env import choose_ports
+from tokenhour.serving.render.compose import render_compose
+from tokenhour.serving.render.context import deployment
+from tokenhour.serving.render.haproxy import haproxy_config
+from tokenhour.serving.render.kubernetes import render_kubernetes
+from tokenhour.serving.render.litellm import Hybrid, hybrid_of, render_gateway
 
-HOUSE = Path(__file__).parents[2]
-EXAMPLE = HOUSE / "configs/experiments/h100-chat.yaml"
-PRICES = HOUSE / "configs/prices"
+EXAMPLE = ROOT / "configs/experiments/h100-chat.yaml"
+PRICES = ROOT / "configs/prices"
 KUBERNETES = "1.33"
 H100 = Accelerator(kind="cuda", name="NVIDIA H100", count=1, memory_bytes=80 * 2**30)
 SECRET = "0123456789abcdef-very-secret"
@@ -93,8 +93,8 @@ def test_the_schemas_refuse_a_manifest_that_is_wrong():
 
 def test_the_committed_files_are_what_the_example_renders():
     found = example()
-    assert (HOUSE / "deploy/compose.yaml").read_text() == render_compose(found)
-    assert (HOUSE / "deploy/kubernetes.yaml").read_text() == render_kubernetes(found)
+    assert (ROOT / "deploy/compose.yaml").read_text() == render_compose(found)
+    assert (ROOT / "deploy/kubernetes.yaml").read_text() == render_kubernetes(found)
 
 
 def test_gpus_are_shared_out_and_asked_for():
@@ -179,7 +179,7 @@ def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container():
     for text in (render_compose(found), render_kubernetes(found)):
         assert "PYTHONPATH" not in text
         assert "TOKENHOUR_RANDOM_BITS" not in text
-        assert str(HOUSE) not in text
+        assert str(ROOT) not in text
         assert "answers mean nothing" in text
 
 
@@ -322,12 +322,12 @@ def test_the_gateways_heading_says_what_it_needs(base, said):
 
 
 def test_the_gateways_capacity_is_the_verdicts(tmp_path):
-    from contracts.verdict import Verdict
+    from tokenhour.contracts.records.verdict import Verdict
 
     summaries.write_all(tmp_path)
     summaries.EXPERIMENT.write(tmp_path)
     argv = [sys.executable, "-m", "tokenhour", "breakeven", "solve", str(tmp_path / "experiment.json")]
-    done = subprocess.run([*argv, "--results", str(tmp_path)], capture_output=True, text=True, check=False, cwd=HOUSE)
+    done = subprocess.run([*argv, "--results", str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     verdict = Verdict.read(RunDir.of(tmp_path, summaries.EXPERIMENT).path)
     run = next(each for each in verdict.runs if each.capacity_tokens_per_month)
@@ -351,7 +351,7 @@ def test_the_gateways_capacity_is_the_verdicts(tmp_path):
 )
 def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
     argv = [sys.executable, "-m", "tokenhour", "serving", "render", *words, "--results", str(tmp_path)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=HOUSE)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -365,7 +365,7 @@ def with_engine_args(tmp_path, **arguments):
 
 def render_in(tmp_path):
     argv = [sys.executable, "-m", "tokenhour", "serving", "render", "k8s", "exp.yaml", "--device", "cuda"]
-    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
 
 
@@ -421,7 +421,7 @@ def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives
     context = ssl.create_default_context(cafile=str(certificate)) if tls else None
     engines = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.serving.fake_engine", str(each), "good"], cwd=HOUSE, stdout=-3, stderr=-3
+            [sys.executable, "-m", "tests.serving.fake_engine", str(each), "good"], cwd=ROOT, stdout=-3, stderr=-3
         )
         for each in (first, second)
     ]

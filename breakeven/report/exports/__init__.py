@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from breakeven.report.exports.figures import to_csv, to_json
-from breakeven.report.exports.focus import to_focus
-from breakeven.report.exports.workbook import to_xlsx
-from contracts.store import write_bytes_atomic
-from contracts.verdict import RunVerdict, Verdict
+from tokenhour.breakeven.report.exports.csv_json import to_csv, to_json
+from tokenhour.breakeven.report.exports.focus import to_focus
+from tokenhour.breakeven.report.exports.xlsx import to_xlsx
+from tokenhour.contracts.io.atomic_io import write_bytes_atomic
+from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 
 CSV_FILE = "report.csv"
 JSON_FILE = "report.json"

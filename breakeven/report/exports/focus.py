@@ -16,10 +16,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from breakeven.prices import hourly_usd
-from breakeven.words import best_run
-from contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
-from contracts.verdict import Comparison, RunVerdict, Verdict
+from tokenhour.breakeven.prices.tables import hourly_usd
+from tokenhour.breakeven.solve.words import best_run
+from tokenhour.contracts.records.verdict import Comparison, RunVerdict, Verdict
+from tokenhour.contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
 
 COLUMNS = (
     "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from breakeven.report.first_page import api_name, toughest
-from breakeven.report.plots import ahead, bill, cost, day, load, measured, sure
-from breakeven.report.plots.draw import Plot, render
-from breakeven.words import best_run
-from contracts.run import Summary
-from contracts.units import human_count
-from contracts.verdict import RunVerdict, Verdict
+from tokenhour.breakeven.report.plots import (
+    cost_vs_load,
+    cost_vs_volume,
+    hourly_demand,
+    measured,
+    monthly_bill,
+    savings_over_time,
+    uncertainty,
+)
+from tokenhour.breakeven.report.plots.figure import Plot, render
+from tokenhour.breakeven.report.summary_page import api_name, toughest
+from tokenhour.breakeven.solve.words import best_run
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import RunVerdict, Verdict
+from tokenhour.contracts.units import human_count
 
 __all__ = ["Plot", "all_plots"]
 
@@ -30,49 +38,49 @@ def _of_verdict(verdict: Verdict, best: RunVerdict, summaries: Sequence[Summary]
         "cost",
         "Monthly cost against volume: each step of the staircase is one more replica; below, the volumes at which the "
         "cheapest run beats each API. Hatched: more than the one replica that was measured.",
-        lambda: cost.against_volume(verdict, best),
+        lambda: cost_vs_volume.against_volume(verdict, best),
     )
     yield render(
         "load",
         "Cost of a million tokens against the load of one replica. Points are measured probes (hollow: the objective was "
         "missed, or the loop was closed); each line ends at the highest rate that met it. Runs on one machine share a line.",
-        lambda: load.usd_against_load(verdict, summaries),
+        lambda: cost_vs_load.usd_against_load(verdict, summaries),
     )
     yield render(
         "bill",
         f"A month at today's {human_count(verdict.tokens_per_month)} tokens: what is paid for tokens, and what for machines "
         "that wait (hatched).",
-        lambda: bill.stacked(verdict),
+        lambda: monthly_bill.stacked(verdict),
     )
     if hard.tornado:
         yield render(
             "tornado",
             f"Monthly saving against {api_name(hard)} when one input at a time lies at its 10th and 90th percentile. A bar "
             "that crosses zero turns the verdict.",
-            lambda: sure.tornado(hard),
+            lambda: uncertainty.tornado(hard),
         )
     if any(c.monte_carlo and c.monte_carlo.histogram_counts for c in best.comparisons):
         yield render(
             "distribution",
             "Where the first break-even lies when all uncertain inputs are drawn at once; the lines are its 10th, 50th and "
             "90th percentile, and the share of draws without any is said.",
-            lambda: sure.distribution(verdict, best),
+            lambda: uncertainty.distribution(verdict, best),
         )
     yield render(
         "heatmap",
         f"What a token of {best.run} costs over its API price, by that price and by how busy a replica is. Below 1 one's "
         "own is cheaper; marks: the APIs at today's utilization.",
-        lambda: sure.heatmap(verdict, best),
+        lambda: uncertainty.heatmap(verdict, best),
     )
     if best.fleet and verdict.traffic:
-        yield render("day", day.caption(verdict, best, hard), lambda: day.demand(verdict, best, hard))
+        yield render("day", hourly_demand.caption(verdict, best, hard), lambda: hourly_demand.demand(verdict, best, hard))
     if any(c.projection for c in best.comparisons):
         months = max(len(c.projection.months) for c in best.comparisons if c.projection)
         yield render(
             "ahead",
             f"Cumulative discounted saving over {months} months against each API, with the band from the 10th to the 90th "
             "percentile.",
-            lambda: ahead.cumulative(best),
+            lambda: savings_over_time.cumulative(best),
         )
 
 

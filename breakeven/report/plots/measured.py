@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from breakeven.report.plots.draw import few_digits, label_few
-from contracts.figure import COLOURS, MARKERS, RED
-from contracts.run import LoadPoint, Percentiles, Summary
-from contracts.units import human_count
-from contracts.verdict import Verdict
+from tokenhour.breakeven.report.plots.figure import few_digits, label_few
+from tokenhour.contracts.plot_style import COLOURS, MARKERS, RED
+from tokenhour.contracts.records.summary import LoadPoint, Percentiles, Summary
+from tokenhour.contracts.records.verdict import Verdict
+from tokenhour.contracts.units import human_count
 
 
 def throughput_against_latency(summaries: Sequence[Summary]) -> Any:

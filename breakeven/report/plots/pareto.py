@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from contracts.figure import COLOURS, GREY, MARKERS
+from tokenhour.contracts.plot_style import COLOURS, GREY, MARKERS
 
 if TYPE_CHECKING:
-    from breakeven.compare import Entry
+    from tokenhour.breakeven.compare.runs import Entry
 
 
 def quality_against_cost(entries: Sequence[Entry], best: set[str]) -> Any:

@@ -1,0 +1,1 @@
+"""One probe on a running server, and its live view."""

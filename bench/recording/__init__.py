@@ -1,0 +1,1 @@
+"""What a probe writes: frames while the clock runs, rows and tables after it."""

@@ -1,0 +1,1 @@
+"""How far a run was from what the machine can do."""

@@ -1,0 +1,1 @@
+"""From raw records to the summary: load points, capacity, validity, notes."""

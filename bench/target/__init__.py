@@ -1,0 +1,1 @@
+"""The server under load: found, spoken to, watched for life."""

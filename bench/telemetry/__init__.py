@@ -1,0 +1,1 @@
+"""What host, engine and GPUs did meanwhile, sampled in a process of its own."""

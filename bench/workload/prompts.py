@@ -1,0 +1,89 @@
+"""Prompts as the server takes them: token ids where it can, else text of exactly so many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenhour.bench.workload.request_plan import Ask, Ints, ids_of
+
+_TRIES = 12
+_BYTES_PER_TOKEN = 4  # of English, for a server whose tokenizer nobody has named
+Make = Callable[[Ask], "list[int] | str"]
+
+
+def exact_text(tokenizer: Any, ids: list[int]) -> str:
+    """Return text that the tokenizer turns into exactly len(ids) tokens, close to what the ids say.
+
+    Decoding and encoding again may merge tokens at the seams, so that the tail is cut or grown until the count is right.
+    Raises ValueError when no such text is found.
+    """
+    wanted, taken = len(ids), list(ids)
+    for attempt in range(_TRIES):
+        text = str(tokenizer.decode(taken, skip_special_tokens=False))
+        count = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        if count == wanted:
+            return text
+        if count > wanted:
+            taken = taken[: len(taken) - (count - wanted)]
+        else:
+            taken += [ids[(attempt * 31 + k * 17) % wanted] for k in range(wanted - count)]
+    raise ValueError(f"no text of exactly {wanted} tokens was found")
+
+
+def text_of(tokenizer: Any, ids: list[int]) -> str:
+    """Like `exact_text`, trying other seams before giving up; the last resort is a token off, and the usage will say so."""
+    for shift in range(4):
+        try:
+            return exact_text(tokenizer, ids[shift:] + ids[:shift])
+        except ValueError:
+            continue
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def maker(plan: dict[str, Any], text: Ints) -> Make:
+    """Return what turns an ask into a prompt, by the plan's dialect, tokenizer and template overhead."""
+    salt, prefix_tokens = plan["salt"], plan["prefix_tokens"]
+    if plan["dialect"]["token_ids"]:
+        return lambda ask: ids_of(ask, text, salt, prefix_tokens)
+    overhead = plan["template_tokens"]
+    tokenizer = _tokenizer(plan["tokenizer"])
+    words = text if tokenizer is None else stable(tokenizer, text)
+
+    def ids(ask: Ask) -> list[int]:
+        found = ids_of(ask, words, salt, prefix_tokens)
+        return found[: max(1, len(found) - overhead)]
+
+    if tokenizer is None:
+        from tokenhour.bench.workload.sampling import bundled_text
+
+        letters = np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8)
+        return lambda ask: _rough(letters, ids(ask))
+    return lambda ask: text_of(tokenizer, ids(ask))
+
+
+def _tokenizer(file: str | None) -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(Path(file))) if file else None
+
+
+def stable(tokenizer: Any, text: Ints) -> Ints:
+    """Leave out the ids that do not survive decoding and encoding, such as unknown words and halves of letters."""
+    unique = np.unique(text)
+    spelt = [tokenizer.decode([int(i)], skip_special_tokens=False) for i in unique]
+    again = tokenizer.encode_batch(spelt, add_special_tokens=False)
+    kept = [i for i, found in zip(unique, again, strict=True) if len(found.ids) == 1]
+    return text[np.isin(text, kept)] if kept else text
+
+
+def _rough(letters: np.ndarray[Any, np.dtype[np.uint8]], ids: list[int]) -> str:
+    """Cut about as much text as so many tokens; the first ids, which hold the salt, are spelt out as words."""
+    salt = " ".join(f"{i:x}" for i in ids[:4])
+    start = sum(ids[4:8]) * 7919 % len(letters)
+    left = max(0, len(ids) * _BYTES_PER_TOKEN - len(salt) - 1)
+    piece = np.take(letters, np.arange(start, start + left), mode="wrap").tobytes().decode()
+    return f"{salt} {piece}"

@@ -1,0 +1,1 @@
+"""The arithmetic of cost: pure functions of numbers, no files, no clock."""

@@ -1,0 +1,1 @@
+"""Price tables: read, checked, listed, imported."""

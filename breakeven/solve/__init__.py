@@ -1,0 +1,1 @@
+"""One run against each API: crossings, savings, the recommendation and its reasons."""

@@ -1,0 +1,1 @@
+"""What people write: experiments, scenarios, price tables, policies."""

@@ -1,0 +1,1 @@
+"""Files read and written: atomically, as YAML, as data that came with the package."""

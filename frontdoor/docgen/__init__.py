@@ -1,0 +1,1 @@
+"""JSON Schemas and record pages generated from contracts."""

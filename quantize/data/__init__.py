@@ -1,0 +1,1 @@
+"""The texts and prompts that calibration and evaluation read."""

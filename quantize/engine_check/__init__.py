@@ -1,0 +1,1 @@
+"""The same quality check through the engine that will serve the checkpoint."""

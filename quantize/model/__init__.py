@@ -1,0 +1,1 @@
+"""A model loaded for quantization: its tokenizer, its weights, the rules that pick its layers."""

@@ -1,0 +1,1 @@
+"""One vLLM process: started, guarded, waited for, read, diagnosed."""

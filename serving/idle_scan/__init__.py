@@ -1,0 +1,1 @@
+"""Servers and GPUs that cost money and do nothing."""

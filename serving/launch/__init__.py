@@ -1,0 +1,1 @@
+"""The command line, environment and memory of an engine: pure functions."""

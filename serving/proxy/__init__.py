@@ -1,0 +1,1 @@
+"""What clients reach: allow-list, key, queue, and sleep when idle."""

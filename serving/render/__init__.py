@@ -1,0 +1,1 @@
+"""Deployment files: compose, Kubernetes, HAProxy, monitoring, LiteLLM."""

@@ -1,0 +1,1 @@
+"""Who keeps engines running: in the foreground, as a daemon, replica by replica."""

@@ -1,0 +1,146 @@
+"""The certificate: times against the reference server's truth, and what counts as followed."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.bench.conftest import keep_certificate
+from tests.bench.rows import row
+from tokenhour.bench.calibration import calibrate, reference_server
+from tokenhour.bench.calibration.calibrate import Trial, accuracy, busy_share, certified, climb, errors, level
+from tokenhour.bench.calibration.reference_server import Truth
+from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.standalone.generator_certificate import Level
+
+WINDOW = (0, 1_000_000_000)
+TRIAL = Trial(1, 0.1, 0.01, 5, 1.0)
+
+
+def truth(received=0, ttft_ns=100_000_000, gap_ns=10_000_000, tokens=5):
+    sent = np.arange(tokens) * gap_ns + ttft_ns
+    return Truth(200, tokens, received, received + int(sent[0]), received + int(sent[-1]), sent)
+
+
+def test_errors_are_the_generators_times_less_the_servers():
+    one = row(0.0, ttft=0.103)
+    ttft, gaps = errors([one], {one.request_id: truth()})
+    assert ttft == pytest.approx([0.003])
+    assert gaps == pytest.approx([0, 0, 0, 0], abs=1e-9)
+
+
+def test_failed_and_unknown_requests_are_left_out():
+    good, failed, unknown = row(0.0), row(1.0, outcome="timeout"), row(2.0)
+    ttft, _ = errors([good, failed, unknown], {r.request_id: truth() for r in (good, failed)})
+    assert len(ttft) == 1
+
+
+def test_accuracy_is_that_of_the_light_load():
+    rows = [row(float(k), ttft=0.1 + 0.001 * (k == 0)) for k in range(100)]
+    found = accuracy(16, rows, {r.request_id: truth() for r in rows})
+    assert found.ttft_error_mean_s == pytest.approx(1e-5, rel=0.01)
+    assert found.interchunk_error_p99_s < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("ttft", "busy_ns", "gap_ns", "followed", "on_time"),
+    [
+        (0.105, 960_000_000, 10_000_000, True, True),
+        (0.115, 960_000_000, 10_000_000, False, True),
+        (0.105, 900_000_000, 10_000_000, False, True),
+        (0.105, 960_000_000, 12_000_000, False, False),
+    ],
+    ids=["all right", "times wrong", "streams idle", "server late"],
+)
+def test_a_level_is_followed_when_times_are_right_and_streams_busy_and_the_server_on_time(
+    ttft, busy_ns, gap_ns, followed, on_time
+):
+    one = row(0.0, ttft=ttft)
+    known = truth(gap_ns=gap_ns)
+    other = Truth(200, 1, 0, 0, busy_ns - (known.last_ns - known.received_ns), np.array([0]))
+    found = level(TRIAL, [one], {one.request_id: known, "other": other}, WINDOW, 1.0)
+    assert (found.followed, found.server_on_time) == (followed, on_time)
+
+
+def test_only_what_lies_inside_the_window_counts_as_busy():
+    long = Truth(200, 1, -500_000_000, 0, 500_000_000, np.array([0]))
+    assert busy_share({"a": long}, 1, WINDOW) == pytest.approx(0.5)
+
+
+def test_a_kept_certificate_is_used_again_and_says_so(tmp_path):
+    keep_certificate(tmp_path, ceiling_chunks_per_s=1234.0)
+    found, said = certified(tmp_path)
+    assert found.ceiling_chunks_per_s == 1234
+    assert "reused" in said
+
+
+def test_a_machine_that_stood_still_gives_no_certificate_and_a_clear_reason(tmp_path, monkeypatch):
+    """Nothing came back in time: that is no measurement, and no traceback."""
+    with pytest.raises(RunFailedError, match="no answer of the reference server came back in time"):
+        accuracy(16, [row(0.0, outcome="timeout")], {})
+    monkeypatch.setattr("tokenhour.bench.calibration.calibrate.calibrate", lambda _workers: accuracy(16, [], {}))
+    found, how = certified(tmp_path)
+    assert found is None
+    assert "came back in time" in how
+
+
+def test_without_a_compiler_there_is_no_certificate_and_a_clear_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    found, said = certified(tmp_path)
+    assert found is None
+    assert "no C compiler" in said
+    with pytest.raises(InputError, match="install gcc or clang"):
+        reference_server.compiler()
+
+
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler here")
+
+
+@needs_compiler
+def test_the_reference_server_keeps_its_schedule_and_tells_the_truth():
+    import json
+    import urllib.request
+
+    with reference_server.running(0.02, 0.005) as server:
+        ask = {"prompt": [1, 2, 3], "max_tokens": 4, "stream": True, "stream_options": {"include_usage": True}}
+        request = urllib.request.Request(
+            f"{server.base_url}/v1/completions", json.dumps(ask).encode(), {"X-Request-Id": "mine"}
+        )
+        text = urllib.request.urlopen(request, timeout=10).read().decode()
+        found = server.truth()["mine"]
+    events = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
+    assert [e["choices"][0]["finish_reason"] for e in events[:-1]] == [None, None, None, "length"]
+    assert events[-1]["usage"] == {
+        "prompt_tokens": 3, "total_tokens": 7, "completion_tokens": 4, "prompt_tokens_details": None
+    }  # fmt: skip
+    assert found.tokens == 4
+    assert found.sent_ns[0] >= 20_000_000
+    assert np.all(np.diff(found.sent_ns) > 0)
+    assert found.last_ns - found.received_ns >= 35_000_000
+
+
+@pytest.mark.parametrize(
+    ("follows", "tried"),
+    [
+        (9999, [1320, 1500, 1750]),
+        (1400, [1320, 1500]),
+        (1000, [660, 990, 1320]),
+        (700, [660, 990, 1320]),
+        (300, [200, 430, 660, 1320]),
+        (100, [200, 660, 1320]),
+    ],
+)
+def test_the_load_is_raised_or_lowered_to_the_highest_level_that_is_followed(monkeypatch, follows, tried):
+    def attempt(_session, streams):
+        return Level(
+            streams=streams,
+            chunks_per_s=77.0 * streams,
+            ttft_error_p99_s=0,
+            followed=streams <= follows,
+            server_on_time=True,
+        )
+
+    monkeypatch.setattr(calibrate, "_try", attempt)
+    assert [found.streams for found in climb(None, lambda: True)] == tried
+    assert [found.streams for found in climb(None, lambda: False)] == [1320]

@@ -1,0 +1,134 @@
+"""Utilizations by hand: a known model, known rates, and what no arithmetic is known for."""
+
+import time
+
+import pytest
+
+from tests.breakeven import summaries
+from tests.records import ACCELERATOR, WHEN
+from tokenhour.bench.roofline.machine_rates import fastest, here, measure, products, runnable, summarize
+from tokenhour.bench.roofline.utilization import Deployment, Rates, model_cost, point, points, rates_for
+from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.record import Interval
+from tokenhour.contracts.standalone.roofline import MachineRates
+
+LLAMA_8B = {
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def rates(**kinds):
+    found = {kind: Interval(value=value) for kind, value in kinds.items()}
+    return MachineRates(
+        accelerator=ACCELERATOR, device="cpu", copy_bytes_per_s=Interval(value=1e12), matrix_ops_per_s=found,
+        absent={}, copied_bytes=1, matrix_size=1, torch="0", seconds=1.0, created_utc=WHEN,
+    )  # fmt: skip
+
+
+def test_a_models_cost_is_that_of_its_published_size():
+    """Llama-3.1-8B has 8,030,261,248 parameters; 266,240 of them are norms."""
+    cost = model_cost(LLAMA_8B)
+    assert cost.layer_parameters + 2 * cost.vocabulary_parameters + 266_240 == 8_030_261_248
+    assert cost.untied_table_bytes == 2 * 128256 * 4096
+    assert cost.attention_ops_per_position == 4 * 32 * 4096
+    tied = model_cost({**LLAMA_8B, "tie_word_embeddings": True})
+    assert tied.untied_table_bytes == 0
+    assert tied.weight_bytes_per_step(1000) == 1000
+
+
+@pytest.mark.parametrize("strange", [{"num_local_experts": 8}, {"kv_lora_rank": 512}, {"hidden_size": None}])
+def test_other_families_have_no_roofline(strange):
+    assert model_cost({**LLAMA_8B, **strange}) is None
+
+
+def test_both_utilizations_follow_from_their_definitions():
+    cost = model_cost(LLAMA_8B)
+    served = Deployment(memory_bytes=16_060_522_496, kv_bytes_per_token=131072, copies=1, accelerators=1)
+    load = summaries.point(0, None, 5000.0, 1.0, met=None)  # 10,000 input tokens/s, tpot 0.07 s
+    found = point(load, "peak", cost, served, (512.0, 256.0), Rates(3e12, 7e14))
+    weights = (16_060_522_496 - 1_050_673_152) / 0.07
+    kv = 5000 * (512 + 128) * 131072
+    assert found.bandwidth_utilization == pytest.approx((weights + kv) / 3e12)
+    linear = 2 * 6_979_321_856
+    ops = 10_000 * (linear + 524288 * 256) + 5000 * (linear + 2 * 525_336_576 + 524288 * 640)
+    assert found.model_ops_per_s == pytest.approx(ops)
+    assert found.ops_utilization == pytest.approx(ops / 7e14)
+    two = Deployment(served.memory_bytes, served.kv_bytes_per_token, copies=2, accelerators=2)
+    both = point(load, "peak", cost, two, (512.0, 256.0), Rates(3e12, 7e14))
+    assert both.ops_utilization == pytest.approx(found.ops_utilization / 2)
+    assert both.weight_bytes_per_s == pytest.approx(2 * weights)
+
+
+def test_what_was_not_estimable_stays_absent():
+    cost = model_cost(LLAMA_8B)
+    served = Deployment(10**9, 131072, 1, 1)
+    load = summaries.point(0, None, 10.0, 1.0, met=None)
+    load = load.model_copy(update={"tpot": load.tpot.model_copy(update={"mean_s": None})})
+    found = point(load, "peak", cost, served, (512.0, 256.0), Rates(1e12, None))
+    assert (found.bandwidth_utilization, found.ops_utilization) == (None, None)
+
+
+def test_the_points_are_the_peak_and_the_capacity_at_the_slo():
+    served = Deployment(10**9, 131072, 1, 1)
+    found = points(summaries.summary(), model_cost(LLAMA_8B), served, Rates(1e12, 1e13))
+    assert [(p.point, p.probe) for p in found] == [("peak", 0), ("at the SLO", 1)]
+    none = summaries.summary(highest_passing_rps=None, at_slo=None)
+    assert [p.point for p in points(none, model_cost(LLAMA_8B), served, Rates(1e12, 1e13))] == ["peak"]
+
+
+@pytest.mark.parametrize(("scheme", "kind"), [("none", "bf16"), ("w4a16", "bf16"), ("w8a8", "int8"), ("fp8", "fp8")])
+def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme, kind):
+    found, chosen = rates_for(scheme, rates(bf16=1.0, int8=2.0, fp8=3.0))
+    assert found == kind
+    assert chosen.matrix_ops_per_s == {"bf16": 1.0, "int8": 2.0, "fp8": 3.0}[kind]
+    assert rates_for("fp8", rates(bf16=1.0))[1].matrix_ops_per_s is None
+
+
+def test_rates_are_summarised_by_their_median():
+    assert summarize([1.0, 100.0, 3.0]) == Interval(value=3.0, low=1.0, high=100.0)
+
+
+def test_a_way_that_this_machine_lacks_leaves_the_others():
+    def lacking():
+        raise NotImplementedError("no such product here\nand more")
+
+    def done():
+        return None
+
+    assert runnable([lambda: lacking, lambda: done], lambda: None) == ([done], "no such product here")
+    assert runnable([lacking], lambda: None) == ([], "no such product here")
+
+
+def test_of_several_ways_the_fastest_is_measured():
+    slow, quick = (lambda: time.sleep(0.05)), (lambda: None)
+    assert fastest([slow, quick], lambda: None) is quick
+    assert fastest([quick, slow], lambda: None) is quick
+    assert fastest([slow], lambda: None) is slow
+
+
+@pytest.mark.parametrize(("device", "ways"), [("cpu", 2), ("cuda", 1)])
+def test_a_cpu_may_compute_every_type_in_fp32_and_a_gpu_is_held_to_the_type(device, ways):
+    torch = pytest.importorskip("torch")
+    assert {kind: len(found) for kind, found in products(torch, device, 8).items()} == {
+        "bf16": ways,
+        "int8": ways,
+        "fp8": ways,
+    }
+
+
+def test_this_machine_is_really_measured(monkeypatch):
+    """A small buffer and small matrices: the same code as the real measurement."""
+    monkeypatch.setattr("tokenhour.bench.roofline.machine_rates.SIZES", {"cpu": (8 << 20, 128)})
+    found = here("cpu")
+    assert 1e8 < found.copy_bytes_per_s.value < 1e13
+    assert found.matrix_ops_per_s["bf16"].value > 1e6
+    assert set(found.matrix_ops_per_s) | set(found.absent) == {"bf16", "int8", "fp8"}
+
+
+def test_a_device_that_is_not_there_is_an_input_error():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(InputError, match="no CUDA device"):
+        measure("cuda")

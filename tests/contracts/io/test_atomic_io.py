@@ -1,0 +1,156 @@
+"""Writing is atomic, and a full disk says so."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.io.atomic_io import (
+    atomic_folder,
+    canonical_json,
+    changed,
+    disk_errors,
+    make_folder,
+    sha256_file,
+    sha256_of,
+    write_bytes_atomic,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_equal_values_hash_equal_whatever_their_key_order(value):
+    reordered = dict(reversed(list(value.items())))
+    assert sha256_of(value) == sha256_of(reordered)
+    assert json.loads(canonical_json(value)) == value
+
+
+def test_a_written_file_is_whole_and_leaves_no_part_behind(tmp_path):
+    target = tmp_path / "deep" / "file.json"
+    write_bytes_atomic(target, b"one")
+    write_bytes_atomic(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert os.listdir(target.parent) == ["file.json"]
+
+
+def test_a_record_is_not_overwritten(tmp_path):
+    write_bytes_atomic(tmp_path / "r.json", b"one", overwrite=False)
+    with pytest.raises(FileExistsError):
+        write_bytes_atomic(tmp_path / "r.json", b"two", overwrite=False)
+    assert (tmp_path / "r.json").read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["r.json"]
+
+
+def test_a_folder_appears_only_when_its_block_ends_well(tmp_path):
+    with pytest.raises(IsADirectoryError), atomic_folder(tmp_path / "model") as part:
+        part.write_text("a folder cannot be written to")
+    assert os.listdir(tmp_path) == []
+    with atomic_folder(tmp_path / "model") as part:
+        (part / "weights").write_text("whole")
+    assert (tmp_path / "model" / "weights").read_text() == "whole"
+
+
+def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_one_cleans_up(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from tokenhour.contracts.io.atomic_io import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as part:\n"
+        "    (part / 'weights').write_text('half'); print('go', flush=True); time.sleep(60)\n"
+    )
+    target = tmp_path / "model"
+    with subprocess.Popen([sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"go\n"
+        child.send_signal(signal.SIGKILL)
+    assert not target.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic_folder(target) as part:
+        (part / "weights").write_text("whole")
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
+    try:
+        with pytest.raises(RunFailedError, match="no space left"):
+            write_bytes_atomic(tmp_path / "big", b"x" * 1_000_000)
+        with pytest.raises(RunFailedError, match="no space left"), atomic_folder(tmp_path / "model") as part:
+            (part / "weights").write_bytes(b"x" * 1_000_000)
+        assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_read_only_place_is_one_message(tmp_path):
+    with pytest.raises(RunFailedError, match="cannot write here"), disk_errors(tmp_path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("place", ["file", "file/within/it"])
+def test_a_file_where_a_folder_is_needed_is_one_message(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="a file stands where a folder is needed") as caught:
+        make_folder(tmp_path / place)
+    assert caught.value.where == str(tmp_path / place)
+
+
+def test_other_errors_pass_through(tmp_path):
+    with pytest.raises(IsADirectoryError), disk_errors(tmp_path):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+
+
+def test_changed_names_what_differs_is_new_or_is_gone():
+    assert changed({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}) == ["b", "c", "d"]
+
+
+def test_a_files_hash_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_death_signal_reaches_a_child_whose_parent_is_killed(tmp_path):
+    pid_file = tmp_path / "pid"
+    child = (
+        "import os, sys, time; from tokenhour.machine.processes import die_with_parent\n"
+        "die_with_parent(int(sys.argv[1])); open(sys.argv[2], 'w').write(str(os.getpid())); time.sleep(60)\n"
+    )
+    parent = (
+        "import os, subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid()), {str(pid_file)!r}]); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    deadline = time.monotonic() + 20
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pid = int(pid_file.read_text())
+    process.kill()
+    process.wait()
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.02)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

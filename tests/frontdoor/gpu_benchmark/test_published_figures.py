@@ -1,0 +1,55 @@
+"""Deviations from published figures: only like is held against like, and ±30 % is the line."""
+
+import pytest
+
+from tests.breakeven.summaries import summary
+from tokenhour.contracts.record import Interval
+from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.records.summary import TokensPerHour
+from tokenhour.frontdoor.gpu_benchmark.published_figures import EIGHT_BILLION, deviations, outside, said
+
+
+def run(scheme="none", tps=5000.0, gpu="NVIDIA H100 80GB HBM3", **changes):
+    nothing = Interval(value=0.0)
+    peak = TokensPerHour(rate_rps=None, input_tokens_per_hour=nothing, output_tokens_per_hour=Interval(value=tps * 3600))
+    device = Accelerator(kind="cuda", name=gpu, count=1, memory_bytes=80 * 2**30)
+    return summary(scheme, peak=peak, accelerator=device, **{"model_name": "llama-3.1-8b", **changes})
+
+
+@pytest.mark.parametrize(
+    ("tps", "share", "within"),
+    [(6000, 0.0, True), (5786, 0.0, True), (4100, -0.2914, True), (4000, -0.3087, False), (8110, 0.3001, False)],
+)
+def test_the_range_and_its_tolerance(tps, share, within):
+    (found,) = deviations([run(tps=tps)])
+    assert found.deviation == pytest.approx(share, abs=1e-4)
+    assert found.within is within
+    assert found.source
+
+
+def test_only_like_is_compared():
+    other_mix = run().workload.model_copy(update={"prompt": run().workload.prompt.model_copy(update={"mean_tokens": 2048})})
+    unlike = [
+        run(workload=other_mix),
+        run(model_name="llama-3.1-70b"),
+        run("w8a8"),
+        run(gpu="NVIDIA L40S"),
+        summary(),
+    ]
+    assert deviations(unlike) == ()
+    assert len(deviations([run(), run("fp8"), run("w8a8", gpu="NVIDIA A100-SXM4-80GB"), *unlike])) == 3
+
+
+def test_a_deviation_is_said_with_its_source():
+    (far,) = deviations([run(tps=1000)])
+    assert "OUTSIDE" in said(far)
+    (near,) = deviations([run(tps=6000)])
+    assert "6000 output tokens/s and GPU, published 5786-6238 (+0%, within ±30%" in said(near)
+
+
+def test_the_table_is_consistent():
+    assert outside(1, 2, 3) == -0.5
+    assert outside(6, 2, 3) == 1.0
+    for row in EIGHT_BILLION:
+        assert 0 < row.low <= row.high
+        assert row.source

@@ -1,0 +1,135 @@
+"""Text that is not bundled: a hub's dataset, and the user's conversations through a model's own chat template."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.quantize.hub import hub
+from tests.quantize.tiny import tiny_model
+from tokenhour.contracts.config.model_quantize import CalibrationSpec, EvaluationSpec, TextSpec
+from tokenhour.contracts.errors import InputError
+from tokenhour.quantize.data.text import calibration_windows, evaluation_windows, read_text
+from tokenhour.quantize.model.tokenizer import ModelTokens
+
+pytestmark = pytest.mark.system
+
+ROWS = """
+import json, sys
+from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.config.model_quantize import TextSpec
+from tokenhour.quantize.source.hub import dataset_rows
+try:
+    spec = TextSpec.model_validate({"source": "hub:acme/tiny", "rows": 3, **json.loads(sys.argv[1])})
+    print(json.dumps(list(dataset_rows(spec, "acme/tiny"))))
+except InputError as error:
+    print(json.dumps(str(error)))
+"""
+# Of the form that published models use, with what many of them refuse.
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}{{ raise_exception('only user and assistant') }}"
+    "{% endif %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+)
+
+
+def rows(tmp_path, endpoint, offline="0", **asked):
+    """Read a dataset in a process of its own: the hub's clients read their settings when they are imported."""
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
+    argv = [sys.executable, "-c", ROWS, json.dumps(asked)]
+    out = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A repository of five rows in one split."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    (folder / "train.jsonl").write_text("".join(json.dumps({"text": f"row {n}"}) + "\n" for n in range(5)))
+    return folder
+
+
+def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path, dataset):
+    with hub(dataset) as endpoint:
+        found = rows(tmp_path, endpoint)
+    assert found == [[f"hub:acme/tiny row {n + 1}", {"text": f"row {n}"}] for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"split": "absent"}, "Available splits: ['train']"), ({"revision": "absent"}, "Revision 'absent' doesn't exist")],
+)
+def test_a_split_or_revision_that_is_not_there_is_named(tmp_path, dataset, asked, said):
+    with hub(dataset) as endpoint:
+        found = rows(tmp_path, endpoint, **asked)
+    assert said in found
+    assert "remedy:" in found
+
+
+@pytest.mark.parametrize(("refusal", "said"), [("GatedRepo", "gated"), ("RepoNotFound", "exist")])
+def test_what_the_hub_refuses_is_not_called_a_network(tmp_path, dataset, refusal, said):
+    with hub(dataset, refusal=refusal) as endpoint:
+        found = rows(tmp_path, endpoint)
+    assert said in found, "in the words of the library, which has two ways to it, or in ours"
+    assert "HF_TOKEN" in found
+    assert "cannot be reached" not in found
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path):
+    assert "the hub cannot be reached" in rows(tmp_path, "http://127.0.0.1:9")
+    assert "HF_HUB_OFFLINE is set" in rows(tmp_path, "http://127.0.0.1:9", offline="1")
+
+
+def talks(tmp_path, *conversations):
+    """Write conversations as the user keeps them, a line each."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in conversations))
+    return str(file)
+
+
+def turn(role, content):
+    return {"role": role, "content": content}
+
+
+@pytest.fixture
+def templated(tmp_path):
+    """The tokenizer of a model that has a chat template."""
+    folder = tiny_model(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return ModelTokens(folder)
+
+
+def test_conversations_are_written_as_the_models_template_writes_them(tmp_path, templated):
+    source = talks(tmp_path, [turn("user", "hi"), turn("assistant", "yes")], [turn("user", "the fox")])
+    text = read_text(TextSpec(source=source), templated)
+    assert text == "<|user|>hi</s><|assistant|>yes</s>\n\n<|user|>the fox</s>"
+    # The template's marks are tokens of the model, not their letters.
+    assert templated.encode("a</s>")[-1] == 1
+
+
+def test_windows_are_cut_from_conversations(tmp_path, templated):
+    quick = "the quick brown fox number {} jumps over lazy dog {}."
+    source = talks(tmp_path, *([turn("user", quick.format(n, n)), turn("assistant", f"{n}")] for n in range(200)))
+    held_out = evaluation_windows(EvaluationSpec(source=source, windows=4, window_tokens=32), templated)
+    found = calibration_windows(CalibrationSpec(source=source, windows=4, window_tokens=32), 0, held_out.ids, templated)
+    assert held_out.ids.shape == found.ids.shape == (4, 32)
+    assert (found.ids == 1).any(axis=1).all(), "the mark that ends a turn"
+    assert found.record.license == "the user's own"
+
+
+def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path, templated):
+    source = talks(tmp_path, [turn("user", "hi")], [turn("system", "be brief")])
+    with pytest.raises(InputError, match="only user and assistant") as caught:
+        read_text(TextSpec(source=source), templated)
+    assert caught.value.where == f"{source}:2"
+    assert caught.value.remedy
+
+
+def test_conversations_for_a_model_without_a_chat_template_are_refused(tmp_path):
+    source = talks(tmp_path, [turn("user", "hi")])
+    with pytest.raises(InputError, match="no chat template, and the text holds conversations") as caught:
+        read_text(TextSpec(source=source), ModelTokens(tiny_model(tmp_path / "m")))
+    assert "plain text" in caught.value.remedy

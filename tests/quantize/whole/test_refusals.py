@@ -1,0 +1,470 @@
+"""Bad input: one clear message, exit code 2, nothing left behind."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.quantize.hub import hub
+from tests.quantize.packed import gguf_of
+from tests.quantize.tiny import experiment, tiny_model
+from tokenhour.contracts.config.model_quantize import QuantizeSpec
+from tokenhour.contracts.errors import InputError, RunFailedError, exit_code_of
+from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.quantize.cli import cli
+from tokenhour.quantize.model.load import refuse_unusable
+from tokenhour.quantize.model.tokenizer import ModelTokens
+from tokenhour.quantize.preflight.resources import (
+    Shape,
+    device_bytes,
+    memory_errors,
+    preflight_device,
+    preflight_download,
+    shape_of,
+)
+from tokenhour.quantize.schemes.none import export
+from tokenhour.quantize.source.hub import Download
+from tokenhour.quantize.source.resolve import Source
+
+pytestmark = pytest.mark.system
+
+# The second time the hub's client is told to stay offline.
+TWICE = """
+import sys
+import huggingface_hub.constants as settings
+from tokenhour.contracts.errors import exit_code_of
+from tokenhour.quantize.cli import cli
+for offline in (False, True):
+    settings.HF_HUB_OFFLINE = offline
+    if offline:
+        import os
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    print(exit_code_of(lambda: cli.main(sys.argv[1:], standalone_mode=False)))
+"""
+# A disk with so many free bytes.
+SMALL_DISK = """
+import shutil, sys
+from tokenhour.contracts.errors import exit_code_of
+from tokenhour.quantize.cli import cli
+shutil.disk_usage = lambda _: type("Usage", (), {"free": int(sys.argv[1])})
+print(exit_code_of(lambda: cli.main(sys.argv[2:], standalone_mode=False)))
+"""
+SMOL = Shape(hidden=576, intermediate=1536, heads_width=576, layers=30, vocabulary=49152)
+
+
+class Desk:
+    """A folder with an experiment over a tiny model, and the command that quantizes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = tiny_model(folder / "m")
+        self.data = experiment(self.model, folder / "text.txt").model_dump(mode="json")
+        self.data["schemes"] = ["none"]
+
+    def arguments(self) -> list[str]:
+        file = self.folder / "exp.yaml"
+        file.write_text(json.dumps(self.data))
+        places = ["--results", str(self.folder / "results"), "--checkpoints", str(self.folder / "checkpoints")]
+        return ["run", str(file), *places]
+
+    def run(self) -> int:
+        return exit_code_of(lambda: cli.main(self.arguments(), standalone_mode=False))
+
+    def left(self) -> list[str]:
+        places = [self.folder / "results", self.folder / "checkpoints"]
+        found = [file for place in places for file in (place, *place.rglob("*")) if file.exists()]
+        return [str(file.relative_to(self.folder)) for file in found]
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)
+
+
+def _unknown_scheme(desk):
+    desk.data["schemes"] = ["gptq-int44"]
+
+
+def _truncated(desk):
+    weights = desk.model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _a_tensor_less(desk):
+    from safetensors.torch import load_file, save_file
+
+    weights = desk.model / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+
+
+def _no_tokenizer(desk):
+    (desk.model / "tokenizer.json").unlink()
+
+
+def _bad_tokenizer(desk):
+    (desk.model / "tokenizer.json").write_text('{"model": 3}')
+
+
+def _short_text(desk):
+    Path(desk.data["quantize"]["evaluation"]["source"]).write_text("too short")
+
+
+def _remote_code(desk):
+    config = json.loads((desk.model / "config.json").read_text())
+    config |= {"model_type": "homemade", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
+    (desk.model / "config.json").write_text(json.dumps(config))
+
+
+def _no_decoder(desk):
+    (desk.model / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
+
+
+def _tasks_without_the_extra(desk):
+    desk.data["quantize"]["tasks"] = {"names": ["arc_easy"]}
+
+
+def _only_w4a16_has_zero_points(desk):
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["symmetric"] = False
+
+
+def _a_layer_that_is_not_there(desk):
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["ignore"] = ["lm_head", "mlp.donw_proj"]
+
+
+def _a_rule_that_matches_nothing(desk):
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["overrides"] = [{"match": "mlp.donw_proj", "bits": 8}]
+
+
+def _no_pattern(desk):
+    desk.data["quantize"]["ignore"] = ["re:*.mlp"]
+
+
+def _a_group_below_all_kernels(desk):
+    desk.data["quantize"]["group_size"] = 8
+
+
+def _configure(desk, **changes):
+    config = json.loads((desk.model / "config.json").read_text())
+    (desk.model / "config.json").write_text(json.dumps(config | changes))
+
+
+def _quantized_already(desk):
+    _configure(desk, quantization_config={"quant_method": "gptq", "bits": 4})
+
+
+def _an_architecture_of_nobody(desk):
+    _configure(desk, model_type="homemade")
+
+
+def _no_name_of_a_hub(desk):
+    desk.data["model"]["source"] = "acme/tiny.git"
+
+
+def _no_name_of_a_hub_either(desk):
+    desk.data["model"]["source"] = "acme/ti--ny"
+
+
+def _widths_that_autoround_passes_over(desk):
+    desk.data["schemes"] = ["none", "w4a16"]
+    desk.data["quantize"]["w4a16_method"] = "autoround"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_widths_that_autoround_passes_over, "(model.layers.0.self_attn.q_proj: 48 x 48)"),
+        (_only_w4a16_has_zero_points, "gptq-int4 is symmetric"),
+        (_a_layer_that_is_not_there, "quantize.ignore: mlp.donw_proj: matches no layer"),
+        (_a_rule_that_matches_nothing, "quantize.overrides: match: mlp.donw_proj: matches no layer"),
+        (_no_pattern, "is no regular expression"),
+        (_a_group_below_all_kernels, "groups of 8 have no kernel"),
+        (_quantized_already, "quantized already (gptq)"),
+        (_an_architecture_of_nobody, "has no causal language model 'homemade'"),
+        (_no_name_of_a_hub, "not a name that a hub can have"),
+        (_no_name_of_a_hub_either, "not a name that a hub can have"),
+        (_unknown_scheme, "did you mean gptq-int4"),
+        (_truncated, "not a whole safetensors file"),
+        (_a_tensor_less, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
+        (_no_tokenizer, "no tokenizer"),
+        (_bad_tokenizer, "tokenizer cannot be read"),
+        (_short_text, "room for 0 windows"),
+        (_remote_code, "trust_remote_code: true"),
+        (_no_decoder, "not the config of a decoder"),
+        (_tasks_without_the_extra, "lm-eval is not installed"),
+    ],
+)
+def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, capfd, spoil, said):
+    spoil(desk)
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert "remedy:" in shown
+    assert desk.left() == []
+
+
+def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_made(desk, monkeypatch, capfd):
+    """The original takes three times its weights, quantizing five times: four are too few."""
+    weights = (desk.model / "model.safetensors").stat().st_size
+    monkeypatch.setattr("tokenhour.quantize.preflight.resources.available_memory_bytes", lambda: 900_000_000 + 4 * weights)
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    assert desk.run() == 2
+    assert "of memory are needed" in capfd.readouterr().err
+    assert desk.left() == []
+    desk.data["schemes"] = ["none"]
+    assert desk.run() == 0
+
+
+def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk, capfd):
+    _short_text(desk)
+    places = ["--results", str(desk.folder / "c/d"), "--checkpoints", str(desk.folder / "a/b")]
+    arguments = [*desk.arguments()[:2], *places]
+    assert exit_code_of(lambda: cli.main(arguments, standalone_mode=False)) == 2
+    assert "room for 0 windows" in capfd.readouterr().err
+    assert [name for name in ("a", "c") if (desk.folder / name).exists()] == []
+
+
+@pytest.mark.parametrize("place", ["results", "checkpoints"])
+def test_a_file_in_a_folders_place_is_one_message_and_left_alone(desk, capfd, place):
+    (desk.folder / place).write_text("mine")
+    assert desk.run() == 2
+    assert "a file stands where a folder is needed" in capfd.readouterr().err
+    assert desk.left() == [place]
+
+
+def _half(desk, file):
+    gguf_of(desk.model, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _only_magic(_, file):
+    file.write_bytes(b"GGUF")
+
+
+def _no_gguf(_, file):
+    file.write_bytes(b"pickle")
+
+
+def _not_there(_desk, _file):
+    pass
+
+
+def _no_language_model(desk, file):
+    gguf_of(desk.model, file, architecture="clip")
+
+
+def _without_a_layer(desk, file):
+    gguf_of(desk.model, file, without="blk.1.ffn_up.weight")
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (_half, "the GGUF file cannot be read: "),
+        (_only_magic, "the GGUF file cannot be read: "),
+        (_no_gguf, "not a GGUF file"),
+        (_not_there, "no such file"),
+        (_no_language_model, "architecture clip is not supported"),
+        (_without_a_layer, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
+    ],
+)
+def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(desk, capfd, write, said):
+    file = desk.folder / "x.gguf"
+    write(desk, file)
+    desk.data["model"]["source"] = str(file)
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert f"{file}: " in shown
+    assert shown.count("error:") == 1
+    assert "remedy:" in shown
+    assert "Traceback" not in shown
+    assert desk.left() == []
+
+
+def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk):
+    """In one process of its own: the hub's client reads its settings when it is imported."""
+    desk.data["model"]["source"] = "acme/tiny"
+    with hub(desk.model, refusal="GatedRepo") as endpoint:
+        settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(desk.folder / "hf"), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
+        argv = [sys.executable, "-c", TWICE, *desk.arguments()]
+        done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["2", "2"], done.stderr
+    assert "HF_TOKEN" in done.stderr
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert done.stderr.count("error:") == 2
+    assert desk.left() == []
+
+
+def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(desk, capfd):
+    assert desk.run() == 0
+    weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    before = desk.left()
+    assert desk.run() == 2
+    assert "does not match its manifest" in capfd.readouterr().err
+    assert desk.left() == before
+
+
+def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd):
+    assert desk.run() == 0
+    weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    shutil.rmtree(desk.folder / "results")
+    assert desk.run() == 2
+    assert "does not match its manifest" in capfd.readouterr().err
+    assert not (desk.folder / "results").exists()
+
+
+def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd):
+    assert desk.run() == 0
+    before = desk.left()
+    desk.data["schemes"] = ["none", "w8a8"]
+    desk.data["quantize"]["calibration"]["windows"] = 10**6
+    assert desk.run() == 2
+    assert "room for" in capfd.readouterr().err
+    assert [file for file in before if file not in desk.left()] == []
+    assert [file for file in desk.left() if "w8a8" in file] == []
+
+
+def test_a_hub_that_cannot_be_reached_leaves_nothing(desk):
+    desk.data["model"]["source"] = "acme/tiny"
+    settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(desk.folder / "hf"), "HF_HUB_OFFLINE": "0"}
+    argv = [sys.executable, "-m", "tokenhour.quantize", *desk.arguments()]
+    done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "the hub cannot be reached and this is not in its local cache" in done.stderr
+    assert desk.left() == []
+
+
+def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk):
+    """Room for the weights once, not for what the hub sends and its copy in checkpoints."""
+    free = round(1.5 * (desk.model / "model.safetensors").stat().st_size)
+    desk.data["model"]["source"] = "acme/tiny"
+    cache = desk.folder / "hf"
+    with hub(desk.model) as endpoint:
+        settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
+        argv = [sys.executable, "-c", SMALL_DISK, str(free), *desk.arguments()]
+        done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["2"], done.stderr
+    assert "of disk are needed to fetch the model and to copy its weights" in done.stderr
+    assert f"{cache / 'hub'}: " in done.stderr
+    assert "HF_HOME" in done.stderr
+    assert not list(cache.rglob("*.safetensors"))
+    assert desk.left() == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "weights", "free", "fits"),
+    [(60, 50, 109, False), (60, 50, 110, True), (0, 50, 49, False), (0, 50, 50, True)],
+)
+def test_what_is_in_the_cache_needs_room_only_for_its_copy(tmp_path, monkeypatch, missing, weights, free, fits):
+    monkeypatch.setattr(
+        "tokenhour.quantize.preflight.resources.shutil.disk_usage", lambda _: type("Usage", (), {"free": free})
+    )
+    found = Download(tmp_path / "not" / "there", missing, weights)
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="of disk are needed to fetch"):
+        preflight_download(tmp_path / "checkpoints", found)
+
+
+def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd):
+    short = desk.folder / "short.txt"
+    short.write_text("a few words")
+    desk.data["schemes"] = ["none", "gptq-int4"]
+    desk.data["quantize"]["calibration"]["source"] = str(short)
+    assert desk.run() == 2
+    assert "room for 0 windows of 32" in capfd.readouterr().err
+    assert desk.left() == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [("available_memory_bytes", lambda: 10**6, "of memory are needed"), ("shutil.disk_usage", None, "of disk are needed")],
+)
+def test_disk_and_memory_are_looked_at_before_anything_is_written(desk, monkeypatch, capfd, place, value, said):
+    full = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(f"tokenhour.quantize.preflight.resources.{place}", value or (lambda _: full))
+    assert desk.run() == 2
+    shown = capfd.readouterr().err
+    assert said in shown
+    assert "remedy:" in shown
+    assert desk.left() == []
+
+
+def test_device_memory_counts_one_layer_the_embeddings_and_all_windows():
+    spec = QuantizeSpec()
+    needed = device_bytes(SMOL, 269_000_000, spec)
+    assert needed > 2 * 2 * SMOL.vocabulary * SMOL.hidden
+    longer = QuantizeSpec.model_validate({"calibration": {"windows": 64}})
+    assert device_bytes(SMOL, 269_000_000, longer) - needed == 2 * 2 * 32 * 512 * 576
+    small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
+    with pytest.raises(InputError, match="GPU memory are needed to calibrate, Small GPU"):
+        preflight_device(SMOL, 269_000_000, spec, small)
+    preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"memory_bytes": needed}))
+    preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"kind": "cpu"}))
+
+
+def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that():
+    spec, weights = QuantizeSpec(), 16_060_000_000
+    shape = Shape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
+    needed = device_bytes(shape, weights, spec, learned=True)
+    assert device_bytes(shape, weights, spec) < needed < 16e9
+    small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
+    with pytest.raises(InputError) as caught:
+        preflight_device(shape, weights, spec, small, learned=True)
+    assert "w4a16_method: gptq" in caught.value.remedy
+
+
+def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden():
+    for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")):
+        with pytest.raises(RunFailedError, match="memory ran out"), memory_errors("w8a8"):
+            raise error
+    with pytest.raises(RuntimeError, match="shape"), memory_errors("w8a8"):
+        raise RuntimeError("shape mismatch")
+
+
+def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "modeling.py").write_text("raise SystemExit")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    # An architecture that transformers has of its own needs none of it.
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "modeling.X"}}))
+    refuse_unusable(folder, trusted=False)
+    source = Source("m", folder, None, (folder / "model.safetensors",), None, None)
+    for trusted in (False, True):
+        target = tmp_path / str(trusted)
+        target.mkdir()
+        export(source, target, trusted=trusted)
+        assert (target / "modeling.py").exists() == trusted
+        assert not list(target.glob("pytorch_model*"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "homemade", "auto_map": {"A": "b.C"}}))
+    with pytest.raises(InputError, match="Python code that comes with the weights"):
+        refuse_unusable(folder, trusted=False)
+    refuse_unusable(folder, trusted=True)
+
+
+def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    found = shape_of(folder)
+    assert (found.hidden, found.intermediate, found.heads_width, found.layers) == (48, 96, 48, 2)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"text_config": config | {"head_dim": 16}}))
+    assert shape_of(folder).heads_width == 64
+
+
+def test_a_broken_tokenizer_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        ModelTokens(tmp_path).encode("x")
+    assert caught.value.where.endswith("tokenizer.json")

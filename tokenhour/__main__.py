@@ -1,0 +1,5 @@
+"""`python -m tokenhour`: the command line."""
+
+from tokenhour.cli import main
+
+main()
