@@ -17,6 +17,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
-def modern_cpu(monkeypatch):
+def modern_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU with every kernel, whatever this machine has: what is chosen or refused by the CPU is for its own tests."""
     monkeypatch.setattr("tokenhour.machine.hardware.cpu_flags", lambda: ("avx2", "avx512f"))

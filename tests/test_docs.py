@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,7 +26,7 @@ COOKBOOK = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/cookbook.md").read_tex
 
 
 @pytest.mark.parametrize("number", range(len(COOKBOOK)))
-def test_the_cookbooks_examples_validate_and_are_priced(tmp_path, number):
+def test_the_cookbooks_examples_validate_and_are_priced(tmp_path: Path, number) -> None:
     file = tmp_path / "example.yaml"
     file.write_text(COOKBOOK[number])
     kind = COOKBOOK[number].split("\n", 1)[0].removeprefix("record: ")
@@ -44,7 +45,7 @@ def commands(text):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_that_a_page_shows_exists_with_its_options(page):
+def test_every_command_that_a_page_shows_exists_with_its_options(page) -> None:
     for words in commands(page.read_text()):
         command: Any = cli
         context = click.Context(cli)
@@ -59,12 +60,12 @@ def test_every_command_that_a_page_shows_exists_with_its_options(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_inside_the_repository_leads_somewhere(page):
+def test_every_link_inside_the_repository_leads_somewhere(page) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_every_record_has_a_generated_page():
+def test_every_record_has_a_generated_page() -> None:
     for module in pkgutil.walk_packages(contracts.__path__, "tokenhour.contracts."):
         importlib.import_module(module.name)
     kinds = {kind.kind() for kind in records(Record)}

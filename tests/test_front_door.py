@@ -2,18 +2,19 @@
 
 from importlib import metadata
 
+import pytest
 from click.testing import CliRunner
 
 from tokenhour.cli import cli
 
 
-def test_the_version_is_that_of_the_distribution():
+def test_the_version_is_that_of_the_distribution() -> None:
     found = CliRunner().invoke(cli, ["--version"])
     assert (found.exit_code, found.output) == (0, f"tokenhour, version {metadata.version('tokenhour')}\n")
 
 
-def test_a_clone_that_is_not_installed_says_so_without_a_traceback(monkeypatch):
-    def absent(name):
+def test_a_clone_that_is_not_installed_says_so_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)

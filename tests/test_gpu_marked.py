@@ -14,7 +14,7 @@ def pytest_of(*words):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_without_a_gpu_they_fail_and_say_why():
+def test_without_a_gpu_they_fail_and_say_why() -> None:
     if accelerator().kind == "cuda":
         pytest.skip("this machine has a GPU: `make test-gpu` runs them")
     done = pytest_of("-x")
@@ -23,7 +23,7 @@ def test_without_a_gpu_they_fail_and_say_why():
     assert "skipped" not in done.stdout
 
 
-def test_all_of_them_are_marked():
+def test_all_of_them_are_marked() -> None:
     done = pytest_of("--collect-only", "-q")
     assert done.returncode == 0, done.stdout
     assert "deselected" not in done.stdout

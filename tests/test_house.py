@@ -33,7 +33,7 @@ def blocked(code: str, *names: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_commands_help_works_without_any_heavy_package(command):
+def test_every_commands_help_works_without_any_heavy_package(command) -> None:
     done = blocked(
         f"import sys; sys.argv = ['tokenhour', {command!r}, '--help']; from tokenhour.cli import main; main()", *HEAVY
     )
@@ -41,7 +41,7 @@ def test_every_commands_help_works_without_any_heavy_package(command):
     assert "Example" in done.stdout
 
 
-def test_break_even_is_solved_and_traced_without_any_heavy_package(tmp_path):
+def test_break_even_is_solved_and_traced_without_any_heavy_package(tmp_path: Path) -> None:
     """Summaries and price tables are enough: no torch, no pandas, no load generator."""
     results = tmp_path / "results"
     write_all(results)
@@ -52,7 +52,7 @@ def test_break_even_is_solved_and_traced_without_any_heavy_package(tmp_path):
     assert (results / "golden/verdict.json").is_file()
 
 
-def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_optional_package(tmp_path):
+def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_optional_package(tmp_path: Path) -> None:
     """What `pip install .` without extras brings is enough; numpy is the only library of numbers."""
     files = [file for file in CODE if file.is_relative_to(ROOT / "breakeven") and file.stem != "__main__"]
     modules = [".".join(("tokenhour", *file.relative_to(ROOT).with_suffix("").parts)) for file in files]
@@ -66,13 +66,13 @@ def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_opt
     assert (tmp_path / "team/verdict.json").is_file()
 
 
-def test_the_generated_files_are_current():
+def test_the_generated_files_are_current() -> None:
     command = [sys.executable, "-m", "tokenhour.frontdoor.docgen.schemas", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_generated_file_that_is_out_of_date_is_named(tmp_path):
+def test_a_generated_file_that_is_out_of_date_is_named(tmp_path: Path) -> None:
     for name in ("tokenhour", *PACKAGES):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
     command = [sys.executable, "-m", "tokenhour.frontdoor.docgen.schemas", "--check"]
@@ -81,7 +81,7 @@ def test_a_generated_file_that_is_out_of_date_is_named(tmp_path):
     assert "docs/records/server.md" in done.stdout
 
 
-def test_the_readmes_experiment_is_valid_and_priced(tmp_path):
+def test_the_readmes_experiment_is_valid_and_priced(tmp_path: Path) -> None:
     from tokenhour.breakeven.prices.tables import api_price, hourly_usd, instance_price, load_tables
 
     block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -103,7 +103,7 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def test_contracts_hold_nouns_only():
+def test_contracts_hold_nouns_only() -> None:
     """They read and write files; they start nothing, wait for nothing and speak to nobody."""
     acting = {"subprocess", "threading", "multiprocessing", "asyncio", "ctypes", "http", "urllib", "socket"}
     allowed = {"pydantic", "yaml", *sys.stdlib_module_names} - acting
@@ -112,23 +112,23 @@ def test_contracts_hold_nouns_only():
         assert {name.split(".")[0] for name in foreign} <= allowed, file
 
 
-def test_no_folder_holds_more_files_than_a_stranger_reads():
+def test_no_folder_holds_more_files_than_a_stranger_reads() -> None:
     crowded = {folder for folder in {file.parent for file in CODE} if len(list(folder.glob("*.py"))) > MOST_FILES + 1}
     assert crowded == set()  # one more: __init__
 
 
-def test_everything_is_imported_by_its_one_name():
+def test_everything_is_imported_by_its_one_name() -> None:
     """`import bench` would work in the tree and not where the wheel is installed."""
     for file in [*CODE, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
         assert not {name.split(".")[0] for name in imported(file)} & set(PACKAGES), file
 
 
-def test_every_top_level_folder_of_code_is_linked_into_the_package():
+def test_every_top_level_folder_of_code_is_linked_into_the_package() -> None:
     links = {link.name: link.resolve() for link in (ROOT / "tokenhour").iterdir() if link.is_symlink()}
     assert links == {name: ROOT / name for name in (*PACKAGES, "configs")}
 
 
-def test_the_tests_mirror_the_code():
+def test_the_tests_mirror_the_code() -> None:
     """tests/a/b/test_c.py tests a/b/c.py, or the folder a/b/c/ as a whole."""
     for file in (ROOT / "tests").rglob("test_*.py"):
         place = file.relative_to(ROOT / "tests")
@@ -138,22 +138,22 @@ def test_the_tests_mirror_the_code():
         assert mirrored.is_dir() or mirrored.with_suffix(".py").is_file(), place
 
 
-def test_locust_is_imported_in_one_file():
+def test_locust_is_imported_in_one_file() -> None:
     importing = [file for file in CODE if "locust" in {name.split(".")[0] for name in imported(file)}]
     assert len(importing) == 1, importing
 
 
-def test_every_test_folder_is_a_package():
+def test_every_test_folder_is_a_package() -> None:
     folders = {file.parent for file in (ROOT / "tests").rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def test_vllm_is_never_imported():
+def test_vllm_is_never_imported() -> None:
     for file in CODE:
         assert "vllm" not in {name.split(".")[0] for name in imported(file)}, file
 
 
-def test_the_locks_name_no_index_and_pin_everything():
+def test_the_locks_name_no_index_and_pin_everything() -> None:
     for lock in (ROOT / "requirements").glob("*.txt"):
         for line in lock.read_text().splitlines():
             assert "://" not in line, lock.name

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ def uv():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site(tmp_path_factory: pytest.TempPathFactory):
     """Build the wheel from a copy of what it is made of and unpack it into a folder of its own."""
     folder = tmp_path_factory.mktemp("light")
     source = folder / "source"
@@ -56,7 +57,7 @@ def tokenhour(site, where, *arguments):
     return subprocess.run(run, cwd=where, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(site, tmp_path):
+def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(site, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
     done = tokenhour(site, tmp_path, "breakeven", "solve", "mine.yaml")
     assert done.returncode == 0, done.stderr
@@ -66,7 +67,7 @@ def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(si
     assert json.loads(done.stdout)["placements"], done.stderr
 
 
-def test_the_working_directorys_tables_go_first(site, tmp_path):
+def test_the_working_directorys_tables_go_first(site, tmp_path: Path) -> None:
     """With a machine at twice the price, and said so."""
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
     own = tmp_path / "configs/prices"
@@ -78,7 +79,7 @@ def test_the_working_directorys_tables_go_first(site, tmp_path):
     assert json.loads((tmp_path / "results/round/verdict.json").read_text())["runs"][0]["replica_usd_per_hour"] == 4.58
 
 
-def test_the_wheel_holds_the_tables_of_the_tree_and_the_report_is_rendered(site, tmp_path):
+def test_the_wheel_holds_the_tables_of_the_tree_and_the_report_is_rendered(site, tmp_path: Path) -> None:
     for name in ("api.yaml", "instances.yaml"):
         assert (site / "configs/prices" / name).read_bytes() == (ROOT / "configs/prices" / name).read_bytes()
     done = tokenhour(site, tmp_path, "breakeven", "prices", "check", "--max-age-days", "100000")

@@ -114,12 +114,12 @@ def scripts(workflow):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_expressions_and_conditions_name_what_exists_and_are_whole(file):
+def test_expressions_and_conditions_name_what_exists_and_are_whole(file) -> None:
     assert list(problems(read(file))) == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_shell_of_each_step_can_be_read(file):
+def test_the_shell_of_each_step_can_be_read(file) -> None:
     for script in scripts(read(file)):
         done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), script
@@ -127,7 +127,7 @@ def test_the_shell_of_each_step_can_be_read(file):
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_shellcheck_finds_nothing(file):
+def test_shellcheck_finds_nothing(file) -> None:
     for script in scripts(read(file)):
         done = subprocess.run(["shellcheck", "--shell=bash", "-"], input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
@@ -154,12 +154,12 @@ def test_shellcheck_finds_nothing(file):
         ("", "without an operand"),
     ],
 )  # fmt: skip
-def test_the_check_itself_finds_what_it_says(expression, fault):
+def test_the_check_itself_finds_what_it_says(expression: str, fault: str | None) -> None:
     found = list(faults(expression, steps=("made",), inputs=("full",)))
     assert found == [] if fault is None else any(fault in said for said in found), found
 
 
-def test_an_expression_that_is_not_closed_and_a_step_that_comes_later_are_found():
+def test_an_expression_that_is_not_closed_and_a_step_that_comes_later_are_found() -> None:
     with pytest.raises(AssertionError):
         inside("${{ github.ref }")
     steps = [{"run": "true", "if": "steps.later.outcome == 'success'"}, {"id": "later", "run": "true"}]

@@ -40,22 +40,22 @@ def run(*command):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_both_are_here():
+def test_both_are_here() -> None:
     assert [file.name for file in FILES] == ["ci.yml", "gpu.yml"]
 
 
-def test_they_follow_the_published_schema():
+def test_they_follow_the_published_schema() -> None:
     done = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *FILES)
     assert done.returncode == 0, done.stdout
 
 
-def test_a_linter_of_workflows_finds_nothing():
+def test_a_linter_of_workflows_finds_nothing() -> None:
     done = run(BIN / "zizmor", "--offline", "--no-progress", *FILES)
     assert done.returncode == 0, done.stdout
     assert "No findings" in done.stdout
 
 
-def test_that_linter_would_find_something(tmp_path):
+def test_that_linter_would_find_something(tmp_path: Path) -> None:
     bad = tmp_path / ".github/workflows/bad.yml"
     bad.parent.mkdir(parents=True)
     bad.write_text(
@@ -68,7 +68,7 @@ def test_that_linter_would_find_something(tmp_path):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file):
+def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file) -> None:
     used = [line.split("uses:")[1].strip() for line in file.read_text().splitlines() if "uses:" in line]
     assert used
     for action in used:
@@ -76,7 +76,7 @@ def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_permissions_are_the_least(file):
+def test_permissions_are_the_least(file) -> None:
     assert read(file)["permissions"] == {}
     assert all(job["permissions"] == {"contents": "read"} for job in jobs(file))
     checkouts = [step for step in steps(file) if step.get("uses", "").startswith("actions/checkout@")]
@@ -86,13 +86,13 @@ def test_permissions_are_the_least(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_no_secret_is_named_and_no_script_takes_text_from_an_event(file):
+def test_no_secret_is_named_and_no_script_takes_text_from_an_event(file) -> None:
     assert "secrets" not in re.sub(r"#.*", "", file.read_text())
     assert "pull_request_target" not in file.read_text()
     assert all("${{" not in step.get("run", "") for step in steps(file))
 
 
-def test_no_fork_reaches_a_self_hosted_runner():
+def test_no_fork_reaches_a_self_hosted_runner() -> None:
     """Whatever triggers from a pull request onto such a runner asks for the label and for this very repository."""
     for file in FILES:
         for job in jobs(file):
@@ -108,7 +108,7 @@ def test_no_fork_reaches_a_self_hosted_runner():
             )
 
 
-def test_only_a_job_that_runs_waits_for_the_gpu():
+def test_only_a_job_that_runs_waits_for_the_gpu() -> None:
     """At the workflow's level a label on a fork's pull request would cancel the nightly run that waits for its turn."""
     found = read(ROOT / ".github/workflows/gpu.yml")
     assert "concurrency" not in found
@@ -117,7 +117,7 @@ def test_only_a_job_that_runs_waits_for_the_gpu():
         assert "github.event.label.name == 'gpu'" in job["if"]
 
 
-def test_the_gpu_job_does_all_that_it_is_for():
+def test_the_gpu_job_does_all_that_it_is_for() -> None:
     said = " ".join(step.get("run", step.get("uses", "")) for step in steps(ROOT / ".github/workflows/gpu.yml"))
     for part in (
         "make test-gpu",

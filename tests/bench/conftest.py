@@ -80,7 +80,7 @@ def certificate(**changes) -> Certificate:
     return Certificate.model_validate({**fields, **changes})
 
 
-def keep_certificate(results: Path, workers=1, **changes) -> None:
+def keep_certificate(results: Path, workers: int = 1, **changes) -> None:
     """Put it where `bench run` looks, so that a test does not wait for a calibration."""
     file = kept_at(results, workers)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def keep_certificate(results: Path, workers=1, **changes) -> None:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory):
+def model_folder(tmp_path_factory: pytest.TempPathFactory):
     return make_model(tmp_path_factory.mktemp("model"))
 
 
@@ -103,7 +103,7 @@ def prepare(results: Path, model: Path, base_url: str, spec: Experiment) -> tupl
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory, model_folder):
+def measured(tmp_path_factory: pytest.TempPathFactory, model_folder):
     """Measure a good server; an older summary stood in the folder."""
     search = {"saturation_s": 1.0, "probe_s": 1.0, "warmup_s": 0.2, "max_probes": 2, "max_probe_s": 1.5}
     spec = experiment(search=search)

@@ -3,7 +3,17 @@
 from tokenhour.contracts.records.request import RequestRow
 
 
-def row(scheduled=0.0, *, lag=0.0, ttft=0.1, gap=0.01, tokens=5, outcome="success", probe=0, wanted=None):
+def row(
+    scheduled: float = 0.0,
+    *,
+    lag: float = 0.0,
+    ttft: float = 0.1,
+    gap: float = 0.01,
+    tokens: int = 5,
+    outcome: str = "success",
+    probe: int = 0,
+    wanted=None,
+):
     """Make a request whose first token comes `ttft` after it was sent and the others `gap` apart."""
     sent = scheduled + lag
     good = outcome == "success"

@@ -27,7 +27,7 @@ TOKENS = 8
 class Engine:
     """`slots` requests at once, each for an exponential or fixed time of mean `service_s`; the others wait in line."""
 
-    def __init__(self, slots=8, service_s=1.0, variation=0.3, edge_s=5.0):
+    def __init__(self, slots: int = 8, service_s: float = 1.0, variation: float = 0.3, edge_s: float = 5.0) -> None:
         self.slots, self.service_s, self.variation, self.edge_s = slots, service_s, variation, edge_s
         self.saturated_rps = slots / service_s
         self.spent_s = 0.0
@@ -53,7 +53,7 @@ class Engine:
             for k, (at, begins, takes) in enumerate(self.served(times, rng))
         ]
 
-    def probe(self, spec: BenchSpec, rate, length_s, seed, number=0):
+    def probe(self, spec: BenchSpec, rate, length_s, seed, number: int = 0):
         """Run a probe in simulated time, stopped early as the real one is; add what it cost."""
         rng = np.random.default_rng([seed, number])
         horizon = 2 * self.edge_s + length_s
@@ -95,7 +95,7 @@ def _row(number, at, offsets):
     )  # fmt: skip
 
 
-def capacity_of(engine, spec, around, length_s=25_000.0, runs=6):
+def capacity_of(engine, spec, around, length_s: float = 25_000.0, runs: int = 6):
     """Compute the true capacity: where the share that misses, over very long times at rates `around` it, is the allowed one.
 
     A straight line through logarithms, as near the capacity the share nearly is one; 600 s would be 3 % uncertain.

@@ -1,6 +1,7 @@
 """A run's plots are drawn from its raw records, whatever a machine did not offer."""
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -42,7 +43,7 @@ def drawn(folder):
     return {file.stem: file for file in (folder / "plots").glob("*.svg")}
 
 
-def test_every_plot_has_png_svg_and_a_caption(tmp_path):
+def test_every_plot_has_png_svg_and_a_caption(tmp_path: Path) -> None:
     samples = [TelemetryRow(t / 2, s, i, m, v) for t in range(40) for s, i, m, v in SAMPLES]
     found = drawn(write_run(tmp_path, telemetry=samples))
     assert tuple(sorted(found)) == NAMES
@@ -62,15 +63,15 @@ SAMPLES = (
 )  # fmt: skip
 
 
-def test_what_was_not_sampled_is_left_out(tmp_path):
+def test_what_was_not_sampled_is_left_out(tmp_path: Path) -> None:
     text = drawn(write_run(tmp_path))["3-timeline"].read_text()
     assert "output tokens/s" in text
     assert "GPU power" not in text
 
 
-def test_a_closed_loop_alone_has_no_plan_to_keep(tmp_path):
+def test_a_closed_loop_alone_has_no_plan_to_keep(tmp_path: Path) -> None:
     assert tuple(sorted(drawn(write_run(tmp_path, probes=[probe(0, None, 0.0)])))) == NAMES[:3]
 
 
-def test_a_run_without_a_single_probe_can_still_be_drawn(tmp_path):
+def test_a_run_without_a_single_probe_can_still_be_drawn(tmp_path: Path) -> None:
     assert tuple(sorted(drawn(write_run(tmp_path, probes=[])))) == NAMES[:3]

@@ -29,7 +29,7 @@ from tokenhour.machine.run_folder import RunDir
 pytestmark = pytest.mark.system
 
 
-def test_a_runs_tokens_agree_with_the_servers_counters(measured):
+def test_a_runs_tokens_agree_with_the_servers_counters(measured) -> None:
     _, summary, toy = measured
     # On a busy machine the run may be disturbed, and says so; nothing else can be wrong with it.
     assert {r.rule for r in summary.reasons} <= DISTURBANCES
@@ -42,32 +42,34 @@ def test_a_runs_tokens_agree_with_the_servers_counters(measured):
         assert sum(p.usage_completion_tokens for p in whole) == toy.generation_tokens
 
 
-def test_the_peak_is_that_of_the_server(measured):
+def test_the_peak_is_that_of_the_server(measured) -> None:
     """4 slots, 20 ms to the first token and 4 ms a token: 4 requests of 6 tokens every 40 ms are 600 tokens/s at most."""
     _, summary, _ = measured
     assert 0 < summary.load_curve[0].output_tps <= 600
     assert summary.peak.output_tokens_per_hour.value == pytest.approx(3600 * summary.load_curve[0].output_tps)
 
 
-def test_no_first_token_is_seen_before_the_server_can_have_sent_it(measured):
+def test_no_first_token_is_seen_before_the_server_can_have_sent_it(measured) -> None:
     _, summary, _ = measured
     for point in summary.load_curve:
         assert point.ttft_from_sent.p50_s is None or point.ttft_from_sent.p50_s >= 0.02
         assert point.lag_p99_s >= 0
 
 
-def test_the_summary_derives_again_from_the_raw_records(measured):
+def test_the_summary_derives_again_from_the_raw_records(measured) -> None:
     run_dir, summary, _ = measured
     assert derive(run_dir) == summary
 
 
-def test_derived_again_on_another_machine_it_names_the_one_that_was_measured_on(measured, monkeypatch):
+def test_derived_again_on_another_machine_it_names_the_one_that_was_measured_on(
+    measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir, summary, _ = measured
     monkeypatch.setattr("tokenhour.machine.lineage.cpu_model", lambda: "another CPU")
     assert derive(run_dir) == summary
 
 
-def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_one(measured, tmp_path):
+def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_one(measured, tmp_path: Path) -> None:
     here = Environment.read(measured[0].path)
     folder = RunDir(tmp_path)
     here.model_copy(update={"cpu_model": "another CPU"}).write(tmp_path)
@@ -78,7 +80,7 @@ def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_on
     assert not (tmp_path / "superseded/2").exists()
 
 
-def test_raw_records_are_kept_and_nothing_else_is_left(measured):
+def test_raw_records_are_kept_and_nothing_else_is_left(measured) -> None:
     run_dir, summary, _ = measured
     rows = read_table(run_dir.path / REQUESTS_FILE, RequestRow)
     assert sum(p.requests for p in summary.load_curve) <= len(rows)
@@ -103,17 +105,17 @@ def test_raw_records_are_kept_and_nothing_else_is_left(measured):
     assert not (run_dir.path / "raw").exists()
 
 
-def test_the_record_says_where_the_text_of_the_prompts_comes_from(measured):
+def test_the_record_says_where_the_text_of_the_prompts_comes_from(measured) -> None:
     run_dir, _, _ = measured
     assert "PSF licence" in Probes.read(run_dir.path).text_source
 
 
-def test_an_older_measurement_is_moved_aside_not_overwritten(measured):
+def test_an_older_measurement_is_moved_aside_not_overwritten(measured) -> None:
     run_dir, _, _ = measured
     assert (run_dir.path / "superseded/1/summary.json").read_text() == "an older one"
 
 
-def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path):
+def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path: Path) -> None:
     """The counters of the records are moved by a percent; nothing else is."""
     old, _, _ = measured
     found = Probes.read(old.path)
@@ -130,7 +132,7 @@ def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory, model_folder):
+def broken(tmp_path_factory: pytest.TempPathFactory, model_folder):
     """Measure a server that breaks every second stream, each time in another way, and never keeps a connection."""
     spec = experiment(
         search={"saturation_s": 2.0, "probe_s": 0.4, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.4},
@@ -142,14 +144,14 @@ def broken(tmp_path_factory, model_folder):
     return summary, read_table(run_dir.path / REQUESTS_FILE, RequestRow), toy
 
 
-def test_broken_streams_are_failed_requests_and_the_run_is_invalid(broken):
+def test_broken_streams_are_failed_requests_and_the_run_is_invalid(broken) -> None:
     summary, rows, _ = broken
     assert summary.validity == "INVALID"
     assert "error rate" in {r.rule for r in summary.reasons}
     assert {r.outcome for r in rows} - {"cancelled"} == {"success", *FAULTS.values()}
 
 
-def test_every_kind_of_fault_says_what_happened(broken):
+def test_every_kind_of_fault_says_what_happened(broken) -> None:
     _, rows, _ = broken
     said = {(r.outcome, r.status, r.detail.split(":")[0]) for r in rows if r.outcome not in ("success", "cancelled")}
     assert {s for o, s, _ in said if o == "http_error"} == {429, 500, 503}
@@ -158,14 +160,14 @@ def test_every_kind_of_fault_says_what_happened(broken):
     assert all(0.5 <= r.finished_s - (r.last_token_s or r.sent_s) < 2 for r in stalled)
 
 
-def test_what_a_failed_stream_brought_is_kept_with_its_times(broken):
+def test_what_a_failed_stream_brought_is_kept_with_its_times(broken) -> None:
     _, rows, _ = broken
     cut = [r for r in rows if r.outcome in ("truncated", "connection", "timeout")]
     assert any(r.chunks == 3 for r in cut)
     assert all(r.first_token_s <= r.last_token_s <= r.finished_s for r in cut if r.chunks)
 
 
-def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken):
+def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken) -> None:
     """The server counts as many requests as there are rows: 429 and 503 with Retry-After are not retried."""
     _, rows, toy = broken
     assert toy.served == len(rows)
@@ -202,7 +204,7 @@ LONG = {"saturation_s": 60, "probe_s": 5, "warmup_s": 0.1, "max_probes": 2, "max
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path, model_folder, number):
+def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path: Path, model_folder, number) -> None:
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -229,7 +231,7 @@ def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path,
         assert len(read_table(run_dir.path / REQUESTS_FILE, RequestRow)) >= 5
 
 
-def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_path, model_folder):
+def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_path: Path, model_folder) -> None:
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -250,7 +252,9 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
         ("tokenhour.bench.recording.recorder", "the process that records the requests ended"),
     ],
 )
-def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readable(tmp_path, model_folder, victim, said):
+def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readable(
+    tmp_path: Path, model_folder, victim: str, said: str
+) -> None:
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -275,7 +279,7 @@ def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readabl
     assert not (run_dir.path / "raw").exists()
 
 
-def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path, model_folder):
+def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path: Path, model_folder) -> None:
     """A terminal sends SIGINT to the whole process group."""
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
@@ -294,7 +298,7 @@ def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path, 
     assert len(read_table(run_dir.path / REQUESTS_FILE, RequestRow)) >= 5
 
 
-def test_a_search_with_conversations_offers_and_judges_requests(tmp_path, model_folder):
+def test_a_search_with_conversations_offers_and_judges_requests(tmp_path: Path, model_folder) -> None:
     """Two slots of 40 ms: about 50 requests/s, which are 17 conversations/s of 3 turns."""
     spec = experiment(
         workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 6}, "conversations": {"turns": 3}},
@@ -316,10 +320,10 @@ def test_a_search_with_conversations_offers_and_judges_requests(tmp_path, model_
     assert rated[0].requests <= planned <= 1.5 * rated[0].requests  # and those that the lead-in's conversations may add
 
 
-def test_engine_metrics_of_several_engines_are_added():
+def test_engine_metrics_of_several_engines_are_added() -> None:
     text = '# HELP x\nvllm:prompt_tokens_total{engine="0"} 3\nvllm:prompt_tokens_total{engine="1"} 4\nother 9\n'
     assert parse_metrics(text) == {"prompt_tokens_total": 7.0}
 
 
-def test_a_server_without_metrics_has_no_counters():
+def test_a_server_without_metrics_has_no_counters() -> None:
     assert counters("http://127.0.0.1:9").prompt_tokens is None

@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 FIGURES = {"td", "dd", "li", "caption", "figcaption", "p", "h1", "h2", "h3"}
@@ -13,8 +14,9 @@ RECORD = re.compile(r"\.(json|parquet)|tokenhour trace")
 class Node:
     """An element with its children; text is among them as strings."""
 
-    def __init__(self, tag, attributes, parent):
-        self.tag, self.attributes, self.parent, self.children = tag, dict(attributes), parent, []
+    def __init__(self, tag, attributes, parent) -> None:
+        self.tag, self.attributes, self.parent = tag, dict(attributes), parent
+        self.children: list[Any] = []
 
     def all(self, *tags):
         for child in self.children:
@@ -37,21 +39,21 @@ def _in(child, tags):
 
 
 class _Builder(HTMLParser):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.root = self.at = Node("", {}, None)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         node = Node(tag, attrs, self.at)
         self.at.children.append(node)
         if tag not in VOID:
             self.at = node
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag) -> None:
         assert self.at.tag == tag, f"</{tag}> closes <{self.at.tag}>"
         self.at = self.at.parent
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         self.at.children.append(data)
 
 

@@ -82,7 +82,7 @@ def hour(output, rate=None):
     return TokensPerHour(rate_rps=rate, input_tokens_per_hour=spread(2 * output), output_tokens_per_hour=spread(output))
 
 
-def summary(scheme="none", output_per_hour=900_000.0, **changes):
+def summary(scheme: str = "none", output_per_hour: float = 900_000.0, **changes):
     tps = output_per_hour / 3600
     fields = {
         "run": f"golden-{scheme}",
@@ -132,7 +132,7 @@ def write_all(results, **changes):
     return made
 
 
-def write_roofline(folder, bandwidth=0.61, ops=0.123, summary_sha256=None):
+def write_roofline(folder, bandwidth: float = 0.61, ops: float = 0.123, summary_sha256=None) -> None:
     """Write how near to its machine's limits the run in `folder` came, at its peak and at the SLO."""
     run = Summary.read(folder)
     rest = {"step_s": 0.02, "weight_bytes_per_s": 1e12, "kv_bytes_per_s": 1e11, "model_ops_per_s": 1e13}

@@ -1,6 +1,7 @@
 """The wider questions of a scenario: each with its figures, its section and its command."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def test_the_portfolio_places_each_feature_with_its_reason():
+def test_the_portfolio_places_each_feature_with_its_reason() -> None:
     fast = {"input_tokens_per_hour": 2.7e7, "output_tokens_per_hour": 1.35e7}
     found = decide(scenario(fast, portfolio=FEATURES)).portfolio
     sides = {p.name: p.side for p in found.placements}
@@ -67,12 +68,14 @@ def test_the_portfolio_places_each_feature_with_its_reason():
         ({"percentile": 90, "ttft_s": 0.5, "tpot_s": 0.05}, {"percentile": 90, "tpot_s": 0.1}, True),
     ],
 )
-def test_an_objective_holds_when_the_measured_one_implies_it(measured, wanted, expected):
+def test_an_objective_holds_when_the_measured_one_implies_it(
+    measured: dict[str, Any], wanted: dict[str, Any], expected: bool
+) -> None:
     assert satisfies(SloSpec(**measured), SloSpec(**wanted)) == expected
     assert not satisfies(None, SloSpec(**wanted))
 
 
-def test_a_measured_lever_replaces_its_range(tmp_path):
+def test_a_measured_lever_replaces_its_range(tmp_path: Path) -> None:
     """w8a8 serves 4/3 of the original's tokens: a quarter saved, with the ends of the intervals."""
     for one in (summary("none"), summary("w8a8", 1_200_000.0)):
         (tmp_path / one.run).mkdir()
@@ -86,7 +89,7 @@ def test_a_measured_lever_replaces_its_range(tmp_path):
     assert decide(scenario(levers=[range_])).levers.figures[0].badge == "assumed"
 
 
-def test_autoscaling_is_what_the_profile_gives_and_spot_what_the_row_says():
+def test_autoscaling_is_what_the_profile_gives_and_spot_what_the_row_says() -> None:
     levers = [{"lever": "autoscaling"}, {"lever": "spot"}, {"lever": "commitments"}, {"lever": "idle_gpus"}]
     found = decide(scenario(tokens_per_month=50e9, profile={"hours": DAY}, levers=levers)).levers
     auto, spot = found.figures
@@ -101,7 +104,7 @@ def test_autoscaling_is_what_the_profile_gives_and_spot_what_the_row_says():
     assert found.low == pytest.approx(compound([auto.low, spot.low]))
 
 
-def test_the_hit_rate_that_was_measured_replaces_a_range_for_caching(tmp_path):
+def test_the_hit_rate_that_was_measured_replaces_a_range_for_caching(tmp_path: Path) -> None:
     one = summary("none")
     points = tuple(p.model_copy(update={"prefix_hit_rate": 0.5}) for p in one.load_curve)
     one = one.model_copy(update={"load_curve": points})
@@ -112,7 +115,7 @@ def test_the_hit_rate_that_was_measured_replaces_a_range_for_caching(tmp_path):
     assert figure.badge == "measured"
 
 
-def test_spot_uses_the_rows_discount_and_todays_fleet():
+def test_spot_uses_the_rows_discount_and_todays_fleet() -> None:
     found = decide(scenario(tokens_per_month=10e9, spot=SPOT)).spot
     assert found.discount == pytest.approx(1 - 0.80 / 2.29)
     assert found.overhead == pytest.approx(0.05 * (0.5 + 0.2) + 0.02)
@@ -123,7 +126,7 @@ def test_spot_uses_the_rows_discount_and_todays_fleet():
     assert "economics.spot.discount" in caught.value.where
 
 
-def test_commitments_reserve_what_is_used_most():
+def test_commitments_reserve_what_is_used_most() -> None:
     found = decide(scenario(tokens_per_month=50e9, profile={"hours": DAY}, commitments=COMMIT)).commitments
     (verda,) = found.reservations
     assert 0 < verda.reserved_replicas < found.demand_peak_replicas
@@ -133,7 +136,7 @@ def test_commitments_reserve_what_is_used_most():
     assert given.reservations[0].reserved_replicas == 1
 
 
-def test_sections_stand_only_where_they_are_asked():
+def test_sections_stand_only_where_they_are_asked() -> None:
     asked_for = {s.name for s in sections(decide(scenario(**EVERYTHING)))}
     assert {"portfolio", "levers", "spot", "commitments", "training", "efficiency"} <= asked_for
     unasked = {s.name for s in sections(decide())}
@@ -143,7 +146,7 @@ def test_sections_stand_only_where_they_are_asked():
 
 
 @pytest.mark.parametrize("name", WIDER)
-def test_each_question_has_a_command(name, tmp_path):
+def test_each_question_has_a_command(name, tmp_path: Path) -> None:
     file = tmp_path / "asked.yaml"
     file.write_text(yaml.safe_dump({**BASE, "economics": {**BASE["economics"], **EVERYTHING}}))
     done = CliRunner().invoke(cli, [name, str(file), "--json"], catch_exceptions=False)

@@ -19,7 +19,7 @@ from tokenhour.contracts.records.verdict import Verdict
 LATER = dt.date(2027, 2, 1)
 
 
-def test_at_the_same_prices_every_figure_is_found_again(tmp_path):
+def test_at_the_same_prices_every_figure_is_found_again(tmp_path: Path) -> None:
     """With a profile, a mix of its own and a fleet that follows demand; and on measured runs."""
     asked = scenario(profile={"hours": DAY}, scaling="autoscale", prompt_tokens=600, cached_share=0.1, redundancy=1)
     write_all(tmp_path)
@@ -30,7 +30,7 @@ def test_at_the_same_prices_every_figure_is_found_again(tmp_path):
             assert not row.flips
 
 
-def test_a_verdict_that_a_new_price_turns_is_named():
+def test_a_verdict_that_a_new_price_turns_is_named() -> None:
     """gemini-3.8-flash costs twice as much from 2027: at this volume one's own wins then."""
     apis = [{"model": "gemini-3.8-flash", "host": "google"}, {"model": "gpt-4o-mini", "host": "openai"}]
     past = decide(scenario(apis=apis, tokens_per_month=1.5e9, ops_usd_per_month=1200))
@@ -41,7 +41,7 @@ def test_a_verdict_that_a_new_price_turns_is_named():
     assert not mini.flips
 
 
-def test_a_model_that_has_ended_is_said_and_hides_no_other():
+def test_a_model_that_has_ended_is_said_and_hides_no_other() -> None:
     apis = [{"model": "gpt-5-mini", "host": "openai"}, {"model": "gpt-4o-mini", "host": "openai"}]
     gone, there = recheck(decide(scenario(apis=apis)), load_tables(PRICES), LATER)
     assert "ended on 2026-12-11" in gone.problem
@@ -49,13 +49,13 @@ def test_a_model_that_has_ended_is_said_and_hides_no_other():
     assert there.wins is not None
 
 
-def test_an_old_verdict_says_that_it_must_be_solved_again():
+def test_an_old_verdict_says_that_it_must_be_solved_again() -> None:
     rows = list(recheck(Verdict.read(Path("tests/golden/verdict-v1.json")), load_tables(PRICES), ON))
     assert rows
     assert all("solve it again" in row.problem for row in rows)
 
 
-def test_the_shell_looks_through_all_results(tmp_path):
+def test_the_shell_looks_through_all_results(tmp_path: Path) -> None:
     write_all(tmp_path)
     solve(tmp_path)
     before = sorted(tmp_path.rglob("*"))

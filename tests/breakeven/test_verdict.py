@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -32,7 +33,7 @@ def solve(results, experiment=EXPERIMENT, **options):
     return run(experiment, results, PRICES, **{"allow_invalid": False, **options})[0]
 
 
-def test_the_figures_follow_from_the_inputs_by_hand(tmp_path):
+def test_the_figures_follow_from_the_inputs_by_hand(tmp_path: Path) -> None:
     """2.7M tokens an hour at the SLO x 0.8 x 730 h; $0.08925/h x 730 h; gpt-4o-mini at 2:1 is $0.30 per M."""
     write_all(tmp_path)
     first = solve(tmp_path).runs[0]
@@ -46,21 +47,21 @@ def test_the_figures_follow_from_the_inputs_by_hand(tmp_path):
     assert first.output_usd_per_mtok == pytest.approx(0.08925 / 3600 / (400 / 4 + 200) * 1e6)
 
 
-def test_an_api_that_is_cheaper_than_a_full_machine_is_never_beaten(tmp_path):
+def test_an_api_that_is_cheaper_than_a_full_machine_is_never_beaten(tmp_path: Path) -> None:
     write_all(tmp_path)
     novita = solve(tmp_path).runs[0].comparisons[2]
     assert (novita.outcome, novita.first_tokens_per_month, novita.windows) == ("never", None, ())
     assert novita.hybrid.base_replicas == 0
 
 
-def test_a_wider_interval_of_capacity_moves_only_what_depends_on_it(tmp_path):
+def test_a_wider_interval_of_capacity_moves_only_what_depends_on_it(tmp_path: Path) -> None:
     write_all(tmp_path)
     groq = solve(tmp_path).runs[2].comparisons[1]
     assert groq.first_interval.low <= groq.first_tokens_per_month
     assert groq.first_interval.high is None or groq.first_interval.high >= groq.first_tokens_per_month
 
 
-def test_the_same_inputs_give_the_verdict_that_stands(tmp_path):
+def test_the_same_inputs_give_the_verdict_that_stands(tmp_path: Path) -> None:
     write_all(tmp_path)
     one, reused_first = run(EXPERIMENT, tmp_path, PRICES, allow_invalid=False)
     two, reused_second = run(EXPERIMENT, tmp_path, PRICES, allow_invalid=False)
@@ -68,7 +69,7 @@ def test_the_same_inputs_give_the_verdict_that_stands(tmp_path):
     assert one == two
 
 
-def test_a_changed_price_table_gives_a_new_verdict_and_keeps_the_old(tmp_path):
+def test_a_changed_price_table_gives_a_new_verdict_and_keeps_the_old(tmp_path: Path) -> None:
     write_all(tmp_path)
     solve(tmp_path)
     prices = tmp_path / "prices"
@@ -81,7 +82,7 @@ def test_a_changed_price_table_gives_a_new_verdict_and_keeps_the_old(tmp_path):
     assert (tmp_path / "golden/superseded/1/verdict.json").is_file()
 
 
-def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path):
+def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path: Path) -> None:
     write_all(tmp_path, validity="INVALID", reasons=(LAG,))
     with pytest.raises(RunFailedError, match="client lag"):
         solve(tmp_path)
@@ -91,7 +92,7 @@ def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path):
     assert any("INVALID" in warning for warning in found.warnings)
 
 
-def test_one_invalid_run_of_several_is_left_out_and_named(tmp_path):
+def test_one_invalid_run_of_several_is_left_out_and_named(tmp_path: Path) -> None:
     *_, last = write_all(tmp_path)
     (tmp_path / last.run / Summary.file_name).unlink()
     last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
@@ -103,7 +104,7 @@ def test_one_invalid_run_of_several_is_left_out_and_named(tmp_path):
     assert last.run not in found.sentence
 
 
-def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path):
+def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path: Path) -> None:
     for one in (summary("none", at_slo=None), summary("w8a8", at_slo=None), summary("gptq-int4", at_slo=None)):
         (tmp_path / one.run).mkdir()
         one.write(tmp_path / one.run)
@@ -112,7 +113,7 @@ def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path):
     assert "no capacity" in found.sentence
 
 
-def test_a_missing_run_names_the_command_that_makes_it(tmp_path):
+def test_a_missing_run_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="make bench"):
         solve(tmp_path)
 
@@ -127,7 +128,7 @@ def test_a_missing_run_names_the_command_that_makes_it(tmp_path):
         ({"apis": ({"model": "gpt-9", "host": "openai"},)}, "no price of gpt-9"),
     ],
 )
-def test_bad_economics_are_named_and_nothing_is_written(tmp_path, change, said):
+def test_bad_economics_are_named_and_nothing_is_written(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     write_all(tmp_path)
     data = EXPERIMENT.model_dump(mode="json")
     data["economics"] |= change
@@ -137,14 +138,14 @@ def test_bad_economics_are_named_and_nothing_is_written(tmp_path, change, said):
     assert not (tmp_path / "golden").exists()
 
 
-def test_the_sentence_says_where_it_never_pays_off(tmp_path):
+def test_the_sentence_says_where_it_never_pays_off(tmp_path: Path) -> None:
     write_all(tmp_path)
     text = solve(tmp_path).sentence
     assert text.startswith("It depends on the API")
     assert "novita) it never pays off" in text
 
 
-def test_the_golden_verdict(tmp_path):
+def test_the_golden_verdict(tmp_path: Path) -> None:
     """Written once; a change of any figure must be meant. Hashes, times and wordings are left out."""
     write_all(tmp_path)
     short = {"horizon_months": 3, "uncertainty": {"draws": 200}, "on_date": "2026-11-24"}
@@ -155,14 +156,14 @@ def test_the_golden_verdict(tmp_path):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_goldens_of_every_version_stay_readable(version):
+def test_goldens_of_every_version_stay_readable(version: int) -> None:
     found = Verdict.read(GOLDEN / f"verdict-v{version}.json")
     assert found.version == version
     assert found.runs[0].comparisons
     assert (found.economics is None) == (version == 1)
 
 
-def test_a_version_1_verdict_is_solved_anew_and_kept_aside(tmp_path):
+def test_a_version_1_verdict_is_solved_anew_and_kept_aside(tmp_path: Path) -> None:
     write_all(tmp_path)
     (tmp_path / "golden").mkdir()
     (tmp_path / "golden/verdict.json").write_bytes((GOLDEN / "verdict-v1.json").read_bytes())
@@ -170,7 +171,7 @@ def test_a_version_1_verdict_is_solved_anew_and_kept_aside(tmp_path):
     assert Verdict.read(tmp_path / "golden/superseded/1").version == 1
 
 
-def test_figures_of_version_1_have_not_moved(tmp_path):
+def test_figures_of_version_1_have_not_moved(tmp_path: Path) -> None:
     """What version 1 said of the same inputs is what version 2 says."""
     write_all(tmp_path)
     old, new = Verdict.read(GOLDEN / "verdict-v1.json"), solve(tmp_path)
@@ -192,7 +193,7 @@ def _rounded(value):
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def test_the_quick_calculators_answer_in_json():
+def test_the_quick_calculators_answer_in_json() -> None:
     done = CliRunner().invoke(
         cli, ["crossings", "--replica-usd", "1000", "--replica-tokens", "1e9", "--api-usd-per-mtok", "1.3", "--json"]
     )
@@ -203,7 +204,7 @@ def test_the_quick_calculators_answer_in_json():
     assert json.loads(done.stdout)["output_usd_per_mtok"] == pytest.approx(0.7867, rel=2e-4)
 
 
-def test_the_shell_solves_and_prints(tmp_path):
+def test_the_shell_solves_and_prints(tmp_path: Path) -> None:
     write_all(tmp_path)
     file = tmp_path / "golden.yaml"
     file.write_text(EXPERIMENT.to_json().decode())
@@ -213,7 +214,7 @@ def test_the_shell_solves_and_prints(tmp_path):
     assert Verdict.read(tmp_path / "golden").experiment == "golden"
 
 
-def test_more_tokens_an_hour_are_never_dearer(tmp_path):
+def test_more_tokens_an_hour_are_never_dearer(tmp_path: Path) -> None:
     write_all(tmp_path)
     slow, fast = solve(tmp_path).runs[2], solve(tmp_path).runs[1]
     assert hour(1).output_tokens_per_hour.value == 1
@@ -246,7 +247,9 @@ LAMBDA = {"options": [{"instance": "H100_8x", "cloud": "lambda", "reserved_usd_p
         ("instances.yaml", "instance: H100_8x", {"commitments": LAMBDA}),
     ],
 )
-def test_a_price_that_only_a_wider_question_uses_has_its_say_in_recompute_by(tmp_path, table, key, part):
+def test_a_price_that_only_a_wider_question_uses_has_its_say_in_recompute_by(
+    tmp_path: Path, table: str, key: str, part
+) -> None:
     """And it is refused like any other when it is too old."""
     old = dt.date(2026, 10, 1)
     tables = aged(tmp_path / "prices", table, key, old)
@@ -259,14 +262,14 @@ def test_a_price_that_only_a_wider_question_uses_has_its_say_in_recompute_by(tmp
     assert table in caught.value.where
 
 
-def test_a_price_that_comes_into_force_within_the_horizon_counts_too(tmp_path):
+def test_a_price_that_comes_into_force_within_the_horizon_counts_too(tmp_path: Path) -> None:
     tables = aged(tmp_path / "prices", "api.yaml", "effective_from: 2027-01-01", dt.date(2026, 11, 1))
     gemini = [{"model": "gemini-3.8-flash", "host": "google"}]
     assert decide(scenario(apis=gemini), tables).recompute_by == dt.date(2027, 3, 1)
     assert decide(scenario(apis=gemini, horizon_months=1), tables).recompute_by == dt.date(2027, 3, 23)
 
 
-def test_the_features_prices_are_looked_up_before_anything_is_measured():
+def test_the_features_prices_are_looked_up_before_anything_is_measured() -> None:
     preflight(asked(portfolio=[{**FEATURE, **HAIKU}]), PRICES)
     with pytest.raises(InputError, match="no price of claude-haiku-9"):
         preflight(asked(portfolio=[{**FEATURE, "model": "claude-haiku-9", "host": "anthropic"}]), PRICES)

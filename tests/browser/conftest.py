@@ -38,7 +38,7 @@ def open_page(browser):
     """Open a file; a request that leaves the machine, an error on the console or an exception fails the test."""
     contexts = []
 
-    def open_it(path, *, width=1200, height=1000, dark=False):
+    def open_it(path, *, width: int = 1200, height: int = 1000, dark: bool = False):
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",

@@ -15,7 +15,7 @@ NEAR = {"rel_tol": 1e-9, "abs_tol": 1e-9}
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
+def worlds(tmp_path_factory: pytest.TempPathFactory):
     """Solve and render every world once; (verdict, page)."""
     made = {}
     for name in WORLDS:
@@ -100,12 +100,12 @@ def same(mine, theirs):
     return mine == theirs
 
 
-def test_there_are_at_least_two_hundred_scenarios():
+def test_there_are_at_least_two_hundred_scenarios() -> None:
     assert EACH * len(WORLDS) >= 200
 
 
 @pytest.mark.parametrize("name", sorted(WORLDS))
-def test_the_pages_numbers_are_the_engines(worlds, open_page, name):
+def test_the_pages_numbers_are_the_engines(worlds, open_page, name) -> None:
     found, path = worlds[name]
     page = open_page(path)
     data = page.evaluate("JSON.parse(document.getElementById('explorer-data').textContent)")
@@ -126,7 +126,7 @@ def test_the_pages_numbers_are_the_engines(worlds, open_page, name):
 
 
 @pytest.mark.parametrize("name", sorted(WORLDS))
-def test_untouched_it_says_what_the_verdict_says(worlds, open_page, name):
+def test_untouched_it_says_what_the_verdict_says(worlds, open_page, name) -> None:
     found, path = worlds[name]
     page = open_page(path)
     assert page.locator("#x-sentence").inner_text() == found.sentence

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def pip_python():
     pytest.skip("no Python with pip on this machine")
 
 
-def write_wheel(folder, name, files, version="1.0"):
+def write_wheel(folder, name, files, version: str = "1.0"):
     """Make a small wheel with a true RECORD."""
     record = ""
     path = folder / f"{name}-{version}-py3-none-any.whl"
@@ -67,7 +68,7 @@ def write_wheel(folder, name, files, version="1.0"):
 
 
 @pytest.fixture
-def wheels(tmp_path):
+def wheels(tmp_path: Path):
     folder = tmp_path / "have"
     folder.mkdir()
     noise = b"".join(hashlib.sha256(bytes([k % 256, k // 256])).digest() for k in range(4000))
@@ -77,14 +78,14 @@ def wheels(tmp_path):
 
 
 @pytest.fixture
-def pieces(wheels, tmp_path):
+def pieces(wheels, tmp_path: Path):
     out = tmp_path / "out"
     done = run(FOLDER / "pack.py", out, "--wheels", wheels, "--piece-mib", 0.03)
     assert done.returncode == 0, done.stderr
     return out
 
 
-def test_pieces_are_joined_verified_and_installed_without_an_index(pieces, tmp_path):
+def test_pieces_are_joined_verified_and_installed_without_an_index(pieces, tmp_path: Path) -> None:
     found = json.loads((pieces / "MANIFEST.json").read_text())
     assert len(found["pieces"]) > 3
     assert all(piece["bytes"] <= 0.03 * 2**20 for piece in found["pieces"])
@@ -104,7 +105,7 @@ def test_pieces_are_joined_verified_and_installed_without_an_index(pieces, tmp_p
     assert "UV_OFFLINE=1" in settings
 
 
-def test_a_missing_piece_is_to_come(pieces, tmp_path):
+def test_a_missing_piece_is_to_come(pieces, tmp_path: Path) -> None:
     last = max(pieces.glob("wheels.tar.*"))
     away = tmp_path / last.name
     last.rename(away)
@@ -115,7 +116,7 @@ def test_a_missing_piece_is_to_come(pieces, tmp_path):
     assert run(pieces / "assemble.py", pieces, tmp_path / "dest").returncode == 0
 
 
-def test_a_damaged_piece_is_refused_by_name(pieces, tmp_path):
+def test_a_damaged_piece_is_refused_by_name(pieces, tmp_path: Path) -> None:
     piece = sorted(pieces.glob("wheels.tar.*"))[1]
     data = bytearray(piece.read_bytes())
     data[100] ^= 1
@@ -126,7 +127,7 @@ def test_a_damaged_piece_is_refused_by_name(pieces, tmp_path):
     assert not (tmp_path / "dest/wheels").exists()
 
 
-def test_a_wheel_that_is_not_the_manifests_is_refused(pieces, tmp_path):
+def test_a_wheel_that_is_not_the_manifests_is_refused(pieces, tmp_path: Path) -> None:
     file = pieces / "MANIFEST.json"
     found = json.loads(file.read_text())
     found["wheels"] = dict.fromkeys(found["wheels"], "0" * 64)
@@ -134,7 +135,7 @@ def test_a_wheel_that_is_not_the_manifests_is_refused(pieces, tmp_path):
     assert run(pieces / "assemble.py", pieces, tmp_path / "dest").returncode == 1
 
 
-def test_another_python_is_noted(pieces, tmp_path):
+def test_another_python_is_noted(pieces, tmp_path: Path) -> None:
     file = pieces / "MANIFEST.json"
     file.write_text(file.read_text().replace(f'"python": "{VERSION}"', '"python": "3.99"'))
     done = run(pieces / "assemble.py", pieces, tmp_path / "dest")
@@ -152,7 +153,7 @@ def test_another_python_is_noted(pieces, tmp_path):
         ("assemble.py", ["EMPTY", "DEST"], "MANIFEST.json"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_2(tmp_path, script, words, said):
+def test_bad_input_is_one_message_and_exit_2(tmp_path: Path, script: str, words: list[str], said: str) -> None:
     (tmp_path / "EMPTY").mkdir()
     placed = [str(tmp_path / word) if word in {"OUT", "EMPTY", "DEST"} else word for word in words]
     done = run(FOLDER / script, *placed)
@@ -161,7 +162,7 @@ def test_bad_input_is_one_message_and_exit_2(tmp_path, script, words, said):
     assert "Traceback" not in done.stderr
 
 
-def test_a_lock_is_fetched_to_the_letter(tmp_path):
+def test_a_lock_is_fetched_to_the_letter(tmp_path: Path) -> None:
     """A CPU build with a local version that pip would prefer is not what a CUDA lock names."""
     have = tmp_path / "have"
     have.mkdir()
@@ -191,7 +192,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def write_source(folder, tag):
+def write_source(folder, tag) -> None:
     """Make a package that publishes no wheel, with a build backend of its own; its wheel will have `tag`."""
     files = {
         "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
@@ -208,7 +209,9 @@ def write_source(folder, tag):
 @pytest.mark.parametrize(
     ("compiles", "target", "code"), [(False, "3.12", 0), (False, "same", 0), (True, "same", 0), (True, "3.10", 1)]
 )
-def test_a_package_that_publishes_its_source_alone_is_built_where_that_can_be_right(tmp_path, compiles, target, code):
+def test_a_package_that_publishes_its_source_alone_is_built_where_that_can_be_right(
+    tmp_path: Path, compiles: bool, target: str, code: int
+) -> None:
     python = pip_python()
     ask = "import sys, platform; print('{}.{}'.format(*sys.version_info), platform.machine())"
     version, machine = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
@@ -234,7 +237,7 @@ def test_a_package_that_publishes_its_source_alone_is_built_where_that_can_be_ri
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda", "2.0"), ("cpu", "2.0+cpu")])
-def test_setup_installs_a_cuda_lock_to_the_letter(tmp_path, device, expected):
+def test_setup_installs_a_cuda_lock_to_the_letter(tmp_path: Path, device: str, expected: str) -> None:
     """A local CPU build satisfies == and would be preferred: a GPU machine would compute on its CPU."""
     have, root = tmp_path / "have", tmp_path / "root"
     (root / "requirements").mkdir(parents=True)
@@ -268,7 +271,7 @@ def test_setup_installs_a_cuda_lock_to_the_letter(tmp_path, device, expected):
     assert said.stdout.strip() == expected
 
 
-def test_a_fetch_that_fails_says_so(tmp_path):
+def test_a_fetch_that_fails_says_so(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("a-package-that-nobody-has==0\n")
     environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PATH": "/usr/bin:/bin"}
@@ -322,7 +325,7 @@ def kinds(data):
         ("7.5", [(SASS, 75)]),
     ],
 )
-def test_what_can_run_there_stays_and_the_rest_goes(want, kept):
+def test_what_can_run_there_stays_and_the_rest_goes(want: str, kept) -> None:
     entries = [(SASS, 75), (SASS, 80), (SASS, 86), (SASS, 90), (PTX, 80), (PTX, 90)]
     data = bytearray(library([(kind, arch, CODE) for kind, arch in entries]))
     before = len(data)
@@ -332,13 +335,13 @@ def test_what_can_run_there_stays_and_the_rest_goes(want, kept):
     assert removed == (len(entries) - len(kept)) * (64 + len(CODE))
 
 
-def test_what_runs_nowhere_there_stays_well_formed():
+def test_what_runs_nowhere_there_stays_well_formed() -> None:
     data = bytearray(library([(SASS, 100, CODE), (SASS, 103, CODE * 2)], [(SASS, 90, CODE)]))
     prune.prune(data, 90)
     assert kinds(data) == [[(SASS, 100)], [(SASS, 90)]]
 
 
-def test_a_pruned_wheel_has_a_true_record_and_other_wheels_stay_as_they_are(tmp_path):
+def test_a_pruned_wheel_has_a_true_record_and_other_wheels_stay_as_they_are(tmp_path: Path) -> None:
     fat = library([(SASS, 80, CODE * 50), (SASS, 90, CODE * 50)])
     source = write_wheel(tmp_path, "fat", {"fat/_C.abi3.so": fat, "fat/__init__.py": b""})
     made = prune.wheel(source, tmp_path / "pruned", 90)
@@ -354,6 +357,6 @@ def test_a_pruned_wheel_has_a_true_record_and_other_wheels_stay_as_they_are(tmp_
 
 
 @pytest.mark.parametrize("text", ["9", "90", "sm_90", "9.0.0", ""])
-def test_a_capability_is_major_and_minor(text):
+def test_a_capability_is_major_and_minor(text: str) -> None:
     with pytest.raises(ValueError, match="no compute capability"):
         prune.capability(text)

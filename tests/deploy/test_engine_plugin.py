@@ -40,7 +40,7 @@ def entropy(tensor):
         ("model.layers.0.mlp.down_proj.weight_packed", torch.int32, 7.9),
     ],
 )
-def test_quantized_weights_toggle(name, dtype, least_bits):
+def test_quantized_weights_toggle(name: str, dtype, least_bits: float) -> None:
     tensor = torch.zeros(512, 512, dtype=torch.uint8).view(dtype)
     assert plugin.fill(name, tensor)
     assert entropy(tensor) > least_bits
@@ -48,7 +48,7 @@ def test_quantized_weights_toggle(name, dtype, least_bits):
         assert torch.isfinite(tensor.float()).all()
 
 
-def test_scales_are_small_and_positive():
+def test_scales_are_small_and_positive() -> None:
     tensor = torch.zeros(512, 1, dtype=torch.bfloat16)
     assert plugin.fill("q_proj.weight_scale", tensor)
     assert (tensor > 0).all()
@@ -59,13 +59,13 @@ def test_scales_are_small_and_positive():
     ("name", "dtype"),
     [("norm.weight", torch.bfloat16), ("q_proj.weight_shape", torch.int64), ("rotary.cache", torch.int32)],
 )
-def test_everything_else_stays(name, dtype):
+def test_everything_else_stays(name: str, dtype) -> None:
     tensor = torch.ones(8, 8, dtype=dtype)
     assert not plugin.fill(name, tensor)
     assert (tensor == 1).all()
 
 
-def test_the_engine_finds_it_by_its_entry_point_and_it_waits_for_its_switch(monkeypatch):
+def test_the_engine_finds_it_by_its_entry_point_and_it_waits_for_its_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = metadata.distributions(path=[str(PLUGIN)])
     (point,) = found.entry_points
     assert (point.group, point.value) == ("vllm.general_plugins", "tokenhour_random_bits:register")

@@ -72,7 +72,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def house(tmp_path_factory: pytest.TempPathFactory):
     house = House(tmp_path_factory.mktemp("overrides"))
     done = house.run("quantize", "run", str(house.file), *house.places)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def house(tmp_path_factory):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_each_layer_is_packed_as_its_rule_says(house, scheme):
+def test_each_layer_is_packed_as_its_rule_says(house, scheme) -> None:
     from safetensors import safe_open
 
     found = Checkpoint.read(house.folder(scheme))
@@ -98,7 +98,7 @@ def test_each_layer_is_packed_as_its_rule_says(house, scheme):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_vllm_reads_the_same_rules(house, scheme):
+def test_vllm_reads_the_same_rules(house, scheme) -> None:
     """A layer read by another rule than it was packed by would give noise: no choice would be the original's."""
     words = ("quantize", "through-engine", str(house.file), "--scheme", scheme, *house.places)
     inside = (sys.executable, "-m", "tokenhour", *words)

@@ -68,7 +68,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, checkpoints):
+def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
     """Make every checkpoint, by the ladder."""
     house = House(tmp_path_factory.mktemp("schemes"), checkpoints)
     done = house.run("quantize", "ladder", str(house.file), *house.places)
@@ -76,7 +76,7 @@ def house(tmp_path_factory, checkpoints):
     return house
 
 
-def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(house):
+def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(house) -> None:
     found = Ladder.read(house.results / "schemes-test")
     assert {r.scheme for r in found.rungs} == set(SERVED)
     sizes = {r.scheme: r.weight_bytes for r in found.rungs}
@@ -90,7 +90,7 @@ def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(h
 
 
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in SERVED])
-def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_made(house, scheme):
+def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_made(house, scheme) -> None:
     file = house.file.with_name(f"{scheme}.yaml")
     file.write_text(yaml.safe_dump(yaml.safe_load(EXPERIMENT) | {"schemes": [scheme]}))
     done = house.run("run", str(file), *house.places[:2])
@@ -100,7 +100,7 @@ def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_ma
 
 
 @pytest.mark.parametrize("scheme", SERVED_HERE)
-def test_vllm_computes_what_was_quantized(house, scheme):
+def test_vllm_computes_what_was_quantized(house, scheme) -> None:
     """The packed kernels' loss, through vLLM's logprobs, is the offline one but for what bf16 does."""
     words = ("quantize", "through-engine", str(house.file), "--scheme", scheme, *house.places)
     inside = (sys.executable, "-m", "tokenhour", *words)

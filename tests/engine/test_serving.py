@@ -95,7 +95,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, checkpoints):
+def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
     house = House(tmp_path_factory.mktemp("serving"), checkpoints)
     done = house.run("quantize", "run", str(house.file), "--checkpoints", str(house.checkpoints))
     assert done.returncode == 0, done.stderr
@@ -123,7 +123,7 @@ def engines() -> list[int]:
     ]
 
 
-def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(house):
+def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(house) -> None:
     house.write(serving="engine_args: {max_lora: 4}")
     done = house.run("serving", "command", str(house.file))
     assert done.returncode == 2
@@ -135,7 +135,7 @@ def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(
     assert house.run("serving", "command", str(house.file)).returncode == 0
 
 
-def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(house):
+def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(house) -> None:
     before = set(engines())
     house.write(serving="engine_args: {max_log_len: 10}", operations="idle: {policy: stop, after_s: 4}")
     server = house.up()
@@ -183,7 +183,7 @@ def core_of(pid: int) -> int:
     return next(child.pid for child in family if any("EngineCore" in word for word in child.cmdline()))
 
 
-def test_two_replicas_share_the_load_and_one_goes_on_when_the_other_dies(house):
+def test_two_replicas_share_the_load_and_one_goes_on_when_the_other_dies(house) -> None:
     before = set(engines())
     house.write(serving="replicas: 2", operations="")
     server = house.up()

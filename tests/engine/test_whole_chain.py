@@ -81,7 +81,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, checkpoints):
+def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
     house = House(tmp_path_factory.mktemp("engine"), checkpoints)
     done = house.run("quantize", "run", "--checkpoints", str(house.checkpoints))
     assert done.returncode == 0, done.stderr
@@ -111,7 +111,7 @@ def engines() -> list[int]:
 
 
 @pytest.mark.parametrize("scheme", QUANTIZED)
-def test_integers_are_really_packed(house, scheme):
+def test_integers_are_really_packed(house, scheme) -> None:
     from safetensors import safe_open
 
     found = Checkpoint.read(house.folder(scheme))
@@ -121,7 +121,7 @@ def test_integers_are_really_packed(house, scheme):
 
 
 @pytest.mark.parametrize("scheme", QUANTIZED)
-def test_the_loss_is_measured_and_small_and_the_weights_are_smaller(house, scheme):
+def test_the_loss_is_measured_and_small_and_the_weights_are_smaller(house, scheme) -> None:
     most_kl, most_share = {"w8a8": (0.10, 0.70), "gptq-int4": (0.80, 0.50)}[scheme]
     original, found = (Checkpoint.read(house.folder(name)) for name in ("none", scheme))
     assert 0 < found.quality.mean_kl_divergence.value < most_kl
@@ -132,14 +132,14 @@ def test_the_loss_is_measured_and_small_and_the_weights_are_smaller(house, schem
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
-def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured, scheme):
+def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured, scheme) -> None:
     server = Server.read(measured.folder(scheme))
     assert server.quantization in METHODS[scheme]
     assert "Paris" in server.greeting
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
-def test_vllm_computes_what_was_quantized(measured, scheme):
+def test_vllm_computes_what_was_quantized(measured, scheme) -> None:
     """The packed kernels' loss, through vLLM's logprobs, is the offline one but for what bf16 does."""
     found = EngineQuality.read(measured.folder(scheme))
     if saturates(scheme, "cpu"):  # the engine's product is known to be inexact here: worse than offline, and no noise
@@ -155,7 +155,7 @@ def test_vllm_computes_what_was_quantized(measured, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
-def test_the_tokens_agree_with_the_engines_counters(measured, scheme):
+def test_the_tokens_agree_with_the_engines_counters(measured, scheme) -> None:
     summary = Summary.read(measured.folder(scheme))
     assert {reason.rule for reason in summary.reasons} <= DISTURBANCES
     counted = [p for p in summary.load_curve if p.engine_generation_tokens]
@@ -167,7 +167,7 @@ def test_the_tokens_agree_with_the_engines_counters(measured, scheme):
     assert summary.synthetic == ()
 
 
-def test_break_even_is_solved_and_reported(measured):
+def test_break_even_is_solved_and_reported(measured) -> None:
     done = measured.run("breakeven", "solve", "--allow-invalid")
     assert done.returncode == 0, done.stderr
     folder = measured.results / "engine-test"
@@ -178,7 +178,7 @@ def test_break_even_is_solved_and_reported(measured):
     assert (folder / "report.html").stat().st_size > 50_000
 
 
-def test_a_killed_supervisor_leaves_no_engine(house):
+def test_a_killed_supervisor_leaves_no_engine(house) -> None:
     before = set(engines())
     folder = house.folder("none")
     (folder / Server.file_name).unlink(missing_ok=True)

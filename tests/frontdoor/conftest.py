@@ -1,5 +1,7 @@
 """What the tests of the GPU proof share."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.bench.roofline.test_utilization import rates
@@ -10,7 +12,7 @@ from tokenhour.machine.hardware import accelerator
 
 
 @pytest.fixture
-def stages(tmp_path, monkeypatch, modern_cpu):  # noqa: ARG001 (marks do not apply to fixtures)
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modern_cpu):  # noqa: ARG001 (marks do not apply to fixtures)
     found = Stages(tmp_path / "results")
     monkeypatch.setattr(steps, "run_step", found)
     monkeypatch.setattr(

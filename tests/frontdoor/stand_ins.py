@@ -1,6 +1,7 @@
 """Stand-ins for the stages of a proof, and a way to call it with them."""
 
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -24,11 +25,11 @@ NAME = "proof-cpu-tiny-quick"
 class Stages:
     """Stands in for the stages' processes: writes what each would leave, and remembers what was asked."""
 
-    def __init__(self, results):
+    def __init__(self, results) -> None:
         self.results = results
-        self.asked = []
+        self.asked: list[Any] = []
         self.quantization = {"none": None, "w8a8": "compressed-tensors", "w4a16": "compressed-tensors"}
-        self.invalid = set()
+        self.invalid: set[str] = set()
         self.ready_s = 2.0
 
     def __call__(self, arguments, *_):
@@ -39,13 +40,13 @@ class Stages:
             return self.serve(arguments)
         return 0
 
-    def quantize(self, arguments):
+    def quantize(self, arguments) -> int:
         asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
         where = Workshop(self.results.parent / "checkpoints", self.results)
         publish(current(asked, scheme, where) or make(asked, scheme, where), asked, self.results)
         return 0
 
-    def serve(self, arguments):
+    def serve(self, arguments) -> int:
         scheme, files = arguments[4], arguments[13:]
         for file in files:
             asked = load_experiment(Path(file))

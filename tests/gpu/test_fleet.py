@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def holder():
         child.kill()
 
 
-def test_a_scan_lists_what_holds_the_gpu(holder, tmp_path):
+def test_a_scan_lists_what_holds_the_gpu(holder, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tokenhour", "serving", "scan", "--json", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"nothing has been idle for long: {done.stdout}{done.stderr}"
@@ -41,7 +42,7 @@ def test_a_scan_lists_what_holds_the_gpu(holder, tmp_path):
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_two_replicas_share_the_load_on_a_gpu_each(tmp_path):
+def test_two_replicas_share_the_load_on_a_gpu_each(tmp_path: Path) -> None:
     before = memory_used()
     house = House(tmp_path)
     house.write(serving="replicas: 2")

@@ -30,7 +30,7 @@ def reasons():
     raise AssertionError("nvidia-smi knows no throttle reasons under either name")
 
 
-def sample(read, index="0"):
+def sample(read, index: str = "0"):
     return {metric: value for _, at, metric, value in read() if at == index}
 
 
@@ -53,7 +53,7 @@ def load():
     child.wait()
 
 
-def test_every_field_is_there_and_absent_ones_are_not_zero(read, gpu):
+def test_every_field_is_there_and_absent_ones_are_not_zero(read, gpu) -> None:
     found = sample(read)
     assert found.keys() >= ALWAYS
     assert {index for _, index, _, _ in read()} == {str(k) for k in range(gpu.count)}
@@ -68,13 +68,13 @@ def test_every_field_is_there_and_absent_ones_are_not_zero(read, gpu):
         ("memory_clock_mhz", "clocks.mem", 1, 20),
     ],
 )
-def test_idle_values_agree_with_nvidia_smi(read, metric, field, scale, slack):
+def test_idle_values_agree_with_nvidia_smi(read, metric: str, field: str, scale, slack) -> None:
     stated = float(smi(field)[0]) * scale
     assert sample(read)[metric] == pytest.approx(stated, abs=slack, rel=0.1)
 
 
 @pytest.mark.usefixtures("load")
-def test_load_shows_in_utilization_power_and_clock(read):
+def test_load_shows_in_utilization_power_and_clock(read) -> None:
     found = sample(read)
     assert found["utilization_share"] > 0.5
     assert found["power_w"] == pytest.approx(float(smi("power.draw")[0]), rel=0.25)
@@ -83,7 +83,7 @@ def test_load_shows_in_utilization_power_and_clock(read):
 
 
 @pytest.mark.usefixtures("load")
-def test_the_energy_counter_grows_as_power_says(read):
+def test_the_energy_counter_grows_as_power_says(read) -> None:
     before, began = sample(read), time.monotonic()
     if "energy_j" not in before:
         pytest.skip("this GPU has no total-energy counter (NVML: not supported)")
@@ -96,7 +96,7 @@ def test_the_energy_counter_grows_as_power_says(read):
     assert spent == pytest.approx(mean * (time.monotonic() - began), rel=0.3)
 
 
-def test_throttle_reasons_are_the_drivers_own_mask(read):
+def test_throttle_reasons_are_the_drivers_own_mask(read) -> None:
     # The mask may change between the two questions: one of five tries agrees.
     for _ in range(5):
         ours, theirs = int(sample(read)["throttle_reasons"]), reasons()[0]
@@ -107,7 +107,7 @@ def test_throttle_reasons_are_the_drivers_own_mask(read):
     raise AssertionError(f"ours {ours:#x}, nvidia-smi's {theirs:#x}")
 
 
-def test_two_gpus_are_read_apart(read, two_gpus):
+def test_two_gpus_are_read_apart(read, two_gpus) -> None:
     found = [sample(read, str(index)) for index in range(two_gpus.count)]
     used = [float(value) * 2**20 for value in smi("memory.used")]
     for ours, theirs in zip(found, used, strict=True):

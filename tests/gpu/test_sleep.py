@@ -11,14 +11,14 @@ WEIGHT_BYTES = 250_000_000
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def house(tmp_path_factory: pytest.TempPathFactory):
     made = House(tmp_path_factory.mktemp("sleep"))
     yield made
     made.run("serving", "down", "--all")
 
 
 @pytest.mark.parametrize("policy", ["sleep-1", "sleep-2"])
-def test_asleep_it_frees_memory_and_awake_it_says_the_same(house, policy):
+def test_asleep_it_frees_memory_and_awake_it_says_the_same(house, policy: str) -> None:
     house.write(operations=f"idle: {{policy: {policy}, after_s: 6}}")
     house.up()
     first = house.ask()

@@ -1,6 +1,6 @@
 """Which groups the kernel weighs processes in, read from a /proc and cgroup folders as several machines show them."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -14,25 +14,25 @@ V1 = "31 25 0:27 {root} {mount} rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n"
 class Machine:
     """A made-up /proc and cgroup mount."""
 
-    def __init__(self, folder, monkeypatch):
+    def __init__(self, folder, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proc, self.mount = folder / "proc", folder / "cgroup"
         (self.proc / "sys/kernel").mkdir(parents=True)
         (self.proc / "sys/kernel/sched_autogroup_enabled").write_text("1\n")
         self.mount.mkdir()
         monkeypatch.setattr(cpu_groups, "PROC", self.proc)
 
-    def mounted(self, line, root="/", own="0::/"):
+    def mounted(self, line, root: str = "/", own: str = "0::/"):
         (self.proc / "self").mkdir()
         (self.proc / "self/mountinfo").write_text(line.format(root=root, mount=self.mount))
         (self.proc / "self/cgroup").write_text(own + "\n")
         return hierarchy()
 
-    def process(self, pid, group, session="/autogroup-1", nice=0):
+    def process(self, pid, group, session: str = "/autogroup-1", nice: int = 0) -> None:
         (self.proc / str(pid)).mkdir()
         (self.proc / str(pid) / "cgroup").write_text(group + "\n")
         (self.proc / str(pid) / "autogroup").write_text(f"{session} nice {nice}\n")
 
-    def weighs(self, path, name="cpu.weight"):
+    def weighs(self, path, name: str = "cpu.weight"):
         folder = self.mount / path
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("100\n")
@@ -40,11 +40,11 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return Machine(tmp_path, monkeypatch)
 
 
-def test_in_the_root_group_sessions_decide_and_within_one_the_nice_value(machine):
+def test_in_the_root_group_sessions_decide_and_within_one_the_nice_value(machine) -> None:
     found = machine.mounted(V2)
     machine.process(1, "0::/", "/autogroup-1")
     machine.process(2, "0::/", "/autogroup-2", nice=5)
@@ -54,7 +54,7 @@ def test_in_the_root_group_sessions_decide_and_within_one_the_nice_value(machine
     assert autogroup(2) == ("/autogroup-2", 5)
 
 
-def test_where_the_kernel_forms_no_autogroups_the_nice_value_decides(machine):
+def test_where_the_kernel_forms_no_autogroups_the_nice_value_decides(machine) -> None:
     found = machine.mounted(V2)
     (machine.proc / "sys/kernel/sched_autogroup_enabled").write_text("0\n")
     machine.process(1, "0::/", "/autogroup-1")
@@ -62,7 +62,7 @@ def test_where_the_kernel_forms_no_autogroups_the_nice_value_decides(machine):
     assert contest(1, 2, found) == Contest("nice")
 
 
-def test_a_cgroup_without_a_weight_shares_that_of_the_one_above_it(machine):
+def test_a_cgroup_without_a_weight_shares_that_of_the_one_above_it(machine) -> None:
     """systemd's sessions: the CPU controller ends above them, so that they are in the root group to the scheduler."""
     found = machine.mounted(V2)
     (machine.mount / "user.slice/session-1.scope").mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_a_cgroup_without_a_weight_shares_that_of_the_one_above_it(machine):
     assert contest(1, 2, found) == Contest("autogroup")
 
 
-def test_two_services_are_weighed_below_the_slice_that_they_share(machine):
+def test_two_services_are_weighed_below_the_slice_that_they_share(machine) -> None:
     found = machine.mounted(V2)
     ours = machine.weighs("system.slice/bench.service")
     for path in ("system.slice", "system.slice/engine.service"):
@@ -83,7 +83,7 @@ def test_two_services_are_weighed_below_the_slice_that_they_share(machine):
     assert contest(1, 1, found) == Contest("nice")
 
 
-def test_an_engine_in_a_group_below_the_generators_is_weighed_against_its_nice_value(machine):
+def test_an_engine_in_a_group_below_the_generators_is_weighed_against_its_nice_value(machine) -> None:
     found = machine.mounted(V2)
     machine.weighs("bench")
     machine.weighs("bench/engine")
@@ -93,7 +93,7 @@ def test_an_engine_in_a_group_below_the_generators_is_weighed_against_its_nice_v
     assert contest(2, 1, found).weight_file == machine.mount / "bench/engine/cpu.weight"
 
 
-def test_from_the_root_group_a_session_is_weighed_against_a_service(machine):
+def test_from_the_root_group_a_session_is_weighed_against_a_service(machine) -> None:
     """And no session of the engine's, which is in a group of its own."""
     found = machine.mounted(V2)
     machine.weighs("engine.service")
@@ -103,7 +103,7 @@ def test_from_the_root_group_a_session_is_weighed_against_a_service(machine):
     assert contest(2, 1, found).by == "cgroup"
 
 
-def test_in_a_container_sessions_do_not_count(machine):
+def test_in_a_container_sessions_do_not_count(machine) -> None:
     """A cgroup namespace shows the container's own group as the top; unlike the machine's root it has a weight."""
     found = machine.mounted(V2)
     top = machine.weighs(".")
@@ -114,7 +114,7 @@ def test_in_a_container_sessions_do_not_count(machine):
     assert contest(1, 3, found).weight_file == top
 
 
-def test_version_1_without_a_namespace_names_the_containers_own_group_as_its_root(machine):
+def test_version_1_without_a_namespace_names_the_containers_own_group_as_its_root(machine) -> None:
     found = machine.mounted(V1, root="/docker/abc", own="4:cpu,cpuacct:/docker/abc")
     assert found == Hierarchy(machine.mount, PurePosixPath("/docker/abc"), "cpu,cpuacct")
     machine.weighs(".", "cpu.shares")
@@ -123,7 +123,7 @@ def test_version_1_without_a_namespace_names_the_containers_own_group_as_its_roo
     assert contest(1, 2, found) == Contest("nice")
 
 
-def test_the_machines_root_of_version_1_is_known_by_its_release_agent(machine):
+def test_the_machines_root_of_version_1_is_known_by_its_release_agent(machine) -> None:
     found = machine.mounted(V1, own="4:cpu,cpuacct:/")
     machine.weighs(".", "cpu.shares")
     (machine.mount / "release_agent").write_text("")
@@ -132,7 +132,7 @@ def test_the_machines_root_of_version_1_is_known_by_its_release_agent(machine):
     assert contest(1, 2, found) == Contest("autogroup")
 
 
-def test_a_machine_without_cgroups_has_sessions_alone(machine):
+def test_a_machine_without_cgroups_has_sessions_alone(machine) -> None:
     machine.process(1, "", "/autogroup-1")
     machine.process(2, "", "/autogroup-2")
     assert hierarchy() is None
@@ -140,7 +140,7 @@ def test_a_machine_without_cgroups_has_sessions_alone(machine):
     assert autogroup(3) is None
 
 
-def test_a_process_that_has_ended_is_an_os_error(machine):
+def test_a_process_that_has_ended_is_an_os_error(machine) -> None:
     found = machine.mounted(V2)
     machine.process(1, "0::/")
     with pytest.raises(OSError, match="No such file"):

@@ -1,5 +1,7 @@
 """The GPU list comes from the driver's own tool; a machine without it is one CPU accelerator."""
 
+from pathlib import Path
+
 import pytest
 
 from tokenhour.machine import hardware
@@ -16,14 +18,14 @@ def _forget():
     hardware.accelerator.cache_clear()
 
 
-def tool(tmp_path, monkeypatch, script):
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script) -> None:
     file = tmp_path / "nvidia-smi"
     file.write_text(script)
     file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
 
-def test_gpus_are_counted_with_name_memory_and_driver(tmp_path, monkeypatch):
+def test_gpus_are_counted_with_name_memory_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool(tmp_path, monkeypatch, SMI)
     found = hardware.accelerator()
     assert (found.kind, found.name, found.count, found.driver) == ("cuda", "NVIDIA H200", 2, "570.86.15")
@@ -31,13 +33,15 @@ def test_gpus_are_counted_with_name_memory_and_driver(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\necho nonsense\n"])
-def test_a_driver_that_does_not_answer_means_the_cpu(tmp_path, monkeypatch, script):
+def test_a_driver_that_does_not_answer_means_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     tool(tmp_path, monkeypatch, script)
     assert hardware.accelerator().kind == "cpu"
 
 
 @pytest.mark.parametrize(("said", "kind"), [("", "cpu"), ("-1", "cpu"), ("1", "cuda"), (None, "cuda")])
-def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(tmp_path, monkeypatch, said, kind):
+def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, kind: str
+) -> None:
     tool(tmp_path, monkeypatch, SMI)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if said is not None:
@@ -50,7 +54,9 @@ def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(tmp_path, monkeypatch
     # What is used, of which cached files can be dropped.
     [(2**20, 2**20 - 900_000 + 300_000), (800_000, 200_000), (500_000, 0)],
 )
-def test_a_containers_room_is_its_limit_without_what_it_uses(tmp_path, monkeypatch, limit, room):
+def test_a_containers_room_is_its_limit_without_what_it_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit, room
+) -> None:
     (tmp_path / "memory.max").write_text(f"{limit}\n")
     (tmp_path / "memory.current").write_text("900000\n")
     (tmp_path / "memory.stat").write_text("anon 600000\nactive_file 100000\ninactive_file 200000\nshmem 5\n")
@@ -58,7 +64,7 @@ def test_a_containers_room_is_its_limit_without_what_it_uses(tmp_path, monkeypat
     assert hardware.available_memory_bytes() == room
 
 
-def test_a_container_without_a_limit_has_what_the_host_has(tmp_path, monkeypatch):
+def test_a_container_without_a_limit_has_what_the_host_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "CGROUP", tmp_path)
     for name, text in (("memory.max", "max"), ("memory.current", "900000"), ("memory.stat", "")):
         assert hardware.available_memory_bytes() > 10**7
@@ -66,7 +72,7 @@ def test_a_container_without_a_limit_has_what_the_host_has(tmp_path, monkeypatch
     assert hardware.available_memory_bytes() > 10**7
 
 
-def test_the_machines_hash_ignores_what_does_not_decide_speed():
+def test_the_machines_hash_ignores_what_does_not_decide_speed() -> None:
     one = hardware.capture("2026-01-01T00:00:00+00:00")
     two = hardware.capture("2026-02-02T00:00:00+00:00", packages={"vllm": "1"})
     assert one.machine_sha256() == two.machine_sha256()
@@ -82,7 +88,9 @@ def test_the_machines_hash_ignores_what_does_not_decide_speed():
         ("max", 6 * 2**30, 0, None),
     ],
 )
-def test_what_a_container_already_uses_of_its_limit_is_not_there(tmp_path, monkeypatch, limit, current, cache, expected):
+def test_what_a_container_already_uses_of_its_limit_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, current, cache, expected
+) -> None:
     """Its page cache is given back when memory is asked for, so that it does not count as used."""
     (tmp_path / "memory.max").write_text(f"{limit}\n")
     (tmp_path / "memory.current").write_text(f"{current}\n")
@@ -101,12 +109,12 @@ def test_what_a_container_already_uses_of_its_limit_is_not_there(tmp_path, monke
         ("GPU-a,1", ("GPU-a", "1")), ("0,", ("0",)),
     ],
 )  # fmt: skip
-def test_cuda_visible_devices_is_read_as_cuda_reads_it(said, expected):
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(said: str | None, expected: tuple[str, ...]) -> None:
     assert hardware.visible_gpus(said, 3) == expected
     assert hardware.visible_gpus(said, 0) == ()
 
 
-def test_a_gpu_is_found_by_number_or_by_a_uuid_that_may_be_cut_short():
+def test_a_gpu_is_found_by_number_or_by_a_uuid_that_may_be_cut_short() -> None:
     uuids = ["GPU-11aa", "GPU-22bb"]
     assert [hardware.number_of(name, uuids) for name in ("1", "7", "GPU-22", "GPU-11aa", "MIG-3", "GPU-3")] == [
         1, None, 1, 0, None, None,

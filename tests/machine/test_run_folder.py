@@ -1,6 +1,7 @@
 """A run folder keeps what happened and never overwrites a record."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from tokenhour.contracts.records.environment import Environment
 from tokenhour.machine.run_folder import RunDir
 
 
-def test_opening_twice_with_the_same_experiment_changes_nothing(tmp_path):
+def test_opening_twice_with_the_same_experiment_changes_nothing(tmp_path: Path) -> None:
     experiment = load(tmp_path, GOOD)
     run = RunDir.of(tmp_path, experiment, "w8a8").open(experiment)
     before = {p.name: p.read_bytes() for p in run.path.iterdir()}
@@ -21,7 +22,7 @@ def test_opening_twice_with_the_same_experiment_changes_nothing(tmp_path):
     assert run.path.name == "trial-w8a8"
 
 
-def test_a_changed_experiment_moves_the_old_one_aside(tmp_path):
+def test_a_changed_experiment_moves_the_old_one_aside(tmp_path: Path) -> None:
     first = load(tmp_path, GOOD)
     run = RunDir.of(tmp_path, first).open(first)
     second = load(tmp_path, GOOD.replace("max_model_len: 512", "max_model_len: 256"))
@@ -31,7 +32,7 @@ def test_a_changed_experiment_moves_the_old_one_aside(tmp_path):
     assert Environment.exists(run.path)
 
 
-def test_events_survive_a_torn_last_line(tmp_path):
+def test_events_survive_a_torn_last_line(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "r")
     run.note("bench", "started")
     run.note("bench", "done", "VALID")
@@ -41,7 +42,7 @@ def test_events_survive_a_torn_last_line(tmp_path):
     assert run.status()["bench"].detail == "VALID"
 
 
-def test_superseding_numbers_the_shelves(tmp_path):
+def test_superseding_numbers_the_shelves(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     for text in ("a", "b"):
         (tmp_path / "summary.json").write_text(text)
@@ -50,7 +51,7 @@ def test_superseding_numbers_the_shelves(tmp_path):
     assert (tmp_path / "superseded/2/summary.json").read_text() == "b"
 
 
-def test_the_environment_says_on_what_a_run_happened(tmp_path):
+def test_the_environment_says_on_what_a_run_happened(tmp_path: Path) -> None:
     experiment = load(tmp_path, GOOD)
     run = RunDir.of(tmp_path, experiment).open(experiment)
     data = json.loads((run.path / "environment.json").read_text())
@@ -64,7 +65,7 @@ def endpoint_load(experiment):
     return Load.model_validate({"record": "load", "version": 1, **experiment.bench.model_dump(mode="json")})
 
 
-def test_a_folder_of_one_kind_of_run_makes_room_for_the_other(tmp_path):
+def test_a_folder_of_one_kind_of_run_makes_room_for_the_other(tmp_path: Path) -> None:
     """What says `endpoint` or `experiment` would be taken for what was measured; so would the summary."""
     experiment = load(tmp_path, GOOD)
     run = RunDir(tmp_path / "r")
@@ -81,7 +82,7 @@ def test_a_folder_of_one_kind_of_run_makes_room_for_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("inside", ["", "deeper"])
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, inside):
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, inside: str) -> None:
     experiment = load(tmp_path, GOOD)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a file stands where"):

@@ -27,7 +27,7 @@ SCENARIOS = st.fixed_dictionaries(
 MONEY = ("ops_usd_per_month", "engineering_usd_per_month", "setup_usd")
 
 
-def scaled(api=1.0, machine=1.0):
+def scaled(api: float = 1.0, machine: float = 1.0):
     """Return the tables with API and machine prices multiplied."""
     fields = ("input", "output", "cache_read", "cache_write")
     apis = [
@@ -45,13 +45,13 @@ def solved(economics, tables=TABLES):
     return decide(scenario(**{**economics, **light}), tables).runs[0].comparisons
 
 
-def close(a, b, capacity_edges=1e-6):
+def close(a, b, capacity_edges: float = 1e-6):
     return (a is None and b is None) or (a is not None and b is not None and math.isclose(a, b, rel_tol=capacity_edges))
 
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.sampled_from([0.01, 0.5, 2.0, 1024.0]))
-def test_scaling_all_money_leaves_break_even_volumes_where_they_are(economics, k):
+def test_scaling_all_money_leaves_break_even_volumes_where_they_are(economics, k) -> None:
     more = {**economics, **{name: economics[name] * k for name in MONEY}}
     for one, other in zip(solved(economics), solved(more, scaled(k, k)), strict=True):
         assert one.outcome == other.outcome
@@ -63,7 +63,7 @@ def test_scaling_all_money_leaves_break_even_volumes_where_they_are(economics, k
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.floats(1.0, 5.0))
-def test_a_dearer_api_never_speaks_against_self_hosting(economics, dearer):
+def test_a_dearer_api_never_speaks_against_self_hosting(economics, dearer) -> None:
     for one, other in zip(solved(economics), solved(economics, scaled(api=dearer)), strict=True):
         assert other.saving_usd_per_month >= one.saving_usd_per_month - 1e-6
         assert other.wins_today or not one.wins_today
@@ -73,7 +73,7 @@ def test_a_dearer_api_never_speaks_against_self_hosting(economics, dearer):
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.floats(1.0, 5.0))
-def test_a_dearer_machine_never_speaks_for_self_hosting(economics, dearer):
+def test_a_dearer_machine_never_speaks_for_self_hosting(economics, dearer) -> None:
     for one, other in zip(solved(economics), solved(economics, scaled(machine=dearer)), strict=True):
         assert other.saving_usd_per_month <= one.saving_usd_per_month + 1e-6
         assert one.wins_today or not other.wins_today
@@ -83,7 +83,7 @@ def test_a_dearer_machine_never_speaks_for_self_hosting(economics, dearer):
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.sampled_from(MONEY), st.floats(0, 20_000))
-def test_a_dearer_team_never_speaks_for_self_hosting(economics, name, more):
+def test_a_dearer_team_never_speaks_for_self_hosting(economics, name, more) -> None:
     dearer = {**economics, name: economics[name] + more}
     for one, other in zip(solved(economics), solved(dearer), strict=True):
         assert other.saving_usd_per_month <= one.saving_usd_per_month + 1e-6
@@ -92,7 +92,7 @@ def test_a_dearer_team_never_speaks_for_self_hosting(economics, name, more):
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS)
-def test_windows_are_disjoint_and_ordered_and_hold_today_when_it_wins(economics):
+def test_windows_are_disjoint_and_ordered_and_hold_today_when_it_wins(economics) -> None:
     for c in solved(economics):
         edges = [edge for w in c.windows for edge in (w.above, w.to) if edge is not None]
         assert edges == sorted(edges)
@@ -107,7 +107,7 @@ def test_windows_are_disjoint_and_ordered_and_hold_today_when_it_wins(economics)
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS)
-def test_the_hybrid_is_never_dearer_than_the_api_and_no_volume_costs_only_what_is_fixed(economics):
+def test_the_hybrid_is_never_dearer_than_the_api_and_no_volume_costs_only_what_is_fixed(economics) -> None:
     for c in solved(economics):
         assert c.hybrid.usd_per_month <= c.api_usd_per_month * (1 + 1e-12)
     nothing = decide(scenario(**{**economics, "tokens_per_month": 0.0})).runs[0]

@@ -42,10 +42,10 @@ def hub(folder: Path, refusal: str | None = None):
     """Serve `folder`; with a `refusal`, answer everything with 401 and that error code, or message of several words."""
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
-        def do_GET(self):
+        def do_GET(self) -> None:
             status, body, headers = answer(folder, self.path)
             if refusal:
                 kind = "X-Error-Code" if refusal.isalpha() else "X-Error-Message"

@@ -47,7 +47,7 @@ make(Experiment.read(Path(sys.argv[1])), "gptq-int4", Workshop(Path(sys.argv[1])
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return (experiment over a tiny model, workshop), with a quick stand-in for the INT4 scheme."""
     monkeypatch.setitem(scheme_table.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
     return experiment(tiny_model(tmp_path / "m"), tmp_path / "text.txt"), Workshop(
@@ -55,7 +55,7 @@ def shop(tmp_path, monkeypatch):
     )
 
 
-def test_a_manifest_says_what_was_made_and_from_what(shop):
+def test_a_manifest_says_what_was_made_and_from_what(shop) -> None:
     spec, where = shop
     found = make(spec, "gptq-int4", where)
     folder = Path(found.path)
@@ -79,7 +79,7 @@ def test_a_manifest_says_what_was_made_and_from_what(shop):
     found.verify(folder)
 
 
-def test_the_originals_loss_is_zero(shop):
+def test_the_originals_loss_is_zero(shop) -> None:
     found = make(shop[0], "none", shop[1])
     assert found.quality.mean_kl_divergence.value == 0
     assert found.quality.perplexity_ratio == 1
@@ -87,7 +87,7 @@ def test_the_originals_loss_is_zero(shop):
     assert found.quality.generation.identical == 16
 
 
-def test_what_is_current_is_reused_and_only_that(shop):
+def test_what_is_current_is_reused_and_only_that(shop) -> None:
     spec, where = shop
     made = make(spec, "gptq-int4", where)
     assert current(spec, "gptq-int4", where) == made
@@ -101,7 +101,7 @@ def test_what_is_current_is_reused_and_only_that(shop):
     assert current(spec, "gptq-int4", where) is None
 
 
-def test_a_file_that_was_changed_is_refused(shop):
+def test_a_file_that_was_changed_is_refused(shop) -> None:
     spec, where = shop
     weights = Path(make(spec, "none", where).path) / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -111,7 +111,7 @@ def test_a_file_that_was_changed_is_refused(shop):
         current(spec, "none", where)
 
 
-def test_a_failure_leaves_only_the_log(shop, monkeypatch):
+def test_a_failure_leaves_only_the_log(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     make(spec, "none", where)
     monkeypatch.setenv("ROUNDING_FAILS", str(errno.ENOSPC))
@@ -124,7 +124,7 @@ def test_a_failure_leaves_only_the_log(shop, monkeypatch):
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(shop, tmp_path, killer):
+def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(shop, tmp_path: Path, killer) -> None:
     spec, where = shop
     make(spec, "none", where)
     spec.write(tmp_path)
@@ -151,7 +151,7 @@ def _half_way(folder: Path) -> subprocess.Popen:
     return child
 
 
-def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_the_first(shop, tmp_path):
+def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_the_first(shop, tmp_path: Path) -> None:
     spec, where = shop
     make(spec, "none", where)
     spec.write(tmp_path)
@@ -167,14 +167,14 @@ def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_t
         child.wait(20)
 
 
-def test_what_another_run_has_finished_meanwhile_is_taken(shop, monkeypatch):
+def test_what_another_run_has_finished_meanwhile_is_taken(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     made = make(spec, "none", where)
     monkeypatch.setattr("tokenhour.quantize.build._make_original", _fails)
     assert make(spec, "none", where) == made
 
 
-def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(shop, monkeypatch):
+def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     make(spec, "none", where)
     with monkeypatch.context() as patch:
@@ -187,11 +187,11 @@ def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(shop,
     make(spec, "gptq-int4", where)
 
 
-def _refuses(*_):
+def _refuses(*_) -> None:
     raise InputError("the hub cannot be reached", where="hub:a/b", remedy="connect")
 
 
-def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch):
+def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     make(spec, "none", where)
     folder = folder_of(spec, "gptq-int4", where)
@@ -210,7 +210,7 @@ def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch)
     assert not packed_of(folder).exists()
 
 
-def test_packed_weights_that_were_changed_since_are_made_anew(shop, monkeypatch):
+def test_packed_weights_that_were_changed_since_are_made_anew(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     make(spec, "none", where)
     folder = folder_of(spec, "gptq-int4", where)
@@ -223,11 +223,11 @@ def test_packed_weights_that_were_changed_since_are_made_anew(shop, monkeypatch)
     make(spec, "gptq-int4", where).verify(folder)
 
 
-def _fails(*_):
+def _fails(*_) -> None:
     raise OSError("power cut")
 
 
-def test_weights_that_were_trained_further_under_the_same_name_are_not_current(shop):
+def test_weights_that_were_trained_further_under_the_same_name_are_not_current(shop) -> None:
     spec, where = shop
     made = make(spec, "none", where)
     assert current(spec, "none", where) == made
@@ -239,7 +239,7 @@ def test_weights_that_were_trained_further_under_the_same_name_are_not_current(s
 
 
 @pytest.mark.parametrize("name", ["merges.txt", "tokenizer.model", "chat_template.jinja", "tokenizer_config.json"])
-def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop, name):
+def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop, name: str) -> None:
     spec, where = shop
     file = Path(spec.model.source) / name
     before = expected_inputs(spec, "none", where)
@@ -247,7 +247,7 @@ def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop, name):
     assert expected_inputs(spec, "none", where)["weights"] != before["weights"]
 
 
-def test_python_beside_the_weights_counts_where_it_is_trusted(shop):
+def test_python_beside_the_weights_counts_where_it_is_trusted(shop) -> None:
     spec, where = shop
     trusting = spec.model_copy(update={"model": spec.model.model_copy(update={"trust_remote_code": True})})
     before = [expected_inputs(each, "none", where)["weights"] for each in (spec, trusting)]
@@ -256,7 +256,7 @@ def test_python_beside_the_weights_counts_where_it_is_trusted(shop):
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
-def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(shop, tmp_path, monkeypatch):
+def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     monkeypatch.setenv("HOME", str(tmp_path))
     texts = {"evaluation": {"source": "~/text.txt", "windows": 4, "window_tokens": 32}}
@@ -266,7 +266,7 @@ def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(shop, tmp_path, mo
     assert expected_inputs(homely, "none", where) != before
 
 
-def test_another_bundled_text_or_package_is_another_checkpoint(shop, monkeypatch):
+def test_another_bundled_text_or_package_is_another_checkpoint(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, where = shop
     packaged = spec.model_copy(update={"quantize": QuantizeSpec(), "model": ModelSpec(source="package:acme-weights/x.gguf")})
     monkeypatch.setattr("tokenhour.quantize.source.resolve.installed", lambda names: dict.fromkeys(names, "1.0"))
@@ -279,7 +279,7 @@ def test_another_bundled_text_or_package_is_another_checkpoint(shop, monkeypatch
     assert {key for key in after if after[key] != again[key]} == {"text:bundled"}
 
 
-def test_what_was_made_of_another_original_is_not_current(shop, monkeypatch):
+def test_what_was_made_of_another_original_is_not_current(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub's `main` moves on under the same name: only the original's own files tell."""
     spec, where = shop
     monkeypatch.setattr("tokenhour.quantize.cache_key.behind", lambda _: ([], ""))
@@ -303,7 +303,7 @@ def test_what_was_made_of_another_original_is_not_current(shop, monkeypatch):
     assert make(spec, "gptq-int4", where) == made
 
 
-def test_a_project_that_was_moved_is_used_where_it_is(shop, tmp_path):
+def test_a_project_that_was_moved_is_used_where_it_is(shop, tmp_path: Path) -> None:
     spec, where = shop
     make(spec, "none", where)
     moved = Workshop(tmp_path / "elsewhere" / "checkpoints", where.results)
@@ -317,7 +317,7 @@ def test_a_project_that_was_moved_is_used_where_it_is(shop, tmp_path):
     assert not where.checkpoints.exists()
 
 
-def test_states_of_another_text_are_not_taken_for_the_originals(shop, tmp_path):
+def test_states_of_another_text_are_not_taken_for_the_originals(shop, tmp_path: Path) -> None:
     """Only the first window's are looked at: a hub's text may differ behind it."""
     spec, where = shop
     import torch
@@ -340,14 +340,14 @@ def test_states_of_another_text_are_not_taken_for_the_originals(shop, tmp_path):
 
 
 class Silent:
-    def update(self, _):
+    def update(self, _) -> None:
         pass
 
-    def elapsed_s(self):
+    def elapsed_s(self) -> float:
         return 0.0
 
 
-def test_another_gate_is_judged_without_making_anything(shop, tmp_path):
+def test_another_gate_is_judged_without_making_anything(shop, tmp_path: Path) -> None:
     spec, where = shop
     strict = spec.model_dump(mode="json")
     arguments = ["run", str(tmp_path / "e.yaml"), "--scheme", "gptq-int4", "--results", str(where.results)]
@@ -362,7 +362,7 @@ def test_another_gate_is_judged_without_making_anything(shop, tmp_path):
     assert "quality gate FAIL (mean KL divergence" in said[1]
 
 
-def test_something_foreign_in_the_way_is_not_overwritten(shop):
+def test_something_foreign_in_the_way_is_not_overwritten(shop) -> None:
     spec, where = shop
     folder = folder_of(spec, "none", where)
     folder.mkdir(parents=True)
@@ -372,7 +372,7 @@ def test_something_foreign_in_the_way_is_not_overwritten(shop):
     assert (folder / "mine.txt").read_text() == "dear"
 
 
-def test_the_manifest_is_published_once(shop):
+def test_the_manifest_is_published_once(shop) -> None:
     spec, where = shop
     made = make(spec, "none", where)
     publish(made, spec, where.results)
@@ -383,7 +383,7 @@ def test_the_manifest_is_published_once(shop):
 
 
 @given(st.integers(16, 256), st.lists(st.integers(1, 40).map(lambda k: k * 32), min_size=1, max_size=3))
-def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(wanted, widths):
+def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(wanted, widths) -> None:
     size = resolve_group_size(wanted, tuple(widths))
     assert size <= wanted
     assert size in GROUP_SIZES
@@ -391,7 +391,7 @@ def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(w
     assert not [k for k in GROUP_SIZES if size < k <= wanted and all(width % k == 0 for width in widths)]
 
 
-def test_widths_that_no_kernels_group_divides_are_refused():
+def test_widths_that_no_kernels_group_divides_are_refused() -> None:
     with pytest.raises(InputError, match=r"no group size up to 128 divides the widths \[40, 48\]"):
         resolve_group_size(128, (48, 40))
 
@@ -399,17 +399,17 @@ def test_widths_that_no_kernels_group_divides_are_refused():
 @pytest.mark.parametrize(
     ("wanted", "group", "said"), [(128, 64, "does not divide the widths [576, 1536]"), (96, 64, "no kernel has")]
 )
-def test_a_smaller_group_is_said_with_the_reason(wanted, group, said):
+def test_a_smaller_group_is_said_with_the_reason(wanted: int, group: int, said: str) -> None:
     assert resolve_group_size(wanted, (576, 1536)) == group
     assert group_note("w4a16", wanted, group, (576, 1536)) == (f"group size {group} instead of {wanted}, which {said}",)
     assert group_note("w8a8", wanted, group, (576, 1536)) == group_note("w4a16", 64, 64, (576, 1536)) == ()
 
 
-def test_the_widths_of_the_demo_model_resolve_to_64():
+def test_the_widths_of_the_demo_model_resolve_to_64() -> None:
     assert resolve_group_size(128, (576, 1536, 576)) == 64
 
 
-def test_each_scheme_has_inputs_of_its_own(shop):
+def test_each_scheme_has_inputs_of_its_own(shop) -> None:
     spec, where = shop
     names = ("none", "w8a8", "gptq-int4", "gptq-int8", "w4a16")
     hashes = {name: expected_inputs(spec, name, where)["recipe"] for name in names}
@@ -428,12 +428,12 @@ def test_each_scheme_has_inputs_of_its_own(shop):
         ("", None),
     ],
 )
-def test_the_layer_is_read_from_a_librarys_log(tmp_path, printed, layer):
+def test_the_layer_is_read_from_a_librarys_log(tmp_path: Path, printed: str, layer: tuple[int, ...] | None) -> None:
     (tmp_path / "x.log").write_text(printed)
     assert last_step(tmp_path / "x.log") == layer
 
 
-def test_an_earlier_runs_layers_in_the_same_log_are_not_shown(tmp_path):
+def test_an_earlier_runs_layers_in_the_same_log_are_not_shown(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     log.write_text("tokenhour: 2 passes over the layers\n(31/31): Calibrating\n")
     since = log.stat().st_size
@@ -442,13 +442,13 @@ def test_an_earlier_runs_layers_in_the_same_log_are_not_shown(tmp_path):
     assert (last_step(log, since), passes(log, 0)) == ((2, 31), 2)
 
 
-def test_the_passes_are_told_through_the_log(tmp_path, capsys):
+def test_the_passes_are_told_through_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say_passes(2)
     (tmp_path / "x.log").write_text(capsys.readouterr().out)
     assert passes(tmp_path / "x.log") == 2
 
 
-def test_each_pass_over_the_layers_is_counted_and_timed_by_itself():
+def test_each_pass_over_the_layers_is_counted_and_timed_by_itself() -> None:
     layers = Layers()
     said = [layers.say((k, 31), 2, now) for k, now in ((1, 0), (11, 10), (31, 30), (1, 31), (11, 71), (11, 72))]
     assert said == [
@@ -462,13 +462,13 @@ def test_each_pass_over_the_layers_is_counted_and_timed_by_itself():
     assert Layers().say((3, 30), 1, 0.0) == "layer 3/30"
 
 
-def test_time_left_is_said_only_when_a_pace_is_known():
+def test_time_left_is_said_only_when_a_pace_is_known() -> None:
     assert time_left(0, 10, 5.0) == ""
     assert time_left(5, 10, 20.0) == ", about 40 s left"
     assert time_left(5, 0, 20.0) == ""
 
 
-def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path):
+def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path: Path) -> None:
     spec, where = shop
     spec.write(tmp_path)
     arguments = ["run", str(tmp_path / "experiment.json"), "--results", str(where.results)]
@@ -484,7 +484,7 @@ def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path):
     assert [event.state for event in run.events()] == ["started", "done", "reused"]
 
 
-def test_a_scheme_that_the_experiment_does_not_name_is_refused(shop, tmp_path):
+def test_a_scheme_that_the_experiment_does_not_name_is_refused(shop, tmp_path: Path) -> None:
     shop[0].write(tmp_path)
     with pytest.raises(InputError, match="not among its schemes"):
         CliRunner().invoke(cli, ["run", str(tmp_path / "experiment.json"), "--scheme", "w8a8"], catch_exceptions=False)

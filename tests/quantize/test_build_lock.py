@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from tokenhour.quantize.build_lock import claimed
 pytestmark = pytest.mark.system
 
 
-def test_a_name_that_is_held_is_refused_with_its_holder_and_free_afterwards(tmp_path):
+def test_a_name_that_is_held_is_refused_with_its_holder_and_free_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "model"
     with claimed(folder), pytest.raises(InputError, match=f"process {os.getpid()}") as caught, claimed(folder):
         pass
@@ -22,12 +23,12 @@ def test_a_name_that_is_held_is_refused_with_its_holder_and_free_afterwards(tmp_
         pass
 
 
-def test_a_lock_that_its_holder_removed_meanwhile_is_none(tmp_path, monkeypatch):
+def test_a_lock_that_its_holder_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opened before the removal, locked after it: two would hold different files of one name."""
     real = fcntl.flock
     removed: list[bool] = []
 
-    def late(handle, how):
+    def late(handle, how) -> None:
         if not removed:
             removed.append(True)
             (tmp_path / ".model.lock").unlink()
@@ -40,8 +41,8 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_none(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_folder_that_takes_nothing_is_one_message(tmp_path, monkeypatch, number):
-    def refuse(*_, **__):
+def test_a_folder_that_takes_nothing_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number) -> None:
+    def refuse(*_, **__) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("pathlib.Path.open", refuse)

@@ -26,7 +26,7 @@ MOST_KL = 6e-5
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+def packed(tmp_path_factory: pytest.TempPathFactory):
     """Return what makes a scheme of one model, with settings, into one workshop: the original is made once."""
     folder = tmp_path_factory.mktemp("schemes")
     model = tiny_model(folder / "m")
@@ -53,7 +53,7 @@ def quantization(found) -> dict:
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("scheme", "bits", "most"), [("gptq-int8", 8, 1e-6), ("gptq-int4", 4, MOST_KL)])
-def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(packed, scheme, bits, most):
+def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(packed, scheme: str, bits: int, most) -> None:
     found = packed(scheme)
     said = quantization(found)
     assert (said["bits"], said["group_size"], said["sym"], said["quant_method"]) == (bits, 16, True, "gptq")
@@ -64,7 +64,7 @@ def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(packed, scheme, bits, mo
 
 
 @pytest.mark.filterwarnings("default")
-def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed):
+def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed) -> None:
     found = packed("gptq-int8", ignore=())
     assert found.recipe["ignore"] == ["lm_head"]
     assert "lm_head stays in its original precision" in " ".join(found.notes)
@@ -73,7 +73,7 @@ def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed):
 
 
 @pytest.mark.filterwarnings("default")
-def test_fp8_packs_8_bit_floats_and_loads_on_a_cpu(packed):
+def test_fp8_packs_8_bit_floats_and_loads_on_a_cpu(packed) -> None:
     found = packed("fp8")
     assert kinds(found).count("F8_E4M3") == LINEARS
     assert found.calibration is None
@@ -82,7 +82,7 @@ def test_fp8_packs_8_bit_floats_and_loads_on_a_cpu(packed):
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_autoround_is_packed_as_it_was_learned(tmp_path, monkeypatch, symmetric):
+def test_autoround_is_packed_as_it_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symmetric: bool) -> None:
     """What is read back is what was learned; what is left alone or has other groups or bits is so."""
     import torch
 
@@ -136,7 +136,7 @@ def computed(folder):
 
 
 @pytest.mark.filterwarnings("default")
-def test_autoround_is_made_judged_and_recorded(tmp_path):
+def test_autoround_is_made_judged_and_recorded(tmp_path: Path) -> None:
     model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
     spec = experiment(model, tmp_path / "text.txt", w4a16_method="autoround")
     found = make(spec, "w4a16", where)
@@ -149,13 +149,15 @@ def test_autoround_is_made_judged_and_recorded(tmp_path):
     assert current(spec, "w4a16", where) == found
 
 
-def test_by_default_a_plain_decoder_is_learned(tmp_path):
+def test_by_default_a_plain_decoder_is_learned(tmp_path: Path) -> None:
     used, notes = settle("w4a16", QuantizeSpec(), tiny_model(tmp_path / "m", hidden=64), {})
     assert (used.w4a16_method, notes) == ("autoround", ())
 
 
 @pytest.mark.filterwarnings("default")
-def test_layers_that_only_one_side_knows_are_not_rounded_plainly_under_a_wrong_name(tmp_path, monkeypatch):
+def test_layers_that_only_one_side_knows_are_not_rounded_plainly_under_a_wrong_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def less(job, **how):
         return {name: one for name, one in autoround.tune(job, **how).items() if "v_proj" not in name}
 
@@ -166,7 +168,7 @@ def test_layers_that_only_one_side_knows_are_not_rounded_plainly_under_a_wrong_n
 
 
 @pytest.mark.filterwarnings("default")
-def test_where_autoround_was_not_tried_gptq_takes_its_place_and_says_why(packed):
+def test_where_autoround_was_not_tried_gptq_takes_its_place_and_says_why(packed) -> None:
     found = packed("w4a16")
     assert found.recipe["method"] == "GPTQ"
     why = "GPTQ, as AutoRound was not tried with fewer than 4096 tokens of calibration (here 128)"
@@ -183,8 +185,10 @@ def test_where_autoround_was_not_tried_gptq_takes_its_place_and_says_why(packed)
         (RuntimeError("CUDA out of memory"), "AutoRound failed: memory ran out: RuntimeError CUDA out of memory"),
     ],
 )
-def test_a_model_on_which_autoround_breaks_is_a_run_that_failed_with_a_remedy(tmp_path, monkeypatch, error, said):
-    def breaks(*_, **__):
+def test_a_model_on_which_autoround_breaks_is_a_run_that_failed_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error, said: str
+) -> None:
+    def breaks(*_, **__) -> None:
         raise error
 
     monkeypatch.setattr(autoround, "_learn", breaks)
@@ -196,7 +200,7 @@ def test_a_model_on_which_autoround_breaks_is_a_run_that_failed_with_a_remedy(tm
 
 
 @pytest.mark.filterwarnings("default")
-def test_autoround_says_that_the_head_is_left_alone_when_nothing_ignores_it(tmp_path):
+def test_autoround_says_that_the_head_is_left_alone_when_nothing_ignores_it(tmp_path: Path) -> None:
     model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
     asked = {"ignore": (), "overrides": [{"match": "lm_head", "bits": 8}]}
     found = make(experiment(model, tmp_path / "text.txt", w4a16_method="autoround", **asked), "w4a16", where)
@@ -206,7 +210,7 @@ def test_autoround_says_that_the_head_is_left_alone_when_nothing_ignores_it(tmp_
 
 
 @pytest.mark.filterwarnings("default")
-def test_w4a16_has_zero_points_unless_it_is_symmetric(packed):
+def test_w4a16_has_zero_points_unless_it_is_symmetric(packed) -> None:
     for asked, symmetric in ((None, False), (False, False), (True, True)):
         found = packed("w4a16", symmetric=asked)
         weights = quantization(found)["config_groups"]["group_0"]["weights"]
@@ -216,12 +220,12 @@ def test_w4a16_has_zero_points_unless_it_is_symmetric(packed):
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-def test_every_manifest_names_the_library_that_loads_the_weights(scheme):
+def test_every_manifest_names_the_library_that_loads_the_weights(scheme) -> None:
     assert "transformers" in MODULES[scheme][1]
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-def test_zero_points_are_refused_where_there_are_none(scheme):
+def test_zero_points_are_refused_where_there_are_none(scheme) -> None:
     spec = QuantizeSpec(symmetric=False)
     if scheme in ("w4a16", "none"):
         check(scheme, spec)

@@ -38,10 +38,10 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def log_message(self, *_):
+    def log_message(self, *_) -> None:
         pass
 
-    def _send(self, status, body=b"{}"):
+    def _send(self, status, body=b"{}") -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         return self._send(200, json.dumps(answer).encode())
 
-    def _stream(self, ask):
+    def _stream(self, ask) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -122,12 +122,12 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 
-    def _chunk(self, data):
+    def _chunk(self, data) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
 
-def drain(server):
+def drain(server) -> None:
     """Let running requests end, as an engine with --shutdown-timeout does."""
     while State.running:
         time.sleep(0.02)

@@ -43,7 +43,7 @@ H100 = Accelerator(kind="cuda", name="NVIDIA H100", count=1, memory_bytes=80 * 2
 SECRET = "0123456789abcdef-very-secret"
 
 
-def example(results=Path("none"), device="cuda", **operations):
+def example(results=Path("none"), device: str = "cuda", **operations):
     experiment = load_experiment(EXAMPLE)
     if operations:
         changed = experiment.operations.model_copy(update=operations)
@@ -66,11 +66,11 @@ def compose_schema():
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("tls", [None, "/certs/server.pem"])
-def test_the_compose_file_is_valid_by_the_compose_specification(device, tls):
+def test_the_compose_file_is_valid_by_the_compose_specification(device: str, tls: str | None) -> None:
     jsonschema.validate(compose(example(device=device, tls_certificate=tls)), compose_schema())
 
 
-def test_the_schema_refuses_a_compose_file_that_is_wrong():
+def test_the_schema_refuses_a_compose_file_that_is_wrong() -> None:
     """The validation itself can fail."""
     document = compose(example())
     document["services"]["router"]["prots"] = []
@@ -79,25 +79,25 @@ def test_the_schema_refuses_a_compose_file_that_is_wrong():
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_the_manifests_are_valid_by_the_kubernetes_schemas(device):
+def test_the_manifests_are_valid_by_the_kubernetes_schemas(device: str) -> None:
     for document in kubernetes(example(device=device)).values():
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
-def test_the_schemas_refuse_a_manifest_that_is_wrong():
+def test_the_schemas_refuse_a_manifest_that_is_wrong() -> None:
     document = kubernetes(example())["Deployment"]
     document["spec"]["replica"] = 3
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
-def test_the_committed_files_are_what_the_example_renders():
+def test_the_committed_files_are_what_the_example_renders() -> None:
     found = example()
     assert (ROOT / "deploy/compose.yaml").read_text() == render_compose(found)
     assert (ROOT / "deploy/kubernetes.yaml").read_text() == render_kubernetes(found)
 
 
-def test_gpus_are_shared_out_and_asked_for():
+def test_gpus_are_shared_out_and_asked_for() -> None:
     services = compose(example())["services"]
     devices = [
         services[f"vllm-{number}"]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"] for number in (0, 1)
@@ -108,7 +108,7 @@ def test_gpus_are_shared_out_and_asked_for():
     assert "gpu-metrics" not in compose(example(device="cpu"))["services"]
 
 
-def test_probes_fit_the_measured_cold_start(tmp_path):
+def test_probes_fit_the_measured_cold_start(tmp_path: Path) -> None:
     run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
     run.mkdir()
     start = ColdStart(weights_s=20, health_s=80, ready_s=83)
@@ -133,7 +133,9 @@ def test_probes_fit_the_measured_cold_start(tmp_path):
         ("cuda", {"synthetic": ("dummy weights",)}, False, "no start was measured yet with real weights"),
     ],
 )
-def test_a_start_counts_only_for_the_device_that_it_was_measured_on(tmp_path, device, changes, measured, said):
+def test_a_start_counts_only_for_the_device_that_it_was_measured_on(
+    tmp_path: Path, device: str, changes, measured: bool, said: str
+) -> None:
     """Twice the 20 s of a CPU would have Kubernetes kill an engine that captures CUDA graphs, again and again."""
     run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
     run.mkdir()
@@ -144,7 +146,7 @@ def test_a_start_counts_only_for_the_device_that_it_was_measured_on(tmp_path, de
     assert said in render_kubernetes(found)
 
 
-def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts():
+def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts() -> None:
     scaler = kubernetes(example())["HorizontalPodAutoscaler"]["spec"]
     assert scaler["metrics"][0]["pods"]["metric"]["name"] == "vllm_num_requests_waiting"
     assert scaler["minReplicas"] == 2
@@ -153,7 +155,7 @@ def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts():
     assert rule["name"]["as"] == "vllm_num_requests_waiting"
 
 
-def test_nothing_is_open_that_need_not_be(monkeypatch):
+def test_nothing_is_open_that_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENHOUR_API_KEY", SECRET)
     found = example()
     document = compose(found)
@@ -172,7 +174,7 @@ def test_nothing_is_open_that_need_not_be(monkeypatch):
     assert key["valueFrom"]["secretKeyRef"]["key"] == "api-key"
 
 
-def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container():
+def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container() -> None:
     experiment = load_experiment(EXAMPLE)
     serving = experiment.serving.model_copy(update={"dummy_weights": True})
     found = deployment(experiment.model_copy(update={"serving": serving}), "w8a8", Path("none"), PRICES, "cuda")
@@ -188,7 +190,7 @@ def allowed_paths(text):
     return set(line.split()[3:])
 
 
-def test_the_router_lets_nothing_through_that_the_engine_answers_without_a_key():
+def test_the_router_lets_nothing_through_that_the_engine_answers_without_a_key() -> None:
     """Of the paths that clients ask for, vLLM checks its key below /v1 only."""
     found = example(api_key_env="TOKENHOUR_API_KEY")
     for text in (
@@ -200,13 +202,13 @@ def test_the_router_lets_nothing_through_that_the_engine_answers_without_a_key()
         assert all(path == "/health" or path.startswith("/v1/") for path in paths)
 
 
-def test_a_dollar_sign_in_a_configuration_is_not_interpolated():
+def test_a_dollar_sign_in_a_configuration_is_not_interpolated() -> None:
     content = compose(example())["configs"]["rules"]["content"]
     assert "$$labels" in content
     assert "$" not in content.replace("$$", "")
 
 
-def test_ray_over_several_nodes_is_not_rendered():
+def test_ray_over_several_nodes_is_not_rendered() -> None:
     experiment = load_experiment(EXAMPLE)
     ray = experiment.model_copy(update={"serving": experiment.serving.model_copy(update={"executor": "ray"})})
     with pytest.raises(InputError, match="several nodes"):
@@ -216,7 +218,7 @@ def test_ray_over_several_nodes_is_not_rendered():
 HYBRID = Hybrid("gpt-4o-mini", "openai", 2, 0.1, 4321.0, 600_000)
 
 
-def test_the_gateway_sends_base_load_home_and_overflow_to_the_api():
+def test_the_gateway_sends_base_load_home_and_overflow_to_the_api() -> None:
     config = yaml.safe_load(render_gateway(example(), HYBRID))
     own, api = config["model_list"]
     assert own["litellm_params"]["tpm"] == 600_000
@@ -241,7 +243,7 @@ LITELLM_KEYS = {
 
 
 @pytest.mark.parametrize("base", [0, 2])
-def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lists(base):
+def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lists(base: int) -> None:
     config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base)))
     assert set(config) == set(LITELLM_KEYS)
     for section, known in LITELLM_KEYS.items():
@@ -257,7 +259,7 @@ def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lis
 
 @pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="needs litellm, which nothing here installs")
 @pytest.mark.filterwarnings("ignore")
-def test_litellm_takes_the_gateways_file():
+def test_litellm_takes_the_gateways_file() -> None:
     from litellm import Router
 
     config = yaml.safe_load(render_gateway(example(), HYBRID))
@@ -265,7 +267,7 @@ def test_litellm_takes_the_gateways_file():
     assert set(router.get_model_names()) == {each["model_name"] for each in config["model_list"]}
 
 
-def test_an_optimum_without_a_replica_sends_everything_to_the_api():
+def test_an_optimum_without_a_replica_sends_everything_to_the_api() -> None:
     config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", 0, 1.0, 10.0, 0)))
     (api,) = config["model_list"]
     assert api["model_name"] == example().model_id
@@ -287,17 +289,17 @@ def gateway_model(model, host, provider_model=None):
         ("fireworks", "fireworks_ai/accounts/fireworks/models/llama-v3p1-8b-instruct"),
     ],
 )
-def test_the_gateway_asks_each_host_by_its_own_name_for_the_model(host, expected):
+def test_the_gateway_asks_each_host_by_its_own_name_for_the_model(host: str, expected: str) -> None:
     assert gateway_model("llama-3.1-8b-instruct", host) == expected
     assert gateway_model("llama-3.1-8b-instruct", host, "mine").endswith("/mine"), "the experiment's word goes first"
 
 
-def test_every_row_of_the_price_table_that_comes_along_has_a_name_at_its_host():
+def test_every_row_of_the_price_table_that_comes_along_has_a_name_at_its_host() -> None:
     for row in validate_yaml(ApiPriceTable, PRICES / "api.yaml").prices:
         assert gateway_model(row.model, row.host)
 
 
-def test_a_name_that_nobody_knows_is_asked_for():
+def test_a_name_that_nobody_knows_is_asked_for() -> None:
     with pytest.raises(InputError, match=r"what deepinfra calls llama-3\.1-8b-instruct is not known") as caught:
         gateway_model("llama-3.1-8b-instruct", "deepinfra")
     assert caught.value.where == "economics.apis: provider_model"
@@ -313,7 +315,7 @@ def test_a_name_that_nobody_knows_is_asked_for():
         (0, "the fleet is not asked"),
     ],
 )
-def test_the_gateways_heading_says_what_it_needs(base, said):
+def test_the_gateways_heading_says_what_it_needs(base: int, said: str) -> None:
     text = render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base))
     heading = text[: text.index("model_list")]
     assert said in heading
@@ -321,7 +323,7 @@ def test_the_gateways_heading_says_what_it_needs(base, said):
     assert all(line.startswith("#") for line in heading.splitlines())
 
 
-def test_the_gateways_capacity_is_the_verdicts(tmp_path):
+def test_the_gateways_capacity_is_the_verdicts(tmp_path: Path) -> None:
     from tokenhour.contracts.records.verdict import Verdict
 
     summaries.write_all(tmp_path)
@@ -349,7 +351,7 @@ def test_the_gateways_capacity_is_the_verdicts(tmp_path):
         (("helm", str(EXAMPLE)), "helm"),
     ],
 )
-def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
+def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words, said: str) -> None:
     argv = [sys.executable, "-m", "tokenhour", "serving", "render", *words, "--results", str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
@@ -357,19 +359,19 @@ def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
     assert "Traceback" not in done.stderr
 
 
-def with_engine_args(tmp_path, **arguments):
+def with_engine_args(tmp_path: Path, **arguments) -> None:
     document = yaml.safe_load(EXAMPLE.read_text())
     document["serving"]["engine_args"] = arguments
     (tmp_path / "exp.yaml").write_text(yaml.safe_dump(document))
 
 
-def render_in(tmp_path):
+def render_in(tmp_path: Path):
     argv = [sys.executable, "-m", "tokenhour", "serving", "render", "k8s", "exp.yaml", "--device", "cuda"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
 
 
-def test_engine_arguments_are_held_against_the_installed_engine_or_said_to_be_unchecked(tmp_path):
+def test_engine_arguments_are_held_against_the_installed_engine_or_said_to_be_unchecked(tmp_path: Path) -> None:
     with_engine_args(tmp_path, max_lora=4)
     unchecked = render_in(tmp_path)
     assert unchecked.returncode == 0, unchecked.stderr
@@ -390,7 +392,7 @@ def test_engine_arguments_are_held_against_the_installed_engine_or_said_to_be_un
     assert "--max-loras" in done.stdout
 
 
-def get(url, method="GET", context=None):
+def get(url, method: str = "GET", context=None):
     request = urllib.request.Request(url, b'{"max_tokens": 1}' if method == "POST" else None)
     try:
         with urllib.request.urlopen(request, timeout=10, context=context) as reply:
@@ -400,7 +402,7 @@ def get(url, method="GET", context=None):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+def certificate(tmp_path_factory: pytest.TempPathFactory):
     """A certificate of this machine with its key in one file, as HAProxy wants it."""
     folder = tmp_path_factory.mktemp("tls")
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
@@ -413,7 +415,9 @@ def certificate(tmp_path_factory):
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (CI installs it)")
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives_an_engine(tmp_path, certificate, tls):
+def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives_an_engine(
+    tmp_path: Path, certificate, tls: bool
+) -> None:
     first, second, port, metrics = choose_ports("127.0.0.1", [0] * 4)
     text = haproxy_config([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], port, drain_s=1, tls=tls)
     text = text.replace("/certs/server.pem", str(certificate)).replace("bind :8404", f"bind 127.0.0.1:{metrics}")

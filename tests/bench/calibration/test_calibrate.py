@@ -1,6 +1,7 @@
 """The certificate: times against the reference server's truth, and what counts as followed."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,25 +18,25 @@ WINDOW = (0, 1_000_000_000)
 TRIAL = Trial(1, 0.1, 0.01, 5, 1.0)
 
 
-def truth(received=0, ttft_ns=100_000_000, gap_ns=10_000_000, tokens=5):
+def truth(received: int = 0, ttft_ns: int = 100_000_000, gap_ns: int = 10_000_000, tokens: int = 5):
     sent = np.arange(tokens) * gap_ns + ttft_ns
     return Truth(200, tokens, received, received + int(sent[0]), received + int(sent[-1]), sent)
 
 
-def test_errors_are_the_generators_times_less_the_servers():
+def test_errors_are_the_generators_times_less_the_servers() -> None:
     one = row(0.0, ttft=0.103)
     ttft, gaps = errors([one], {one.request_id: truth()})
     assert ttft == pytest.approx([0.003])
     assert gaps == pytest.approx([0, 0, 0, 0], abs=1e-9)
 
 
-def test_failed_and_unknown_requests_are_left_out():
+def test_failed_and_unknown_requests_are_left_out() -> None:
     good, failed, unknown = row(0.0), row(1.0, outcome="timeout"), row(2.0)
     ttft, _ = errors([good, failed, unknown], {r.request_id: truth() for r in (good, failed)})
     assert len(ttft) == 1
 
 
-def test_accuracy_is_that_of_the_light_load():
+def test_accuracy_is_that_of_the_light_load() -> None:
     rows = [row(float(k), ttft=0.1 + 0.001 * (k == 0)) for k in range(100)]
     found = accuracy(16, rows, {r.request_id: truth() for r in rows})
     assert found.ttft_error_mean_s == pytest.approx(1e-5, rel=0.01)
@@ -53,8 +54,8 @@ def test_accuracy_is_that_of_the_light_load():
     ids=["all right", "times wrong", "streams idle", "server late"],
 )
 def test_a_level_is_followed_when_times_are_right_and_streams_busy_and_the_server_on_time(
-    ttft, busy_ns, gap_ns, followed, on_time
-):
+    ttft: float, busy_ns: int, gap_ns: int, followed: bool, on_time: bool
+) -> None:
     one = row(0.0, ttft=ttft)
     known = truth(gap_ns=gap_ns)
     other = Truth(200, 1, 0, 0, busy_ns - (known.last_ns - known.received_ns), np.array([0]))
@@ -62,19 +63,21 @@ def test_a_level_is_followed_when_times_are_right_and_streams_busy_and_the_serve
     assert (found.followed, found.server_on_time) == (followed, on_time)
 
 
-def test_only_what_lies_inside_the_window_counts_as_busy():
+def test_only_what_lies_inside_the_window_counts_as_busy() -> None:
     long = Truth(200, 1, -500_000_000, 0, 500_000_000, np.array([0]))
     assert busy_share({"a": long}, 1, WINDOW) == pytest.approx(0.5)
 
 
-def test_a_kept_certificate_is_used_again_and_says_so(tmp_path):
+def test_a_kept_certificate_is_used_again_and_says_so(tmp_path: Path) -> None:
     keep_certificate(tmp_path, ceiling_chunks_per_s=1234.0)
     found, said = certified(tmp_path)
     assert found.ceiling_chunks_per_s == 1234
     assert "reused" in said
 
 
-def test_a_machine_that_stood_still_gives_no_certificate_and_a_clear_reason(tmp_path, monkeypatch):
+def test_a_machine_that_stood_still_gives_no_certificate_and_a_clear_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing came back in time: that is no measurement, and no traceback."""
     with pytest.raises(RunFailedError, match="no answer of the reference server came back in time"):
         accuracy(16, [row(0.0, outcome="timeout")], {})
@@ -84,7 +87,9 @@ def test_a_machine_that_stood_still_gives_no_certificate_and_a_clear_reason(tmp_
     assert "came back in time" in how
 
 
-def test_without_a_compiler_there_is_no_certificate_and_a_clear_reason(tmp_path, monkeypatch):
+def test_without_a_compiler_there_is_no_certificate_and_a_clear_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     found, said = certified(tmp_path)
@@ -98,7 +103,7 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "cla
 
 
 @needs_compiler
-def test_the_reference_server_keeps_its_schedule_and_tells_the_truth():
+def test_the_reference_server_keeps_its_schedule_and_tells_the_truth() -> None:
     import json
     import urllib.request
 
@@ -131,7 +136,9 @@ def test_the_reference_server_keeps_its_schedule_and_tells_the_truth():
         (100, [200, 660, 1320]),
     ],
 )
-def test_the_load_is_raised_or_lowered_to_the_highest_level_that_is_followed(monkeypatch, follows, tried):
+def test_the_load_is_raised_or_lowered_to_the_highest_level_that_is_followed(
+    monkeypatch: pytest.MonkeyPatch, follows: int, tried: list[int]
+) -> None:
     def attempt(_session, streams):
         return Level(
             streams=streams,

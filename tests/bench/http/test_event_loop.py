@@ -4,6 +4,7 @@ import errno
 import json
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ def frames_of(file):
     return found
 
 
-def test_of_several_addresses_the_first_that_takes_a_connection_is_used(monkeypatch):
+def test_of_several_addresses_the_first_that_takes_a_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """`localhost` is ::1 first in many hosts files; the server listens on 127.0.0.1 alone."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -33,14 +34,14 @@ def test_of_several_addresses_the_first_that_takes_a_connection_is_used(monkeypa
     assert (plane.family, plane.address) == (socket.AF_INET, ("127.0.0.1", port))
 
 
-def test_where_no_address_takes_a_connection_the_first_is_kept(monkeypatch):
+def test_where_no_address_takes_a_connection_the_first_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (9, 10)]
     monkeypatch.setattr("tokenhour.bench.http.event_loop.socket.getaddrinfo", lambda *_, **__: found)
     assert event_loop.first_that_connects("localhost", 9) == (socket.AF_INET, ("127.0.0.1", 9))
 
 
-def test_a_request_for_which_no_socket_is_left_fails_alone(tmp_path, monkeypatch):
-    def none_left(*_):
+def test_a_request_for_which_no_socket_is_left_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     plane = event_loop.EventLoop(FakeLoop(), None, "127.0.0.1", 9)
@@ -55,7 +56,7 @@ def test_a_request_for_which_no_socket_is_left_fails_alone(tmp_path, monkeypatch
     assert not plane.open
 
 
-def test_opening_a_connection_is_the_networks_time_and_not_the_clients(tmp_path):
+def test_opening_a_connection_is_the_networks_time_and_not_the_clients(tmp_path: Path) -> None:
     """The server takes 50 ms for the connection: the request was taken up before, and sent after."""
     frames, _, _ = exchange(tmp_path)
     by_kind = {frame.kind: frame.at_ns for frame in frames}
@@ -78,12 +79,12 @@ def book_of(*frames):
     ],
     ids=["a new connection", "one that stood", "one that stood and was closed"],
 )
-def test_a_row_says_when_the_client_took_a_request_up(frames, taken, sent):
+def test_a_row_says_when_the_client_took_a_request_up(frames, taken: float | None, sent: float) -> None:
     row = book_of(*frames, (END, 9 * 10**9, b"connection\0gone"))
     assert (row.taken_s, row.sent_s) == (taken, sent)
 
 
-def test_a_name_that_nobody_knows_is_an_error_of_its_own():
+def test_a_name_that_nobody_knows_is_an_error_of_its_own() -> None:
     began = time.monotonic()
     with pytest.raises(socket.gaierror):
         event_loop.first_that_connects("no-such-host.invalid", 80)

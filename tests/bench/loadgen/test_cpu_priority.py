@@ -45,7 +45,7 @@ def processes(count, words=IDLE):
 
 
 @pytest.fixture(scope="module")
-def autogroups():
+def autogroups() -> None:
     """Skip where the kernel does not weigh sessions."""
     here = trial()
     if here.decided_by != "autogroup":
@@ -67,7 +67,7 @@ def idle():
 
 @root
 @pytest.mark.usefixtures("autogroups")
-def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_the_generator(idle):
+def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_the_generator(idle) -> None:
     ours, telemetry, engine = idle
     with generator_first([ours], telemetry, [engine]) as found:
         assert found == CpuPriority(action="raised", decided_by="autogroup")
@@ -75,7 +75,7 @@ def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_th
         assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in idle] == [-10, -7, 0]
 
 
-def test_short_turns_are_asked_for_without_any_permission(idle):
+def test_short_turns_are_asked_for_without_any_permission(idle) -> None:
     """sched_getattr(2) tells them since Linux 6.12."""
     call = {"x86_64": 315, "aarch64": 275}.get(os.uname().machine)
     if call is None:
@@ -94,7 +94,7 @@ def test_short_turns_are_asked_for_without_any_permission(idle):
         assert turn_ns(idle[2]) > 100_000
 
 
-def test_an_engine_on_other_cores_is_left_alone(idle):
+def test_an_engine_on_other_cores_is_left_alone(idle) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         pytest.skip("one core")
@@ -134,7 +134,7 @@ def unprivileged(pids):
 
 
 @pytest.mark.usefixtures("autogroups")
-def test_where_raising_is_not_permitted_the_engines_session_is_lowered_and_set_back(idle):
+def test_where_raising_is_not_permitted_the_engines_session_is_lowered_and_set_back(idle) -> None:
     with unprivileged(idle) as (process, found):
         assert (found.action, found.decided_by) == ("engine lowered", "autogroup")
         assert "not permitted" in found.why
@@ -144,7 +144,7 @@ def test_where_raising_is_not_permitted_the_engines_session_is_lowered_and_set_b
 
 
 @pytest.mark.usefixtures("autogroups")
-def test_it_is_set_back_even_where_the_measurement_is_killed(idle):
+def test_it_is_set_back_even_where_the_measurement_is_killed(idle) -> None:
     with unprivileged(idle) as (process, found):
         assert found.action == "engine lowered"
         process.send_signal(signal.SIGKILL)
@@ -177,7 +177,7 @@ def group():
         time.sleep(0.05)
 
 
-def test_across_cgroups_the_weight_is_raised_and_set_back(idle, group):
+def test_across_cgroups_the_weight_is_raised_and_set_back(idle, group) -> None:
     weight = group / hierarchy().weight_name
     before = int(weight.read_text())
     (group / "cgroup.procs").write_text(str(idle[0]))
@@ -188,7 +188,7 @@ def test_across_cgroups_the_weight_is_raised_and_set_back(idle, group):
     (group.parent / "cgroup.procs").write_text(str(idle[0]))
 
 
-def test_a_weight_that_may_not_be_written_is_named(idle, group, monkeypatch):
+def test_a_weight_that_may_not_be_written_is_named(idle, group, monkeypatch: pytest.MonkeyPatch) -> None:
     (group / "cgroup.procs").write_text(str(idle[0]))
     monkeypatch.setattr("tokenhour.bench.loadgen.cpu_priority._WEIGHT_RATIO", -10)  # which the kernel refuses
     with generator_first([idle[0]], idle[1], [idle[2]]) as found:
@@ -198,7 +198,7 @@ def test_a_weight_that_may_not_be_written_is_named(idle, group, monkeypatch):
     (group.parent / "cgroup.procs").write_text(str(idle[0]))
 
 
-def test_a_server_that_nobody_named_is_found_by_its_port():
+def test_a_server_that_nobody_named_is_found_by_its_port() -> None:
     with running() as toy:
         assert os.getpid() in listeners(toy.base_url)
     assert listeners("http://192.0.2.1:8000") == ()
@@ -250,7 +250,7 @@ def waited_s(first):
 
 @pytest.mark.usefixtures("autogroups")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler for the reference server")
-def test_beside_a_spinning_engine_in_another_session_the_generator_does_not_stall():
+def test_beside_a_spinning_engine_in_another_session_the_generator_does_not_stall() -> None:
     """The fault in small: a nice value alone leaves it waiting, in turn, for the engine's session. A ratio in one run."""
     pairs = [(waited_s(nice_alone), waited_s(generator_first)) for _ in range(2)]
     print(pairs)

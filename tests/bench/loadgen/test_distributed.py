@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -35,20 +36,22 @@ CPU = "cpu_s_total"
 FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_s": 1.0, "warmup_s": 0.2}}
 
 
-def test_stripes_hold_every_arrival_once():
+def test_stripes_hold_every_arrival_once() -> None:
     plan = {"asks": list(range(10)), "probe": 3}
     parts = [stripe(plan, k, 3)["asks"] for k in range(3)]
     assert sorted(ask for part in parts for ask in part) == list(range(10))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_the_fastest_exchange_tells_the_clocks_offset():
+def test_the_fastest_exchange_tells_the_clocks_offset() -> None:
     exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
     assert clock_offset_ns(exchanges) == (1_000_000, 5_000)
 
 
 @pytest.mark.parametrize(("error_ns", "runs"), [(0, True), (50_000_000, True), (51_000_000, False)])
-def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(tmp_path, monkeypatch, error_ns, runs):
+def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_ns: int, runs: bool
+) -> None:
     said = []
     hand = object.__new__(Hand)
     plan = {"probe": 0, "worker": 1, "rows": str(tmp_path / "rows.jsonl"), "clock_error_ns": error_ns}
@@ -61,7 +64,7 @@ def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(tmp_path, m
 
 
 @pytest.mark.parametrize("ahead_ns", [600_000_000, -600_000_000])
-def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path, ahead_ns, monkeypatch):
+def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path: Path, ahead_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The master's clock is so far ahead of ours: its zero and start come that much earlier here."""
     hand = object.__new__(Hand)
     hand.folder = tmp_path
@@ -74,13 +77,13 @@ def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path, ahead_ns, monkeypatch
 
 
 @pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
-def test_workers_are_counted_and_placed(text, found):
+def test_workers_are_counted_and_placed(text: str, found: tuple[int | None, ...] | tuple[int | str, ...]) -> None:
     made = Workers.parse(text)
     assert (made.count, made.host, made.port) == found
 
 
 @pytest.mark.parametrize("text", ["0", "two", "2@:x", "-1", "2@h:0", "2@h:65536"])
-def test_what_is_no_number_of_workers_is_refused(text):
+def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="no number of load processes"):
         Workers.parse(text)
 
@@ -89,7 +92,7 @@ def rows_of(run_dir):
     return read_table(run_dir / REQUESTS_FILE, RequestRow)
 
 
-def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path, model_folder):
+def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path: Path, model_folder) -> None:
     spec = experiment(**FIXED)
     with running() as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -103,7 +106,7 @@ def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path, mo
     assert not (run_dir.path / "raw").exists()
 
 
-def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(tmp_path, model_folder):
+def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(tmp_path: Path, model_folder) -> None:
     spec = experiment(arrivals={"process": "closed", "concurrency": [4]}, search={"saturation_s": 60, "warmup_s": 0.1})
     script = (
         "import sys; from pathlib import Path; from tokenhour.bench.run import measure\n"
@@ -126,7 +129,7 @@ def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recor
     assert {r.worker for r in rows_of(run_dir.path)} == {0, 1}
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds: int = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -176,7 +179,7 @@ inactivity_timeout_s: 2
 """
 
 
-def test_a_worker_that_joined_is_saturated_by_its_own_word():
+def test_a_worker_that_joined_is_saturated_by_its_own_word() -> None:
     """Two workers whose CPU grows by 0.3 and 0.95 s a second beside a master that idles."""
     said = [{"worker": k, "t_s": t, "cpu_s": 5 + share * t} for k, share in ((0, 0.3), (1, 0.95)) for t in range(0, 20, 2)]
     master = [TelemetryRow(float(t), "generator", "", "cpu_s_total", 0.01 * t) for t in range(0, 20, 2)]
@@ -184,7 +187,7 @@ def test_a_worker_that_joined_is_saturated_by_its_own_word():
     assert found.rate("generator", "cpu_s_total", 2.0, 12.0) == pytest.approx(0.95)
 
 
-def test_workers_that_join_say_what_cpu_they_take(tmp_path, model_folder):
+def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder) -> None:
     spec = experiment(**FIXED)
     port = free_port()
     with running() as toy, contextlib.ExitStack() as stack:
@@ -219,7 +222,7 @@ def test_workers_that_join_say_what_cpu_they_take(tmp_path, model_folder):
     assert any("CPU use of 1 of 2 load workers was not measured" in said for said in derive(run_dir).warnings)
 
 
-def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path, model_folder):
+def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path: Path, model_folder) -> None:
     """Two users for two workers: a third would take one of them, and a worker with half of the schedule would have none."""
     spec = experiment(arrivals={"process": "closed", "concurrency": [2]}, search={"saturation_s": 1.5, "warmup_s": 0.2})
     port = free_port()
@@ -248,7 +251,7 @@ def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path, 
     assert not any("Traceback" in text for text in said)
 
 
-def test_a_master_at_an_address_of_another_machine_says_so(tmp_path, model_folder):
+def test_a_master_at_an_address_of_another_machine_says_so(tmp_path: Path, model_folder) -> None:
     spec = experiment(**FIXED)
     with running() as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -266,7 +269,7 @@ tokenhour.bench.loadgen.main.main()
 """
 
 
-def test_a_worker_whose_master_never_answers_says_so(tmp_path):
+def test_a_worker_whose_master_never_answers_says_so(tmp_path: Path) -> None:
     words = [sys.executable, "-c", DEAD, str(free_port()), str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -274,7 +277,7 @@ def test_a_worker_whose_master_never_answers_says_so(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_row_longer_than_a_piece_travels_too(tmp_path, monkeypatch):
+def test_a_row_longer_than_a_piece_travels_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokenhour.bench.loadgen.distributed._PIECE_BYTES", 16)
     sent = []
     hand = Hand.__new__(Hand)
@@ -287,7 +290,7 @@ def test_a_row_longer_than_a_piece_travels_too(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not namespaces_work(), reason="network namespaces cannot be made here (root and iproute2 are needed)")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler for the reference server")
-def test_two_machines_make_one_load(tmp_path, two_hosts):
+def test_two_machines_make_one_load(tmp_path: Path, two_hosts) -> None:
     one = two_hosts[0]
     (tmp_path / "load.yaml").write_text(LOAD)
     keep_certificate(tmp_path, workers=2)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,7 @@ def rows_of(folder):
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash, whose ulimit sets the soft limit alone")
-def test_more_streams_than_the_shells_limit_of_open_files(tmp_path):
+def test_more_streams_than_the_shells_limit_of_open_files(tmp_path: Path) -> None:
     """A shell with 64 file descriptors, as one with 1024 is to 1320 streams."""
     keep_certificate(tmp_path)
     load = LOAD.replace("arrivals: {rates_rps: [60]}", "arrivals: {process: closed, concurrency: [100]}")
@@ -42,7 +43,9 @@ def test_more_streams_than_the_shells_limit_of_open_files(tmp_path):
     assert len(rows) >= 100
 
 
-def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_random_points(tmp_path, model_folder):
+def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_random_points(
+    tmp_path: Path, model_folder
+) -> None:
     spec = experiment(
         workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 100, "distribution": "fixed"}},
         arrivals={"process": "closed", "concurrency": [60]},
@@ -63,7 +66,7 @@ def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_ra
     assert {r.outcome for r in rows} == {"success"}
 
 
-def test_no_turn_is_sent_after_the_lead_out(tmp_path, model_folder):
+def test_no_turn_is_sent_after_the_lead_out(tmp_path: Path, model_folder) -> None:
     """Eight turns with pauses of two seconds outlast the load by more than a request's timeout and the grace."""
     talks = {"turns": 8, "think_s": 2}
     spec = experiment(
@@ -83,7 +86,7 @@ def test_no_turn_is_sent_after_the_lead_out(tmp_path, model_folder):
     assert max(r.scheduled_s for r in rows) < over
 
 
-def test_a_closed_loop_whose_requests_fail_at_once_ends(tmp_path, model_folder):
+def test_a_closed_loop_whose_requests_fail_at_once_ends(tmp_path: Path, model_folder) -> None:
     """A TCP connection to the broadcast address fails before anything is waited for."""
     spec = experiment(arrivals={"process": "closed", "concurrency": [2]}, search={"saturation_s": 60, "warmup_s": 0.1})
     run_dir, server = prepare(tmp_path, model_folder, "http://255.255.255.255:1", spec)
@@ -96,7 +99,7 @@ def test_a_closed_loop_whose_requests_fail_at_once_ends(tmp_path, model_folder):
     assert {r.detail for r in rows} == {"Network is unreachable"}
 
 
-def test_a_name_that_nobody_knows_ends_the_run_and_is_named(tmp_path, model_folder):
+def test_a_name_that_nobody_knows_ends_the_run_and_is_named(tmp_path: Path, model_folder) -> None:
     spec = experiment(arrivals={"rates_rps": [20]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1})
     run_dir, server = prepare(tmp_path, model_folder, "http://no-such-host.invalid:1", spec)
     summary = run(spec, server, run_dir)
@@ -114,7 +117,9 @@ generator.main()
 """
 
 
-def test_a_mistake_in_the_generator_ends_the_run_and_is_named(tmp_path, model_folder, monkeypatch):
+def test_a_mistake_in_the_generator_ends_the_run_and_is_named(
+    tmp_path: Path, model_folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = subprocess.Popen
 
     def popen(words, **more):

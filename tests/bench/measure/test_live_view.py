@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ def telemetry(folder, *samples):
     return file
 
 
-def test_rates_are_of_the_last_seconds_and_latencies_of_the_requests():
+def test_rates_are_of_the_last_seconds_and_latencies_of_the_requests() -> None:
     rows = [row(t / 10, ttft=0.1 + t / 1000, tokens=5) for t in range(100)] + [row(9.9, outcome="timeout")]
     found = snapshot(rows, PLAN, 12.0, {}, None)
     assert (found.done, found.failed) == (101, 1)
@@ -30,7 +31,7 @@ def test_rates_are_of_the_last_seconds_and_latencies_of_the_requests():
     assert found.tpot_s == pytest.approx((0.01, 0.01, 0.01))
 
 
-def test_gpus_are_averaged_and_their_power_added():
+def test_gpus_are_averaged_and_their_power_added() -> None:
     readings = {
         ("gpu", "utilization_share"): {"0": (1, 0.8), "1": (1, 0.6)},
         ("gpu", "power_w"): {"0": (1, 300), "1": (1, 250)},
@@ -42,13 +43,13 @@ def test_gpus_are_averaged_and_their_power_added():
     assert "GPU 70%, 550 W" in line(found)
 
 
-def test_without_a_gpu_it_says_the_hosts_cores_and_no_power():
+def test_without_a_gpu_it_says_the_hosts_cores_and_no_power() -> None:
     found = snapshot([], PLAN, 5.0, {("host", "cpu_share"): {"": (1, 0.9)}}, None)
     assert "CPU 90%" in line(found)
     assert " W" not in line(found)
 
 
-def test_the_tail_keeps_the_latest_values_and_waits_for_a_whole_line(tmp_path):
+def test_the_tail_keeps_the_latest_values_and_waits_for_a_whole_line(tmp_path: Path) -> None:
     file = telemetry(
         tmp_path, [1.0, "engine", "", "generation_tokens_total", 100], [3.0, "engine", "", "requests_waiting", 4]
     )
@@ -62,7 +63,7 @@ def test_the_tail_keeps_the_latest_values_and_waits_for_a_whole_line(tmp_path):
     assert tail.readings["engine", "requests_waiting"][""] == (3.0, 4)
 
 
-def test_elsewhere_than_on_a_terminal_it_prints_lines_and_the_outcome(tmp_path):
+def test_elsewhere_than_on_a_terminal_it_prints_lines_and_the_outcome(tmp_path: Path) -> None:
     out = io.StringIO()
     with Live("probe 1", telemetry(tmp_path), out) as live:
         live.show([row(1.0)], PLAN, 3.0)
@@ -72,9 +73,9 @@ def test_elsewhere_than_on_a_terminal_it_prints_lines_and_the_outcome(tmp_path):
     assert "\033" not in out.getvalue()
 
 
-def test_on_a_terminal_it_shows_a_table_and_leaves_one_line(tmp_path):
+def test_on_a_terminal_it_shows_a_table_and_leaves_one_line(tmp_path: Path) -> None:
     class Terminal(io.StringIO):
-        def isatty(self):
+        def isatty(self) -> bool:
             return True
 
     out = Terminal()
@@ -89,7 +90,7 @@ def test_on_a_terminal_it_shows_a_table_and_leaves_one_line(tmp_path):
     assert text.rstrip().endswith("   probe 1: SLO met  [0 s]"), "the table is wiped, the outcome stays"
 
 
-def test_the_table_names_everything_that_is_asked_for():
+def test_the_table_names_everything_that_is_asked_for() -> None:
     from rich.console import Console
 
     out = io.StringIO()

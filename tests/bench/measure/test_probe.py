@@ -1,6 +1,7 @@
 """A disturbed probe is measured again, and not the whole run."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ WISH = Wish("search", 10.0, rate_rps=1.0)
 class Made:
     """Stands in for the processes: gives points one after the other."""
 
-    def __init__(self, monkeypatch, points, rows=()):
-        self.points, self.wishes = list(points), []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, points, rows=()) -> None:
+        self.points = list(points)
+        self.wishes: list[Any] = []
         monkeypatch.setattr(sessions, "run_probe", self.run)
         monkeypatch.setattr(sessions, "session_rows", lambda *_: rows)
         crew = SimpleNamespace(priority=RAISED)
@@ -29,13 +31,15 @@ class Made:
         return self.points.pop(0).model_copy(update={"probe": len(self.wishes) - 1})
 
 
-def test_a_quiet_probe_is_made_once(monkeypatch):
+def test_a_quiet_probe_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(monkeypatch, [GOOD])
     assert run_undisturbed(made.session, WISH).probe == 0
     assert made.wishes == [WISH]
 
 
-def test_a_late_one_is_measured_again_in_its_place_and_says_why(monkeypatch, capsys):
+def test_a_late_one_is_measured_again_in_its_place_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = Made(monkeypatch, [late(waited_s=0.5), GOOD])
     assert run_undisturbed(made.session, WISH).probe == 1
     assert [w.instead_of for w in made.wishes] == [None, 0]
@@ -44,13 +48,13 @@ def test_a_late_one_is_measured_again_in_its_place_and_says_why(monkeypatch, cap
     assert "waited 0.5 s" in said
 
 
-def test_each_replaces_the_one_before_it_and_the_last_stands(monkeypatch):
+def test_each_replaces_the_one_before_it_and_the_last_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(monkeypatch, [late(), late(), late()])
     assert run_undisturbed(made.session, WISH).probe == 2
     assert [w.instead_of for w in made.wishes] == [None, 0, 1]
 
 
-def test_a_run_measures_three_probes_again_and_no_more(monkeypatch):
+def test_a_run_measures_three_probes_again_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(monkeypatch, [late()] * 5)
     assert run_undisturbed(made.session, WISH).probe == 2
     assert run_undisturbed(made.session, WISH).probe == 4
@@ -58,7 +62,9 @@ def test_a_run_measures_three_probes_again_and_no_more(monkeypatch):
 
 
 @pytest.mark.parametrize("halves", [(100, 100), (100, 50)], ids=["steady", "drifting"])
-def test_a_saturated_probe_whose_halves_differ_is_measured_again(monkeypatch, halves):
+def test_a_saturated_probe_whose_halves_differ_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, halves: tuple[int, ...]
+) -> None:
     point = GOOD.model_copy(update={"phase": "saturation", "arrivals": "closed", "window_start_s": 0.0, "window_s": 10.0})
     rows = [row(t, tokens=n) for start, n in zip((0.5, 5.5), halves, strict=True) for t in (start, start + 1)]
     made = Made(monkeypatch, [point, point, point], rows)

@@ -32,7 +32,7 @@ GOOD = [event(1), event(2), event(3, "length"), {"choices": [], "usage": {"promp
 WHOLE = HEAD + b"".join(chunk(sse(m)) for m in GOOD) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
-def test_a_whole_stream_succeeds_with_its_tokens_and_times():
+def test_a_whole_stream_succeeds_with_its_tokens_and_times() -> None:
     pieces = (
         [(0.0, HEAD)]
         + [(1.0 + k, chunk(sse(m))) for k, m in enumerate(GOOD)]
@@ -45,7 +45,7 @@ def test_a_whole_stream_succeeds_with_its_tokens_and_times():
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
-def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts):
+def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts) -> None:
     edges = sorted({0, len(WHOLE), *cuts})
     pieces = [(float(b), WHOLE[a:b]) for a, b in pairwise(edges)]
     found = parse(pieces)
@@ -54,12 +54,12 @@ def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts):
 
 
 @given(st.integers(1, len(WHOLE) - 1))
-def test_a_stream_that_is_cut_off_never_succeeds_before_done(length):
+def test_a_stream_that_is_cut_off_never_succeeds_before_done(length) -> None:
     found = parse([(0.0, WHOLE[:length])])
     assert (found.outcome == "success") == (b"[DONE]\n\n" in WHOLE[:length])
 
 
-def test_two_tokens_in_one_chunk_count_as_two():
+def test_two_tokens_in_one_chunk_count_as_two() -> None:
     body = chunk(sse(event(2))) + chunk(sse(event(4, "stop"))) + chunk(b"data: [DONE]\n\n")
     assert parse([(1.0, HEAD + body)]).token_counts == [2, 2]
 
@@ -84,7 +84,7 @@ def test_two_tokens_in_one_chunk_count_as_two():
         (chunk(sse(event(1, ["stop"]))), "malformed", "is no finish reason"),
     ],
 )
-def test_what_is_not_a_whole_stream_is_named(body, outcome, detail):
+def test_what_is_not_a_whole_stream_is_named(body, outcome: str, detail: str) -> None:
     found = parse([(0.0, HEAD + body)])
     assert found.outcome == outcome
     assert detail in found.detail
@@ -99,11 +99,11 @@ def test_what_is_not_a_whole_stream_is_named(body, outcome, detail):
         (b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\nno", "http_error"),
     ],
 )
-def test_a_response_that_is_no_stream_is_named(raw, outcome):
+def test_a_response_that_is_no_stream_is_named(raw: bytes, outcome: str) -> None:
     assert parse([(0.0, raw)] if raw else []).outcome == outcome
 
 
-def test_a_response_without_chunked_coding_is_read_too():
+def test_a_response_without_chunked_coding_is_read_too() -> None:
     raw = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(sse(m) for m in GOOD) + b"data: [DONE]\n\n"
     assert parse([(2.0, raw)]).outcome == "success"
 
@@ -123,7 +123,7 @@ MESSAGE = st.fixed_dictionaries(
 
 
 @given(st.lists(MESSAGE | ANYTHING, max_size=4))
-def test_whatever_json_comes_the_record_of_it_can_be_kept(messages):
+def test_whatever_json_comes_the_record_of_it_can_be_kept(messages) -> None:
     found = parse([(1.0, HEAD + b"".join(chunk(sse(m)) for m in messages) + chunk(b"data: [DONE]\n\n"))])
     counts = [found.prompt_tokens, found.completion_tokens, found.cached_tokens, *found.token_counts]
     assert all(n is None or (type(n) is int and 0 <= n < 1 << 31) for n in counts)

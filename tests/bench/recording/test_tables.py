@@ -23,7 +23,7 @@ def lines(rows):
     return "".join(json.dumps(asdict(r)) + "\n" for r in rows)
 
 
-def same(found, wanted):
+def same(found, wanted) -> None:
     assert [r.request_id for r in found] == [r.request_id for r in wanted]
     assert [list(r.chunk_offsets_s) for r in found] == [list(r.chunk_offsets_s) for r in wanted]
     assert all(r.chunk_offsets_s.dtype == np.float64 and r.chunk_tokens.dtype == np.int32 for r in found)
@@ -31,8 +31,8 @@ def same(found, wanted):
 
 @pytest.mark.parametrize(("rows", "chunks", "groups"), [(2000, 100_000, 1), (7, 100_000, 6), (2000, 100, 8)])
 def test_a_table_is_written_in_groups_of_so_many_rows_or_chunks_and_reads_back_the_same(
-    tmp_path, monkeypatch, rows, chunks, groups
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, chunks: int, groups: int
+) -> None:
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(tables, "_BATCH_ROWS", rows)
@@ -44,13 +44,13 @@ def test_a_table_is_written_in_groups_of_so_many_rows_or_chunks_and_reads_back_t
     same(read_table(file, RequestRow), ROWS)
 
 
-def test_an_empty_table_reads_back_empty(tmp_path):
+def test_an_empty_table_reads_back_empty(tmp_path: Path) -> None:
     write_table(tmp_path / "rows.parquet", (), RequestRow)
     assert read_table(tmp_path / "rows.parquet", RequestRow) == []
 
 
 @pytest.mark.parametrize("piece", [1, 1000, 1 << 20])
-def test_the_tail_gives_each_whole_row_once_whatever_is_torn(tmp_path, monkeypatch, piece):
+def test_the_tail_gives_each_whole_row_once_whatever_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece) -> None:
     monkeypatch.setattr(tables, "_PIECE_BYTES", piece)
     text, file = lines(ROWS), tmp_path / "rows.jsonl"
     tail, found = LineTail(file), []
@@ -64,16 +64,16 @@ def test_the_tail_gives_each_whole_row_once_whatever_is_torn(tmp_path, monkeypat
 class Growing(io.RawIOBase):
     """A file that has grown by the next piece whenever its end has been met."""
 
-    def __init__(self, pieces):
+    def __init__(self, pieces) -> None:
         self.pieces, self.data, self.at = list(pieces), b"", 0
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def seek(self, offset, _whence=0):
+    def seek(self, offset, _whence: int = 0):
         self.at = offset
         return offset
 
@@ -86,7 +86,7 @@ class Growing(io.RawIOBase):
         return len(found)
 
 
-def test_a_file_that_grows_while_it_is_read_is_never_read_torn(tmp_path, monkeypatch):
+def test_a_file_that_grows_while_it_is_read_is_never_read_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "rows.jsonl"
     file.touch()
     text = lines(ROWS).encode()
@@ -99,7 +99,7 @@ def test_a_file_that_grows_while_it_is_read_is_never_read_torn(tmp_path, monkeyp
     same(found, ROWS)
 
 
-def test_the_tail_without_chunks_keeps_all_that_the_verdict_of_a_probe_uses(tmp_path):
+def test_the_tail_without_chunks_keeps_all_that_the_verdict_of_a_probe_uses(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     rows = [*ROWS, row(50.0, outcome="timeout"), row(51.0, tokens=1)]
     file.write_text(lines(rows))

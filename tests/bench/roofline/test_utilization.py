@@ -1,6 +1,7 @@
 """Utilizations by hand: a known model, known rates, and what no arithmetic is known for."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def rates(**kinds):
     )  # fmt: skip
 
 
-def test_a_models_cost_is_that_of_its_published_size():
+def test_a_models_cost_is_that_of_its_published_size() -> None:
     """Llama-3.1-8B has 8,030,261,248 parameters; 266,240 of them are norms."""
     cost = model_cost(LLAMA_8B)
     assert cost.layer_parameters + 2 * cost.vocabulary_parameters + 266_240 == 8_030_261_248
@@ -38,11 +39,11 @@ def test_a_models_cost_is_that_of_its_published_size():
 
 
 @pytest.mark.parametrize("strange", [{"num_local_experts": 8}, {"kv_lora_rank": 512}, {"hidden_size": None}])
-def test_other_families_have_no_roofline(strange):
+def test_other_families_have_no_roofline(strange: dict[str, Any]) -> None:
     assert model_cost({**LLAMA_8B, **strange}) is None
 
 
-def test_both_utilizations_follow_from_their_definitions():
+def test_both_utilizations_follow_from_their_definitions() -> None:
     cost = model_cost(LLAMA_8B)
     served = Deployment(memory_bytes=16_060_522_496, kv_bytes_per_token=131072, copies=1, accelerators=1)
     load = summaries.point(0, None, 5000.0, 1.0, met=None)  # 10,000 input tokens/s, tpot 0.07 s
@@ -60,7 +61,7 @@ def test_both_utilizations_follow_from_their_definitions():
     assert both.weight_bytes_per_s == pytest.approx(2 * weights)
 
 
-def test_what_was_not_estimable_stays_absent():
+def test_what_was_not_estimable_stays_absent() -> None:
     cost = model_cost(LLAMA_8B)
     served = Deployment(10**9, 131072, 1, 1)
     load = summaries.point(0, None, 10.0, 1.0, met=None)
@@ -69,7 +70,7 @@ def test_what_was_not_estimable_stays_absent():
     assert (found.bandwidth_utilization, found.ops_utilization) == (None, None)
 
 
-def test_the_points_are_the_peak_and_the_capacity_at_the_slo():
+def test_the_points_are_the_peak_and_the_capacity_at_the_slo() -> None:
     served = Deployment(10**9, 131072, 1, 1)
     found = points(summaries.summary(), model_cost(LLAMA_8B), served, Rates(1e12, 1e13))
     assert [(p.point, p.probe) for p in found] == [("peak", 0), ("at the SLO", 1)]
@@ -78,29 +79,29 @@ def test_the_points_are_the_peak_and_the_capacity_at_the_slo():
 
 
 @pytest.mark.parametrize(("scheme", "kind"), [("none", "bf16"), ("w4a16", "bf16"), ("w8a8", "int8"), ("fp8", "fp8")])
-def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme, kind):
+def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme: str, kind: str) -> None:
     found, chosen = rates_for(scheme, rates(bf16=1.0, int8=2.0, fp8=3.0))
     assert found == kind
     assert chosen.matrix_ops_per_s == {"bf16": 1.0, "int8": 2.0, "fp8": 3.0}[kind]
     assert rates_for("fp8", rates(bf16=1.0))[1].matrix_ops_per_s is None
 
 
-def test_rates_are_summarised_by_their_median():
+def test_rates_are_summarised_by_their_median() -> None:
     assert summarize([1.0, 100.0, 3.0]) == Interval(value=3.0, low=1.0, high=100.0)
 
 
-def test_a_way_that_this_machine_lacks_leaves_the_others():
+def test_a_way_that_this_machine_lacks_leaves_the_others() -> None:
     def lacking():
         raise NotImplementedError("no such product here\nand more")
 
-    def done():
+    def done() -> None:
         return None
 
     assert runnable([lambda: lacking, lambda: done], lambda: None) == ([done], "no such product here")
     assert runnable([lacking], lambda: None) == ([], "no such product here")
 
 
-def test_of_several_ways_the_fastest_is_measured():
+def test_of_several_ways_the_fastest_is_measured() -> None:
     slow, quick = (lambda: time.sleep(0.05)), (lambda: None)
     assert fastest([slow, quick], lambda: None) is quick
     assert fastest([quick, slow], lambda: None) is quick
@@ -108,7 +109,7 @@ def test_of_several_ways_the_fastest_is_measured():
 
 
 @pytest.mark.parametrize(("device", "ways"), [("cpu", 2), ("cuda", 1)])
-def test_a_cpu_may_compute_every_type_in_fp32_and_a_gpu_is_held_to_the_type(device, ways):
+def test_a_cpu_may_compute_every_type_in_fp32_and_a_gpu_is_held_to_the_type(device: str, ways: int) -> None:
     torch = pytest.importorskip("torch")
     assert {kind: len(found) for kind, found in products(torch, device, 8).items()} == {
         "bf16": ways,
@@ -117,7 +118,7 @@ def test_a_cpu_may_compute_every_type_in_fp32_and_a_gpu_is_held_to_the_type(devi
     }
 
 
-def test_this_machine_is_really_measured(monkeypatch):
+def test_this_machine_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small buffer and small matrices: the same code as the real measurement."""
     monkeypatch.setattr("tokenhour.bench.roofline.machine_rates.SIZES", {"cpu": (8 << 20, 128)})
     found = here("cpu")
@@ -126,7 +127,7 @@ def test_this_machine_is_really_measured(monkeypatch):
     assert set(found.matrix_ops_per_s) | set(found.absent) == {"bf16", "int8", "fp8"}
 
 
-def test_a_device_that_is_not_there_is_an_input_error():
+def test_a_device_that_is_not_there_is_an_input_error() -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")

@@ -15,7 +15,7 @@ from tokenhour.contracts.config.bench import SloSpec
 LATENCIES = st.lists(st.floats(0.001, 100), min_size=1, max_size=200)
 
 
-def test_waiting_before_sending_counts_into_ttft():
+def test_waiting_before_sending_counts_into_ttft() -> None:
     found = metrics.latencies([row(lag=2.0, ttft=0.5)])
     assert found.ttft[0] == pytest.approx(2.5)
     assert found.ttft_from_sent[0] == pytest.approx(0.5)
@@ -23,47 +23,47 @@ def test_waiting_before_sending_counts_into_ttft():
     assert found.lag[0] == pytest.approx(2.0)
 
 
-def test_opening_a_connection_is_no_lag_of_the_client():
+def test_opening_a_connection_is_no_lag_of_the_client() -> None:
     """Taken up 10 ms late; TCP and TLS took two seconds more, which count into TTFT all the same."""
     found = metrics.latencies([replace(row(lag=2.0, ttft=0.5), taken_s=0.01)])
     assert found.lag[0] == pytest.approx(0.01)
     assert found.ttft[0] == pytest.approx(2.5)
 
 
-def test_tpot_leaves_out_the_first_chunk_and_is_undefined_for_one():
+def test_tpot_leaves_out_the_first_chunk_and_is_undefined_for_one() -> None:
     assert metrics.tpot(row(tokens=5, gap=0.02)) == pytest.approx(0.02)
     assert metrics.tpot(row(tokens=1)) is None
 
 
-def test_successes_of_a_single_chunk_are_counted_where_tpot_leaves_them_out():
+def test_successes_of_a_single_chunk_are_counted_where_tpot_leaves_them_out() -> None:
     found = metrics.latencies([row(0), row(1, tokens=1), row(2, tokens=1), row(3, outcome="timeout")])
     assert (len(found.tpot), found.single_chunk, found.failures) == (1, 2, 1)
 
 
 @given(LATENCIES, st.integers(1, 50))
-def test_a_failure_never_improves_a_tail(values, failures):
+def test_a_failure_never_improves_a_tail(values, failures) -> None:
     clean = metrics.percentile_with_failures(np.array(values), 0, 90)
     assert metrics.percentile_with_failures(np.array(values), failures, 90) >= clean
 
 
 @given(LATENCIES, st.sampled_from([50.0, 90.0, 99.0]))
-def test_at_least_that_share_of_the_samples_is_no_slower_than_the_percentile(values, percentile):
+def test_at_least_that_share_of_the_samples_is_no_slower_than_the_percentile(values, percentile) -> None:
     found = metrics.percentile_with_failures(np.array(values), 0, percentile)
     assert np.mean(np.array(values) <= found) >= percentile / 100
 
 
-def test_more_failures_than_the_tail_holds_make_it_infinite():
+def test_more_failures_than_the_tail_holds_make_it_infinite() -> None:
     assert metrics.percentile_with_failures(np.ones(80), 20, 90) == math.inf
     assert metrics.percentiles(np.ones(80), 20, 90).unbounded
 
 
 @pytest.mark.parametrize(("percentile", "needed"), [(90.0, 64), (99.0, 662)])
-def test_below_the_stated_number_of_samples_a_percentile_is_not_estimable(percentile, needed):
+def test_below_the_stated_number_of_samples_a_percentile_is_not_estimable(percentile: float, needed: int) -> None:
     assert metrics.percentiles(np.ones(needed - 1), 0, percentile).at_slo_s is None
     assert metrics.percentiles(np.ones(needed), 0, percentile).at_slo_s == 1.0
 
 
-def test_the_slo_is_judged_on_every_bound_and_needs_samples():
+def test_the_slo_is_judged_on_every_bound_and_needs_samples() -> None:
     rows = [row(k * 0.1, ttft=0.5) for k in range(100)]
     found = metrics.latencies(rows)
     assert metrics.slo_reasons(found, SloSpec(percentile=90, ttft_s=1)) == (True, ())
@@ -73,27 +73,27 @@ def test_the_slo_is_judged_on_every_bound_and_needs_samples():
     assert metrics.slo_reasons(metrics.latencies(rows[:63]), SloSpec(percentile=90, ttft_s=1))[0] is None
 
 
-def test_tokens_of_a_request_that_straddles_the_window_count_only_inside():
+def test_tokens_of_a_request_that_straddles_the_window_count_only_inside() -> None:
     times, tokens = metrics.emitted([row(0.0, ttft=0.95, gap=0.1, tokens=5)], 1.0, 1.2)
     assert tokens.sum() == 2
     assert all((times >= 1.0) & (times < 1.2))
 
 
 @given(st.lists(st.floats(0, 50), max_size=40), st.floats(1, 25), st.floats(26, 49))
-def test_windows_side_by_side_hold_all_tokens_once(starts, middle, end):
+def test_windows_side_by_side_hold_all_tokens_once(starts, middle, end) -> None:
     rows = [row(s) for s in starts]
     total = sum(metrics.emitted(rows, a, b)[1].sum() for a, b in ((0, middle), (middle, end), (end, 1000)))
     assert total == 5 * len(rows)
 
 
-def test_the_interval_of_a_steady_rate_is_narrow_and_covers_it():
+def test_the_interval_of_a_steady_rate_is_narrow_and_covers_it() -> None:
     times = np.linspace(0, 100, 10_000, endpoint=False)
     found = metrics.rate_interval(times, np.ones(10_000), 0, 100)
     assert found.value == pytest.approx(100)
     assert found.high - found.low < 1
 
 
-def test_intervals_cover_the_true_rate_of_poisson_emissions():
+def test_intervals_cover_the_true_rate_of_poisson_emissions() -> None:
     rng, covered = np.random.default_rng(1), 0
     for _ in range(200):
         times = np.sort(rng.uniform(0, 100, rng.poisson(3000)))
@@ -102,7 +102,7 @@ def test_intervals_cover_the_true_rate_of_poisson_emissions():
     assert 180 <= covered <= 199
 
 
-def test_a_queue_that_grows_is_not_stable_and_one_that_fluctuates_is():
+def test_a_queue_that_grows_is_not_stable_and_one_that_fluctuates_is() -> None:
     rng = np.random.default_rng(0)
     steady = [row(t, ttft=0.5) for t in np.cumsum(rng.exponential(0.1, 300))]
     assert metrics.is_stable(steady, 2, 20)
@@ -111,7 +111,7 @@ def test_a_queue_that_grows_is_not_stable_and_one_that_fluctuates_is():
 
 
 @pytest.mark.parametrize(("window_s", "stay_s"), [(9, 2.8), (9, 4.3), (6, 3.7), (30, 2.8)])
-def test_a_short_window_is_no_growing_queue_by_chance(window_s, stay_s):
+def test_a_short_window_is_no_growing_queue_by_chance(window_s: int, stay_s: float) -> None:
     """INT8 on an H100: at 28.6 requests/s, each 2.8 s there, one window of 9 s in seven was called a growing queue."""
     rng = np.random.default_rng(7)
     rate, runs, grown = 28.6, 400, 0
@@ -123,7 +123,7 @@ def test_a_short_window_is_no_growing_queue_by_chance(window_s, stay_s):
 
 
 @pytest.mark.parametrize(("window_s", "stay_s"), [(9, 2.8), (9, 4.3), (20, 60), (60, 1.0)])
-def test_the_spread_of_the_growth_is_that_of_simulated_windows(window_s, stay_s):
+def test_the_spread_of_the_growth_is_that_of_simulated_windows(window_s: int, stay_s: float) -> None:
     rng, rate, grown = np.random.default_rng(11), 20.0, []
     for _ in range(400):
         times = np.sort(rng.uniform(0, window_s + 2 * stay_s, rng.poisson(rate * (window_s + 2 * stay_s))))
@@ -138,7 +138,9 @@ def test_the_spread_of_the_growth_is_that_of_simulated_windows(window_s, stay_s)
     ("rate", "window_s", "stay_s", "undone", "seen"),
     [(28.6, 20, 2.8, 0.125, 0.95), (28.6, 60, 2.8, 0.125, 1.0), (5.0, 20, 60.0, 0.5, 0.8), (3.7, 60, 10.0, 0.3, 0.95)],
 )
-def test_an_engine_that_leaves_much_undone_falls_behind(rate, window_s, stay_s, undone, seen):
+def test_an_engine_that_leaves_much_undone_falls_behind(
+    rate: float, window_s: int, stay_s: float, undone: float, seen: float
+) -> None:
     rng, runs, found = np.random.default_rng(3), 100, 0
     for _ in range(runs):
         times = np.cumsum(rng.exponential(1 / rate, int(rate * (window_s + 3 * stay_s))))

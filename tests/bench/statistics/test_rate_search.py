@@ -42,7 +42,7 @@ def search(capacity, saturated, spec):
 
 
 @given(st.floats(0.5, 1.0), st.floats(0.1, 1000))
-def test_the_capacity_is_bracketed_within_the_precision(share, saturated):
+def test_the_capacity_is_bracketed_within_the_precision(share, saturated) -> None:
     spec = SearchSpec(max_probes=12, precision=0.1)
     found, _ = search(share * saturated, saturated, spec)
     low = found.highest_passing_rps
@@ -52,24 +52,24 @@ def test_the_capacity_is_bracketed_within_the_precision(share, saturated):
 
 
 @given(st.floats(0.01, 1.05), st.integers(2, 8))
-def test_never_more_probes_than_allowed_and_no_rate_twice(share, probes):
+def test_never_more_probes_than_allowed_and_no_rate_twice(share, probes) -> None:
     _, rates = search(share, 1.0, SearchSpec(max_probes=probes, precision=0.01))
     assert len(rates) <= probes
     assert len(set(rates)) == len(rates)
     assert max(rates) <= CEILING
 
 
-def test_when_nothing_passes_the_rates_go_down():
+def test_when_nothing_passes_the_rates_go_down() -> None:
     found, rates = search(0.0, 10.0, SearchSpec(max_probes=4))
     assert found.highest_passing_rps is None
     assert rates == sorted(rates, reverse=True)
 
 
-def test_a_server_that_completed_nothing_is_not_searched():
+def test_a_server_that_completed_nothing_is_not_searched() -> None:
     assert next_rate(Bracket(0.0), SearchSpec()) is None
 
 
-def test_the_window_gives_the_percentile_its_samples_within_its_limits():
+def test_the_window_gives_the_percentile_its_samples_within_its_limits() -> None:
     spec = SearchSpec(probe_s=10, max_probe_s=40)
     assert window_s(100.0, spec, SLO) == 10
     assert window_s(4.0, spec, SLO) == pytest.approx(64 * 1.15 / 4)
@@ -77,16 +77,16 @@ def test_the_window_gives_the_percentile_its_samples_within_its_limits():
 
 
 @pytest.mark.parametrize(("cycle_s", "length_s"), [(2.0, 20.0), (7.0, 21.0), (15.0, 30.0), (30.0, 30.0), (0.3, 20.1)])
-def test_a_window_holds_whole_cycles_of_the_arrivals(cycle_s, length_s):
+def test_a_window_holds_whole_cycles_of_the_arrivals(cycle_s: float, length_s: float) -> None:
     spec = SearchSpec(probe_s=20, max_probe_s=40)
     assert window_s(100.0, spec, SLO, cycle_s) == pytest.approx(length_s)
 
 
-def test_the_last_whole_cycle_is_the_longest_window():
+def test_the_last_whole_cycle_is_the_longest_window() -> None:
     assert window_s(0.1, SearchSpec(probe_s=20, max_probe_s=40), SLO, 15.0) == pytest.approx(30)
 
 
-def test_a_closed_loop_is_neither_searched_nor_swept():
+def test_a_closed_loop_is_neither_searched_nor_swept() -> None:
     closed = SPEC.model_copy(update={"arrivals": ArrivalSpec(process="closed", concurrency=(4,))})
     with pytest.raises(InputError, match="a closed loop has no rate") as caught:
         check_searchable(closed, "search")
@@ -94,7 +94,7 @@ def test_a_closed_loop_is_neither_searched_nor_swept():
     check_searchable(SPEC, "search")
 
 
-def test_a_simulated_engines_capacity_is_found_for_half_of_what_a_sweep_costs():
+def test_a_simulated_engines_capacity_is_found_for_half_of_what_a_sweep_costs() -> None:
     """One seed here; `make bench-self` runs 40. The sweep is one of ten whole windows."""
     engine = simulated.Engine()
     known = simulated.CAPACITY
@@ -106,7 +106,7 @@ def test_a_simulated_engines_capacity_is_found_for_half_of_what_a_sweep_costs():
     assert any(p.stopped_early for p in points)
 
 
-def walked(outcomes, confirm=0):
+def walked(outcomes, confirm: int = 0):
     """Search where rates up to 1.0 pass by much, but for the outcomes (missed share of 10 %) that `outcomes` gives."""
     spec = SearchSpec(max_probes=20, precision=0.1, confirm=confirm)
     found = Bracket(1.2)
@@ -123,7 +123,7 @@ def smooth(rate):
     return 0.1 * rate**7.3
 
 
-def test_the_ends_of_the_bracket_lie_around_the_capacity_that_all_probes_tell():
+def test_the_ends_of_the_bracket_lie_around_the_capacity_that_all_probes_tell() -> None:
     found, steps = walked(lambda step, _: smooth(step.rate_rps))
     assert found.capacity() == pytest.approx(1.0, rel=0.01)
     assert found.highest_passing_rps == pytest.approx(1 / 1.1**0.5, rel=0.03)
@@ -132,7 +132,7 @@ def test_the_ends_of_the_bracket_lie_around_the_capacity_that_all_probes_tell():
     assert not any(step.confirms for step in steps)
 
 
-def test_an_outcome_that_the_others_contradict_is_repeated_and_pooled():
+def test_an_outcome_that_the_others_contradict_is_repeated_and_pooled() -> None:
     """The probe just below the capacity fails by chance the first time."""
 
     def outcome(step, number):
@@ -145,19 +145,19 @@ def test_an_outcome_that_the_others_contradict_is_repeated_and_pooled():
     assert found.highest_passing_rps == steps[2].rate_rps
 
 
-def test_a_clear_outcome_is_not_overruled_by_the_others():
+def test_a_clear_outcome_is_not_overruled_by_the_others() -> None:
     """A cliff at 0.97: below it nothing misses, above it half does."""
     found, _ = walked(lambda step, _: 0.0 if step.rate_rps <= 0.97 else 0.5)
     assert found.highest_passing_rps <= 0.97 < found.lowest_failing_rps
     assert found.narrow(0.1)
 
 
-def test_the_passing_end_is_repeated_as_often_as_asked_for():
+def test_the_passing_end_is_repeated_as_often_as_asked_for() -> None:
     found, steps = walked(lambda step, _: smooth(step.rate_rps), confirm=2)
     assert [step.rate_rps for step in steps if step.confirms] == [found.highest_passing_rps] * 2
 
 
-def test_repeats_that_fail_send_the_search_below():
+def test_repeats_that_fail_send_the_search_below() -> None:
     bad = set()
 
     def outcome(step, _):
@@ -171,7 +171,7 @@ def test_repeats_that_fail_send_the_search_below():
 
 
 @given(st.floats(0.45, 1.2), st.integers(0, 1000), st.floats(0.0, 0.4))
-def test_a_noisy_search_ends_and_its_bracket_is_in_order(capacity, seed, noise):
+def test_a_noisy_search_ends_and_its_bracket_is_in_order(capacity, seed, noise) -> None:
     draw = random.Random(seed)
     spec = SearchSpec(max_probes=12, precision=0.05, confirm=1)
     found = Bracket(1.2)
@@ -184,7 +184,7 @@ def test_a_noisy_search_ends_and_its_bracket_is_in_order(capacity, seed, noise):
     assert low is None or high is None or low < high
 
 
-def test_no_bound_of_the_excess_is_infinite():
+def test_no_bound_of_the_excess_is_infinite() -> None:
     assert excess_of(passed=True, missed=0.0, may=0.1) == -excess_of(passed=False, missed=1.0, may=0.1)
     assert excess_of(passed=False, missed=0.01, may=0.1) > 0  # unstable
     assert excess_of(passed=True, missed=None, may=0.1) < -STRONG

@@ -13,7 +13,7 @@ NEITHER = CpuPriority(action="neither", decided_by="autogroup", why="an autogrou
 APART = CpuPriority(action="not shared")
 
 
-def late(lag_s=0.5, waited_s=0.0, stolen_s=0.0):
+def late(lag_s: float = 0.5, waited_s: float = 0.0, stolen_s: float = 0.0):
     return GOOD.model_copy(update={"lag_p99_s": lag_s, "generator_wait_s": waited_s, "steal_s": stolen_s})
 
 
@@ -28,31 +28,31 @@ def late(lag_s=0.5, waited_s=0.0, stolen_s=0.0):
     ],
     ids=["waited", "stolen", "neither", "a short lag", "not sampled"],
 )
-def test_the_larger_of_what_could_hold_it_up_is_the_cause(point, cause):
+def test_the_larger_of_what_could_hold_it_up_is_the_cause(point, cause: str) -> None:
     assert why_late(point, RAISED).cause == cause
 
 
-def test_the_figure_is_told():
+def test_the_figure_is_told() -> None:
     assert why_late(late(waited_s=0.5), RAISED).explanation == "the generator waited 0.5 s for a CPU beside the engine"
     assert why_late(late(waited_s=0.5), APART).explanation == "the generator waited 0.5 s for a CPU"
     assert "the hypervisor took 0.9 s of each CPU" in why_late(late(stolen_s=0.9), RAISED).explanation
     assert "not sampled" in why_late(late(waited_s=None), RAISED).explanation
 
 
-def test_the_remedy_fits_what_was_permitted():
+def test_the_remedy_fits_what_was_permitted() -> None:
     assert NEITHER.why in why_late(late(waited_s=0.5), NEITHER).remedy
     assert "taskset" in why_late(late(waited_s=0.5), RAISED).remedy
     assert "dedicated cores" in why_late(late(stolen_s=0.5), NEITHER).remedy
 
 
-def test_client_lag_in_a_verdict_names_its_cause():
+def test_client_lag_in_a_verdict_names_its_cause() -> None:
     (said,) = reasons([PEAK, late(waited_s=0.5)], GOOD, BENCH, Facts(cpu_priority=NEITHER))
     assert (said.rule, said.cause) == ("client lag", "waited for a CPU")
     assert said.remedy
     assert said.explanation
 
 
-def test_it_is_late_above_a_tenth_of_the_objective():
+def test_it_is_late_above_a_tenth_of_the_objective() -> None:
     slo = SloSpec(percentile=90, ttft_s=1.0)
     assert not is_late(late(lag_s=0.1), slo)
     assert is_late(late(lag_s=0.101), slo)

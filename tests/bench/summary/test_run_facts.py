@@ -22,29 +22,29 @@ def server(count, **changes):
 
 
 @pytest.mark.parametrize(("count", "used"), [(1, 1), (2, 2), (8, 1), (8, 4)])
-def test_the_gpus_that_serve_are_what_counts_in_old_and_new_records(count, used):
+def test_the_gpus_that_serve_are_what_counts_in_old_and_new_records(count: int, used: int) -> None:
     """Older ones say what the machine has and, beside it, what was used."""
     found = of_server(experiment(), records.checkpoint(), server(count, accelerators_used=used))
     assert (found.accelerators_used, found.accelerator.count) == (used, used)
 
 
-def test_a_record_that_does_not_tell_counts_them_all():
+def test_a_record_that_does_not_tell_counts_them_all() -> None:
     found = of_server(experiment(), records.checkpoint(), server(8))
     assert (found.accelerators_used, found.accelerator.count) == (8, 8)
 
 
-def test_the_price_of_a_replica_is_that_of_the_gpus_that_it_used():
+def test_the_price_of_a_replica_is_that_of_the_gpus_that_it_used() -> None:
     """One of eight: it fits a machine with one GPU, and its capacity is not multiplied by eight."""
     subject = of_server(experiment(), records.checkpoint(), server(8, accelerators_used=1))
     plant = measured(summary(accelerator=subject.accelerator), "")
     assert (plant.accelerators, plant.origin.accelerators) == (1, 1)
 
 
-def test_only_their_telemetry_is_asked_for():
+def test_only_their_telemetry_is_asked_for() -> None:
     assert target_of(experiment(), server(1, gpus=("5",))).gpus == ("5",)
 
 
-def test_gpus_that_serve_on_this_machine_should_have_been_sampled():
+def test_gpus_that_serve_on_this_machine_should_have_been_sampled() -> None:
     assert of_server(experiment(), records.checkpoint(), server(1)).gpus_read
     assert not of_server(experiment(), records.checkpoint(), records.server("http://127.0.0.1:1", "/m")).gpus_read
 
@@ -52,7 +52,7 @@ def test_gpus_that_serve_on_this_machine_should_have_been_sampled():
 @pytest.mark.parametrize(
     ("bound", "kl", "verdict"), [(0.05, 0.01, "PASS"), (0.05, 0.2, "FAIL"), (0.05, None, "FAIL"), (None, 0.2, "none")]
 )
-def test_the_gate_is_judged_by_the_experiment_that_measures(bound, kl, verdict):
+def test_the_gate_is_judged_by_the_experiment_that_measures(bound: float | None, kl: float | None, verdict: str) -> None:
     asked = experiment()
     gate = QualityGate(max_mean_kl_divergence=bound)
     asked = asked.model_copy(update={"quantize": asked.quantize.model_copy(update={"gate": gate})})

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +44,7 @@ def point(rows=ROWS, before=ZERO, after=COUNTED):
     return load_point(probe(before, after), rows, Telemetry(), BENCH)
 
 
-def summary(rows=ROWS, before=ZERO, after=COUNTED, telemetry=(), kind="cpu", interrupted=None, **about):
+def summary(rows=ROWS, before=ZERO, after=COUNTED, telemetry=(), kind: str = "cpu", interrupted=None, **about):
     probes = Probes(
         clock_anchor_utc=records.WHEN, clock_zero_monotonic_s=0, salt="s", probes=(probe(before, after),), wanted="fixed",
         interrupted=interrupted,
@@ -57,13 +58,13 @@ def rules(found):
     return [r.rule for r in found.reasons]
 
 
-def test_usage_is_held_against_the_engines_counters():
+def test_usage_is_held_against_the_engines_counters() -> None:
     assert point().token_disagreement == 0
     more = EngineCounters(prompt_tokens=2000, generation_tokens=510)
     assert point(after=more).token_disagreement == pytest.approx(10 / 510)
 
 
-def test_usage_above_what_a_request_allowed_is_a_disagreement_even_where_nothing_else_can_be_compared():
+def test_usage_above_what_a_request_allowed_is_a_disagreement_even_where_nothing_else_can_be_compared() -> None:
     over = [*ROWS[1:], replace(ROWS[0], output_tokens_requested=1)]
     assert point(over).token_disagreement == pytest.approx(4 / 500)
     assert point(over, EngineCounters(), EngineCounters()).token_disagreement == pytest.approx(4 / 500)
@@ -72,7 +73,7 @@ def test_usage_above_what_a_request_allowed_is_a_disagreement_even_where_nothing
     assert point(short).token_disagreement == 0
 
 
-def test_a_failed_request_leaves_the_counters_uncompared_and_the_summary_says_so():
+def test_a_failed_request_leaves_the_counters_uncompared_and_the_summary_says_so() -> None:
     failed = [*ROWS[1:], row(0.0, outcome="timeout")]
     assert point(failed).token_disagreement is None
     said = "no probe that bears the result could be held against the engine's token counters"
@@ -80,7 +81,7 @@ def test_a_failed_request_leaves_the_counters_uncompared_and_the_summary_says_so
     assert not any(w.startswith(said) for w in summary().warnings)
 
 
-def test_an_endpoint_without_counters_is_noted_once_by_its_own_record():
+def test_an_endpoint_without_counters_is_noted_once_by_its_own_record() -> None:
     found = summary(before=EngineCounters(), after=EngineCounters(), engine_counters=False, notes=("no engine metrics",))
     assert not any("token counters" in w for w in found.warnings)
 
@@ -90,13 +91,13 @@ def with_cached(*cached):
     return [replace(r, cached_tokens=c) for r, c in zip(ROWS, cached * (100 // len(cached)), strict=True)]
 
 
-def test_prefix_hits_are_the_engines_own_where_it_counts_them():
+def test_prefix_hits_are_the_engines_own_where_it_counts_them() -> None:
     before = EngineCounters(prefix_queries=100, prefix_hits=10)
     after = EngineCounters(prefix_queries=1100, prefix_hits=260)
     assert point(with_cached(4), before, after).prefix_hit_rate == pytest.approx(0.25)
 
 
-def test_prefix_hits_are_those_of_the_usage_where_the_engine_counts_none():
+def test_prefix_hits_are_those_of_the_usage_where_the_engine_counts_none() -> None:
     assert point(with_cached(4)).prefix_hit_rate == pytest.approx(0.2)
     assert point(with_cached(8, None)).prefix_hit_rate == pytest.approx(0.2)
     assert point(with_cached(0)).prefix_hit_rate == 0
@@ -104,13 +105,13 @@ def test_prefix_hits_are_those_of_the_usage_where_the_engine_counts_none():
     assert point(with_cached(4) + failed).prefix_hit_rate == pytest.approx(0.2)
 
 
-def test_hits_that_only_the_usage_tells_invalidate_above_what_was_declared():
+def test_hits_that_only_the_usage_tells_invalidate_above_what_was_declared() -> None:
     hits = "prefix-cache hits above what the workload declares"
     assert hits in rules(summary(with_cached(4)))
     assert hits not in rules(summary(with_cached(0)))
 
 
-def test_a_hit_rate_that_nobody_tells_is_said_to_be_unchecked():
+def test_a_hit_rate_that_nobody_tells_is_said_to_be_unchecked() -> None:
     unchecked = "neither engine counters nor usage say what the prefix cache found: its hit rate was not checked"
     assert unchecked in summary().warnings
     assert unchecked not in summary(with_cached(0)).warnings
@@ -118,7 +119,7 @@ def test_a_hit_rate_that_nobody_tells_is_said_to_be_unchecked():
     assert unchecked not in summary(**off).warnings
 
 
-def samples(source, metric, values, index=""):
+def samples(source, metric, values, index: str = ""):
     """Make a sample a second from 0 on."""
     return [TelemetryRow(float(t), source, index, metric, float(v)) for t, v in enumerate(values)]
 
@@ -126,7 +127,7 @@ def samples(source, metric, values, index=""):
 GPU = samples("gpu", "throttle_reasons", [0] * 12, "0")
 
 
-def test_what_the_driver_told_of_a_gpu_is_in_the_verdict():
+def test_what_the_driver_told_of_a_gpu_is_in_the_verdict() -> None:
     def found(*more, rows=GPU):
         return [(r.rule, r.measured) for r in summary(telemetry=[*rows, *more], kind="cuda", gpus_read=True).reasons]
 
@@ -138,7 +139,7 @@ def test_what_the_driver_told_of_a_gpu_is_in_the_verdict():
     assert found(rows=slow) == [("GPU clock throttled", "18% of the samples")]
 
 
-def test_telemetry_that_ended_leaves_no_valid_run_on_a_gpu():
+def test_telemetry_that_ended_leaves_no_valid_run_on_a_gpu() -> None:
     """Its process died after 3 s: what happened to the GPU from then on, nobody knows."""
     missing = ["GPU telemetry is missing"]
     assert rules(summary(telemetry=GPU[:4], kind="cuda", gpus_read=True)) == missing
@@ -150,7 +151,7 @@ def test_telemetry_that_ended_leaves_no_valid_run_on_a_gpu():
     assert rules(summary(telemetry=(), kind="cuda")) == []  # somebody else's server: its notes say so
 
 
-def test_a_generator_whose_cpu_nobody_measured_is_noted():
+def test_a_generator_whose_cpu_nobody_measured_is_noted() -> None:
     said = "the CPU use of the load generator was not measured in probe 0: its saturation would not be noticed"
     used = samples("generator", "cpu_s_total", [0.1 * t for t in range(12)])
     assert said not in summary(telemetry=used).warnings
@@ -158,7 +159,7 @@ def test_a_generator_whose_cpu_nobody_measured_is_noted():
     assert said in summary().warnings
 
 
-def test_what_requests_got_otherwise_than_asked_for_is_in_the_verdict():
+def test_what_requests_got_otherwise_than_asked_for_is_in_the_verdict() -> None:
     short = [replace(ROWS[0], output_tokens_requested=9), *ROWS[1:]]
     assert rules(summary(short)) == ["output lengths differ from the request"]
     assert rules(summary(short, exact_output=False)) == []
@@ -169,7 +170,7 @@ def test_what_requests_got_otherwise_than_asked_for_is_in_the_verdict():
     assert rules(summary([replace(ROWS[0], prompt_tokens=21), *ROWS[1:]], after=EngineCounters())) == []
 
 
-def test_halves_that_differ_are_in_the_verdict():
+def test_halves_that_differ_are_in_the_verdict() -> None:
     assert rules(summary([r for k, r in enumerate(ROWS) if k < 50 or k % 2])) == [
         "token counts disagree (usage, engine counters, request cap)",
         "no steady state at saturation",
@@ -181,7 +182,7 @@ SERVES = samples("process", "cpu_s_total", range(12))
 RAPL = samples("host", "energy_j", range(100, 1300, 100), "0")
 
 
-def test_the_energy_of_a_cpu_engine_is_that_of_its_host():
+def test_the_energy_of_a_cpu_engine_is_that_of_its_host() -> None:
     found = summary(telemetry=[*SERVES, *RAPL])
     assert found.load_curve[0].energy_j == pytest.approx(1000)
     assert found.energy_j_per_output_token == pytest.approx(1000 / 500, rel=0.02)
@@ -203,7 +204,7 @@ def test_the_energy_of_a_cpu_engine_is_that_of_its_host():
         "the GPU's counter began anew", "one of two counters ended",
     ],
 )  # fmt: skip
-def test_energy_that_is_another_machines_or_unknown_is_none(telemetry, kind):
+def test_energy_that_is_another_machines_or_unknown_is_none(telemetry, kind: str) -> None:
     found = summary(telemetry=telemetry, kind=kind)
     assert found.load_curve[0].energy_j is None
     assert found.energy_j_per_output_token is None
@@ -230,14 +231,14 @@ def searched(*points):
     return (best.offered_rps if best else None), failing
 
 
-def test_a_search_is_judged_in_its_summary_as_it_judged_itself():
+def test_a_search_is_judged_in_its_summary_as_it_judged_itself() -> None:
     assert searched((10, True), (12, False)) == (10, 12)
     assert searched((10, True), (12, None)) == (10, None)  # not seen to fail: too few samples
     assert searched((10, True), (14, False), (12, None)) == (10, 14)
     assert searched((10, False), (7, None)) == (None, 10)
 
 
-def test_a_probe_that_was_stopped_because_most_requests_failed_has_failed():
+def test_a_probe_that_was_stopped_because_most_requests_failed_has_failed() -> None:
     """20 of 1,000 planned requests: what the others would do is not certain, and nobody waits for it."""
 
     def judged(outcome):
@@ -253,13 +254,15 @@ def test_a_probe_that_was_stopped_because_most_requests_failed_has_failed():
     assert judged("success").slo_met is None
 
 
-def test_answers_of_a_single_chunk_are_counted_beside_tpot():
+def test_answers_of_a_single_chunk_are_counted_beside_tpot() -> None:
     found = point([row(0.0), row(1.0, tokens=1)])
     assert (found.tpot.samples, found.tpot_left_out) == (1, 1)
 
 
 @pytest.mark.parametrize("gate", ["PASS", "FAIL", "none"])
-def test_the_gates_verdict_stands_in_the_summary_and_is_printed(gate, tmp_path, capsys):
+def test_the_gates_verdict_stands_in_the_summary_and_is_printed(
+    gate: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = summary(quality_gate=gate)
     assert found.quality_gate == gate
     with contextlib.suppress(RunFailedError):  # said after it, of an INVALID one
@@ -267,20 +270,20 @@ def test_the_gates_verdict_stands_in_the_summary_and_is_printed(gate, tmp_path, 
     assert ("quality gate" in capsys.readouterr().out) == (gate != "none")
 
 
-def test_a_window_of_few_answers_says_how_sure_its_stability_is():
+def test_a_window_of_few_answers_says_how_sure_its_stability_is() -> None:
     """100 arrivals in 10 s: answers of 4 s leave twice their spread, of 0.14 s next to nothing."""
     (said,) = [w for w in summary([row(k * 0.1, gap=0.975) for k in range(-60, 140)]).warnings if "answers long" in w]
     assert said.startswith("the window at the SLO is 2.5 answers long: that the queue did not grow is sure to 23% ")
     assert not [w for w in summary().warnings if "answers long" in w]
 
 
-def test_lengths_are_those_of_the_windows():
+def test_lengths_are_those_of_the_windows() -> None:
     """A closed loop's first answers are cut short in the lead-in; the economics price the workload."""
     before = [row(-1.0, tokens=1), row(-0.5, tokens=2)]
     assert summary([*before, *ROWS]).mean_output_tokens == summary().mean_output_tokens == 5
 
 
-def test_a_disturbed_probe_that_was_measured_again_bears_no_figure_and_stays_in_the_summary():
+def test_a_disturbed_probe_that_was_measured_again_bears_no_figure_and_stays_in_the_summary() -> None:
     first, again = probe(), probe().model_copy(update={"probe": 1, "instead_of": 0})
     late_rows = [replace(r, sent_s=r.scheduled_s + 0.5) for r in ROWS]
     rows = [*late_rows, *(replace(r, probe=1) for r in ROWS)]

@@ -1,5 +1,7 @@
 """Each rule of validity, both ways: a run that breaks just that rule, and one that does not."""
 
+from typing import Any
+
 import pytest
 
 from tests.breakeven.summaries import point
@@ -19,7 +21,7 @@ def rules(peak=PEAK, good=GOOD, **facts):
     return [r.rule for r in reasons([peak, good], good, BENCH, Facts(**facts))]
 
 
-def test_a_run_that_breaks_no_rule_is_valid():
+def test_a_run_that_breaks_no_rule_is_valid() -> None:
     assert rules() == []
 
 
@@ -37,7 +39,7 @@ def test_a_run_that_breaks_no_rule_is_valid():
         ({"failed": 2}, {"failed": 1}, "error rate"),
     ],
 )
-def test_a_point_that_breaks_one_rule_is_named_by_it(change, just_within, rule):
+def test_a_point_that_breaks_one_rule_is_named_by_it(change: dict[str, Any], just_within: dict[str, Any], rule: str) -> None:
     assert rules(good=GOOD.model_copy(update=change)) == [rule]
     assert rules(good=GOOD.model_copy(update=just_within)) == []
 
@@ -47,14 +49,16 @@ def test_a_point_that_breaks_one_rule_is_named_by_it(change, just_within, rule):
     [(0.5, 0.4, 0.41, False), (0.5, 0.4, 0.45, True), (0.5, None, 0.45, False), (0.1, 0.4, 0.3, True)],
     ids=["all that repeats", "more than repeats", "nobody counted", "more than declared"],
 )
-def test_prefix_hits_are_held_against_what_was_declared_and_what_the_plan_repeats(declared, expected, found, broken):
+def test_prefix_hits_are_held_against_what_was_declared_and_what_the_plan_repeats(
+    declared: float, expected: float | None, found: float, broken: bool
+) -> None:
     workload = BENCH.workload.model_copy(update={"declared_prefix_hit_rate": declared})
     one = GOOD.model_copy(update={"prefix_hit_rate": found, "expected_prefix_hit_rate": expected})
     said = reasons([PEAK, one], one, BENCH.model_copy(update={"workload": workload}), Facts())
     assert [r.rule for r in said] == ["prefix-cache hits above what the workload declares"] * broken
 
 
-def test_an_xid_invalidates_with_its_code_and_gpu():
+def test_an_xid_invalidates_with_its_code_and_gpu() -> None:
     (said,) = reasons([PEAK, GOOD], GOOD, BENCH, Facts(xids=("79 of GPU 1",)))
     assert (said.rule, said.measured) == ("a GPU reported an error (Xid)", "Xid 79 of GPU 1")
 
@@ -69,31 +73,33 @@ def test_an_xid_invalidates_with_its_code_and_gpu():
     ],
     ids=["e2e is tighter", "TTFT is tighter", "no TTFT", "TPOT alone"],
 )
-def test_the_generator_may_lag_by_a_share_of_the_tighter_bound_that_counts_from_the_arrival(bounds, limit_s):
+def test_the_generator_may_lag_by_a_share_of_the_tighter_bound_that_counts_from_the_arrival(
+    bounds: dict[str, Any], limit_s: float
+) -> None:
     assert lag_limit_s(SloSpec(percentile=90, **bounds)) == pytest.approx(limit_s)
 
 
-def test_wrong_output_lengths_invalidate():
+def test_wrong_output_lengths_invalidate() -> None:
     assert rules(wrong_lengths=0.01) == ["output lengths differ from the request"]
     assert rules(wrong_lengths=0.004) == []
 
 
-def test_no_steady_state_invalidates():
+def test_no_steady_state_invalidates() -> None:
     assert rules(drift=0.31) == ["no steady state at saturation"]
     assert rules(drift=0.29) == []
 
 
-def test_nothing_completed_invalidates():
+def test_nothing_completed_invalidates() -> None:
     assert rules(peak=PEAK.model_copy(update={"succeeded": 0})) == ["nothing completed"]
 
 
-def test_a_search_or_sweep_without_an_open_loop_probe_invalidates():
+def test_a_search_or_sweep_without_an_open_loop_probe_invalidates() -> None:
     for kind in ("search", "sweep"):
         assert [r.rule for r in reasons([PEAK], None, BENCH, Facts(kind=kind))] == ["no open-loop probe"]
     assert reasons([PEAK], None, BENCH, Facts(kind="fixed")) == ()
 
 
-def test_a_search_without_enough_samples_anywhere_invalidates():
+def test_a_search_without_enough_samples_anywhere_invalidates() -> None:
     few = GOOD.model_copy(update={"slo_met": None})
     assert [r.rule for r in reasons([PEAK, few], None, BENCH, Facts())] == [
         "too few samples for the SLO's percentile in every probe"
@@ -102,18 +108,18 @@ def test_a_search_without_enough_samples_anywhere_invalidates():
     assert reasons([PEAK, failing], None, BENCH, Facts()) == ()
 
 
-def test_prompt_lengths_that_the_server_counts_otherwise_invalidate():
+def test_prompt_lengths_that_the_server_counts_otherwise_invalidate() -> None:
     assert rules(wrong_prompts=0.006) == ["prompt lengths differ from the request"]
     assert rules(wrong_prompts=0.004) == []
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.06, ["GPU clock throttled"]), (0.04, []), (None, [])])
-def test_a_throttled_gpu_invalidates_the_probes_that_bear_the_result(share, found):
+def test_a_throttled_gpu_invalidates_the_probes_that_bear_the_result(share: float | None, found: list[str]) -> None:
     assert rules(throttled={1: share}) == found
     assert rules(throttled={7: share}) == []
 
 
-def test_a_load_above_the_certificate_invalidates():
+def test_a_load_above_the_certificate_invalidates() -> None:
     loaded = GOOD.model_copy(update={"chunks_per_s": 1001.0})
     above = ["load above the generator's certificate"]
     assert rules(good=loaded, ceiling_chunks_per_s=1000.0) == above
@@ -122,7 +128,7 @@ def test_a_load_above_the_certificate_invalidates():
     assert rules(ceiling_requests_per_s=5.1) == []
 
 
-def test_a_rate_above_saturation_invalidates():
+def test_a_rate_above_saturation_invalidates() -> None:
     rule = ["offered rate above saturation"]
     assert rules(good=GOOD.model_copy(update={"stable": False})) == rule
     assert rules(good=GOOD.model_copy(update={"offered_rps": 1.05 * PEAK.completed_rps + 0.01})) == rule
@@ -136,7 +142,7 @@ def windowed(requests, bench=BENCH, **changes):
     return [r.rule for r in reasons([peak, one], one, bench, Facts())]
 
 
-def test_conversations_that_outlast_the_lead_in_leave_the_window_short_of_their_later_turns():
+def test_conversations_that_outlast_the_lead_in_leave_the_window_short_of_their_later_turns() -> None:
     workload = BENCH.workload.model_copy(update={"conversations": Conversations(turns=4)})
     bench = BENCH.model_copy(update={"workload": workload})
     assert windowed(800, bench) == ["no steady state: conversations outlast warmup_s"]  # of 1,000; three spreads are 190
@@ -145,7 +151,7 @@ def test_conversations_that_outlast_the_lead_in_leave_the_window_short_of_their_
 
 
 @pytest.mark.parametrize(("requests", "broken"), [(880, True), (920, False), (1080, False), (1120, True)])
-def test_a_window_that_holds_other_arrivals_than_its_rate_says_invalidates(requests, broken):
+def test_a_window_that_holds_other_arrivals_than_its_rate_says_invalidates(requests: int, broken: bool) -> None:
     """Such as a trace or a day of which the window saw only the busy morning."""
     rule = ["arrivals differ from the offered rate"] * broken
     assert windowed(requests) == rule
@@ -153,13 +159,13 @@ def test_a_window_that_holds_other_arrivals_than_its_rate_says_invalidates(reque
     assert windowed(requests, stopped_early=True) == []
 
 
-def test_the_number_of_bursty_arrivals_may_vary_by_more():
+def test_the_number_of_bursty_arrivals_may_vary_by_more() -> None:
     bursty = BENCH.model_copy(update={"arrivals": ArrivalSpec(process="gamma", burstiness=0.25)})
     assert windowed(830, bursty) == []
     assert windowed(800, bursty) == ["arrivals differ from the offered rate"]
 
 
-def test_a_run_that_did_not_end_by_itself_is_invalid_and_that_is_the_first_reason():
+def test_a_run_that_did_not_end_by_itself_is_invalid_and_that_is_the_first_reason() -> None:
     said = reasons([PEAK, GOOD], GOOD, BENCH, Facts(interrupted="the load generator ended", wrong_lengths=1.0))
     assert [r.rule for r in said] == ["the run did not end by itself", "output lengths differ from the request"]
     assert said[0].measured == "the load generator ended"
@@ -169,12 +175,14 @@ def test_a_run_that_did_not_end_by_itself_is_invalid_and_that_is_the_first_reaso
 @pytest.mark.parametrize(
     ("blind_s", "broken"), [({}, False), ({1: 0.2}, False), ({1: 24.0}, False), ({1: 26.0}, True), ({7: 100.0}, False)]
 )
-def test_a_window_in_which_nobody_looked_at_the_gpus_is_invalid(blind_s, broken):
+def test_a_window_in_which_nobody_looked_at_the_gpus_is_invalid(
+    blind_s: dict[Any, Any] | dict[str, Any], broken: bool
+) -> None:
     """Of 100 s; no entry: there are none to look at."""
     assert rules(blind_s=blind_s) == ["GPU telemetry is missing"] * broken
 
 
-def test_a_short_window_without_any_sample_of_a_gpu_is_invalid_unless_samples_are_rarer():
+def test_a_short_window_without_any_sample_of_a_gpu_is_invalid_unless_samples_are_rarer() -> None:
     short = GOOD.model_copy(update={"window_s": 0.8, "requests": 1})
     rare = BENCH.model_copy(update={"telemetry_hz": 1.0})
     assert [r.rule for r in reasons([PEAK, short], short, BENCH, Facts(blind_s={1: 0.8}))] == ["GPU telemetry is missing"]
@@ -182,13 +190,13 @@ def test_a_short_window_without_any_sample_of_a_gpu_is_invalid_unless_samples_ar
     assert reasons([PEAK, short], short, rare, Facts(blind_s={1: 0.8})) == ()
 
 
-def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too():
+def test_a_rate_that_was_measured_on_request_must_be_a_steady_state_too() -> None:
     point = GOOD.model_copy(update={"phase": "fixed", "stable": False, "slo_met": False})
     assert [r.rule for r in reasons([point], None, BENCH, Facts(kind="fixed"))] == ["offered rate above saturation"]
     steady = point.model_copy(update={"stable": True})
     assert reasons([steady], None, BENCH, Facts(kind="fixed")) == ()
 
 
-def test_a_lost_gpu_invalidates():
+def test_a_lost_gpu_invalidates() -> None:
     assert rules(lost_gpus=("1",)) == ["a GPU was lost"]
     assert rules(lost_gpus=()) == []

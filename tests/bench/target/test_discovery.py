@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def saying(text):
     """A server that says one thing to everybody and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer():
+        def answer() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     peer, _ = listener.accept()
@@ -53,28 +54,28 @@ def saying(text):
         "http://h/\u00e9",
     ],
 )
-def test_what_cannot_be_asked_is_no_url(url):
+def test_what_cannot_be_asked_is_no_url(url: str) -> None:
     with pytest.raises(InputError, match="no http or https URL"):
         endpoint(url)
 
 
-def test_an_ipv6_address_is_a_host():
+def test_an_ipv6_address_is_a_host() -> None:
     found = endpoint("http://[::1]:8000/v1")
     assert (found.host, found.port, found.authority, found.path) == ("::1", 8000, "[::1]:8000", "")
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
-def test_what_speaks_something_else_is_no_openai_server(said):
+def test_what_speaks_something_else_is_no_openai_server(said: bytes) -> None:
     with saying(said) as url, pytest.raises(InputError, match="no OpenAI-compatible server"):
         probe_endpoint(url, "toy", load())
 
 
-def test_metrics_that_break_off_are_none():
+def test_metrics_that_break_off_are_none() -> None:
     with saying(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nvllm:prompt") as url:
         assert read_metrics(url) == {}
 
 
-def test_a_tokenizer_file_that_is_none_is_refused_before_any_request(tmp_path):
+def test_a_tokenizer_file_that_is_none_is_refused_before_any_request(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with running() as toy:
         with pytest.raises(InputError, match=r"tokenizer = .*not readable"):
@@ -82,19 +83,19 @@ def test_a_tokenizer_file_that_is_none_is_refused_before_any_request(tmp_path):
         assert toy.served == 0
 
 
-def test_an_endpoint_without_a_list_of_models_is_asked_all_the_same_and_it_is_said():
+def test_an_endpoint_without_a_list_of_models_is_asked_all_the_same_and_it_is_said() -> None:
     with running(lists=False) as toy:
         found = probe_endpoint(toy.base_url, "toy", load())
     assert found.api == "completions"
     assert any("lists no models" in said for said in found.degraded)
 
 
-def test_a_server_that_knows_none_of_the_paths_is_refused():
+def test_a_server_that_knows_none_of_the_paths_is_refused() -> None:
     refused = pytest.raises(InputError, match="refuses a plain request: HTTP 404")
     with saying(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno") as url, refused:
         probe_endpoint(url, "toy", load())
 
 
 @pytest.mark.parametrize(("inactivity_s", "patience_s"), [(0.5, 1.0), (1.5, 1.5), (60.0, 2.0)])
-def test_a_knock_waits_no_longer_than_two_seconds(inactivity_s, patience_s):
+def test_a_knock_waits_no_longer_than_two_seconds(inactivity_s: float, patience_s: float) -> None:
     assert Pulse("http://127.0.0.1:9", inactivity_s)._patience_s == patience_s

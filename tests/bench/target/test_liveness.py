@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,23 +26,23 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "cla
 GOOD = [row(float(k)) for k in range(30)]
 
 
-def lost(at, outcome="connection"):
+def lost(at, outcome: str = "connection"):
     return row(at, outcome=outcome)
 
 
 @pytest.mark.parametrize("outcome", ["connection", "timeout", "truncated"])
-def test_a_server_is_doubted_when_all_that_ended_lately_broke_off(outcome):
+def test_a_server_is_doubted_when_all_that_ended_lately_broke_off(outcome: str) -> None:
     rows = [*GOOD, lost(35.0, outcome), lost(36.0, outcome)]
     assert silent(rows, 36.5, 5.0)
     assert not silent(rows, 36.5, 10.0)  # an answer at 29 s is among them
 
 
-def test_twenty_in_a_row_are_doubt_enough_before_the_time_is_over():
+def test_twenty_in_a_row_are_doubt_enough_before_the_time_is_over() -> None:
     assert silent([*GOOD, *(lost(30 + k / 100) for k in range(20))], 31.0, 60.0)
     assert not silent([*GOOD, *(lost(30 + k / 100) for k in range(19))], 31.0, 60.0)
 
 
-def test_where_nothing_ended_nothing_is_doubted():
+def test_where_nothing_ended_nothing_is_doubted() -> None:
     """An idle low rate, or answers that merely take long."""
     assert not silent(GOOD, 100.0, 5.0)
     assert not silent([*GOOD, lost(31.0)], 100.0, 5.0)
@@ -49,7 +50,7 @@ def test_where_nothing_ended_nothing_is_doubted():
 
 
 @pytest.mark.parametrize("outcome", ["success", "http_error", "in_band_error", "malformed"])
-def test_a_reset_now_and_then_and_refusals_are_answers_of_a_living_server(outcome):
+def test_a_reset_now_and_then_and_refusals_are_answers_of_a_living_server(outcome: str) -> None:
     rows = [lost(97.0), row(98.0, outcome=outcome), lost(99.0)]
     assert not silent(rows, 100.0, 5.0)
     assert answered(rows, 97.5)
@@ -63,7 +64,7 @@ def hung_port():
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_knocking_tells_a_dead_and_a_hung_server_from_one_that_says_anything_at_all():
+def test_knocking_tells_a_dead_and_a_hung_server_from_one_that_says_anything_at_all() -> None:
     with hung_port() as url:
         assert knock(url, 0.2) == "nothing for 0.2 s"
     assert knock(url, 0.2) == "Connection refused"
@@ -73,7 +74,7 @@ def test_knocking_tells_a_dead_and_a_hung_server_from_one_that_says_anything_at_
         assert knock(toy.base_url, 5.0) == ""
 
 
-def test_watching_never_waits_for_a_knock_and_a_late_answer_outweighs_it():
+def test_watching_never_waits_for_a_knock_and_a_late_answer_outweighs_it() -> None:
     rows = [lost(9.5, "timeout")]
     with hung_port() as url:
         pulse = Pulse(url, 1.0)
@@ -85,7 +86,7 @@ def test_watching_never_waits_for_a_knock_and_a_late_answer_outweighs_it():
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "connection"])
-def test_a_server_whose_requests_all_fail_but_that_answers_is_not_lost(outcome):
+def test_a_server_whose_requests_all_fail_but_that_answers_is_not_lost(outcome: str) -> None:
     with running() as toy:
         pulse = Pulse(toy.base_url, 1.0)
         assert pulse.lost([lost(9.0 + k / 100, outcome) for k in range(50)], 10.0, wait=True) == ""
@@ -99,7 +100,7 @@ LOAD = {
 }
 
 
-def measure(tmp_path, url, verb="run", **load):
+def measure(tmp_path: Path, url, verb: str = "run", **load):
     """Measure by the command line; return (exit code, summary, rows)."""
     (tmp_path / "load.yaml").write_text(json.dumps({**LOAD, **load}))
     keep_certificate(tmp_path)
@@ -110,11 +111,11 @@ def measure(tmp_path, url, verb="run", **load):
 
 
 @contextlib.contextmanager
-def stricken(tmp_path, blow, probe, after=8):
+def stricken(tmp_path: Path, blow, probe, after: int = 8):
     """Run a reference server that gets a signal once `after` requests of a probe have ended; yield (server, [when])."""
     when = []
 
-    def strike(process):
+    def strike(process) -> None:
         while len(list(request_rows(tmp_path / f"out/raw/requests-{probe}-0.jsonl"))) < after:
             time.sleep(0.05)
         when.append(time.monotonic())
@@ -133,7 +134,7 @@ def stricken(tmp_path, blow, probe, after=8):
 @pytest.mark.parametrize(
     ("blow", "said"), [(signal.SIGKILL, "Connection refused"), (signal.SIGSTOP, "nothing for 1 s")], ids=["killed", "hung"]
 )
-def test_an_open_loop_against_a_server_that_is_gone_ends_soon_and_says_so(tmp_path, blow, said):
+def test_an_open_loop_against_a_server_that_is_gone_ends_soon_and_says_so(tmp_path: Path, blow, said: str) -> None:
     search = {"probe_s": 60, "max_probe_s": 60, "warmup_s": 0.1}
     with stricken(tmp_path, blow, 0, after=40) as (server, when):
         code, summary, rows = measure(tmp_path, server.base_url, arrivals={"rates_rps": [10, 20]}, search=search)
@@ -149,7 +150,7 @@ def test_an_open_loop_against_a_server_that_is_gone_ends_soon_and_says_so(tmp_pa
 
 @pytest.mark.system
 @needs_compiler
-def test_a_lost_server_is_not_waited_for_until_the_next_arrival(tmp_path):
+def test_a_lost_server_is_not_waited_for_until_the_next_arrival(tmp_path: Path) -> None:
     """One second of arrivals, then none for a minute; the server hangs, so that it is found lost in that minute."""
     bursts = {"process": "bursts", "on_s": 1, "off_s": 60, "rates_rps": [0.5]}
     search = {"probe_s": 70, "max_probe_s": 70, "warmup_s": 0}
@@ -163,7 +164,7 @@ def test_a_lost_server_is_not_waited_for_until_the_next_arrival(tmp_path):
 
 @pytest.mark.system
 @needs_compiler
-def test_a_search_does_not_go_on_to_other_rates_against_a_server_that_is_gone(tmp_path):
+def test_a_search_does_not_go_on_to_other_rates_against_a_server_that_is_gone(tmp_path: Path) -> None:
     search = {"saturation_s": 1, "probe_s": 30, "max_probe_s": 30, "warmup_s": 0.1, "max_probes": 6}
     with stricken(tmp_path, signal.SIGKILL, 1) as (server, when):
         code, summary, rows = measure(tmp_path, server.base_url, "search", search=search, saturation_users=2)
@@ -177,7 +178,7 @@ def test_a_search_does_not_go_on_to_other_rates_against_a_server_that_is_gone(tm
 
 
 @pytest.mark.system
-def test_a_slow_server_and_one_that_breaks_connections_are_measured_to_the_end(tmp_path):
+def test_a_slow_server_and_one_that_breaks_connections_are_measured_to_the_end(tmp_path: Path) -> None:
     """Half of the requests break off, and of those that do not many take longer than the inactivity timeout in all."""
     search = {"probe_s": 3, "max_probe_s": 3, "warmup_s": 0.1}
     with running(faults=("reset",), every=2, itl_s=0.3) as toy:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ HEALTHY = {
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
+def library(tmp_path_factory: pytest.TempPathFactory):
     return nvml.build(tmp_path_factory.mktemp("nvml")).parent
 
 
@@ -73,7 +74,7 @@ def read_gpus(library, *states, wanted=()):
     return found
 
 
-def test_every_gpu_is_read_with_its_units(library):
+def test_every_gpu_is_read_with_its_units(library) -> None:
     (found,) = read_gpus(library, HEALTHY)
     values = {(index, metric): value for _, index, metric, value in found}
     assert values["0", "utilization_share"] == 0.9
@@ -90,7 +91,7 @@ def test_every_gpu_is_read_with_its_units(library):
 @pytest.mark.parametrize(
     ("reserved", "used"), [(503_316_480, 2**30), (-13, 2**30 + 503_316_480)], ids=["driver 510 on", "an older driver"]
 )
-def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library, reserved, used):
+def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library, reserved: int, used) -> None:
     """An idle H100 has 480 MiB reserved; nvidia-smi says that none is in use."""
     held = {"memory.0": 2**30 + (503_316_480 if reserved < 0 else 0), "reserved.0": reserved}
     (found,) = read_gpus(library, HEALTHY | held)
@@ -98,7 +99,7 @@ def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library, rese
 
 
 @pytest.mark.parametrize("wanted", ["1", "GPU-1"])
-def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted):
+def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted: str) -> None:
     """Another one's watts are not this server's, nor does its throttling disturb it."""
     (found,) = read_gpus(library, HEALTHY, wanted=[wanted])
     values = {metric: value for _, index, metric, value in found if index == wanted}
@@ -106,7 +107,7 @@ def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted)
     assert values["energy_j"] == 5000.001
 
 
-def test_what_a_gpu_does_not_support_is_absent_not_zero(library):
+def test_what_a_gpu_does_not_support_is_absent_not_zero(library) -> None:
     state = {**HEALTHY, "energy.0": NOT_SUPPORTED}
     del state["ecc_corrected.1"]
     (found,) = read_gpus(library, state)
@@ -116,7 +117,7 @@ def test_what_a_gpu_does_not_support_is_absent_not_zero(library):
     assert ("1", "ecc_corrected_total") not in seen
 
 
-def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library):
+def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library) -> None:
     lost = {**HEALTHY, **{key: LOST for key in HEALTHY if key.endswith(".1")}}
     before, during, after = read_gpus(library, HEALTHY, lost, HEALTHY)
     assert {index for _, index, _, _ in before} == {"0", "1"}
@@ -124,7 +125,7 @@ def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library):
     assert {index for _, index, _, _ in after} == {"0"}
 
 
-def test_energy_is_that_of_the_servers_gpus_alone(library):
+def test_energy_is_that_of_the_servers_gpus_alone(library) -> None:
     later = {**HEALTHY, "energy.0": 9_000_000, "energy.1": 5_300_001}
     rows = [
         TelemetryRow(float(t), *sample)
@@ -134,19 +135,19 @@ def test_energy_is_that_of_the_servers_gpus_alone(library):
     assert Telemetry.of(rows).energy_j(0, 1) == pytest.approx(300)
 
 
-def test_an_xid_is_told_once_with_its_gpu_and_code(library):
+def test_an_xid_is_told_once_with_its_gpu_and_code(library) -> None:
     broken = {**HEALTHY, "xid.1": 79}
     before, during, after = read_gpus(library, HEALTHY, broken, broken)
     assert [s for s in (*before, *after) if s[2] == "xid"] == []
     assert [s for s in during if s[2] == "xid"] == [("gpu", "1", "xid", 79.0)]
 
 
-def test_the_xid_of_a_gpu_that_serves_somebody_else_is_not_ours(library):
+def test_the_xid_of_a_gpu_that_serves_somebody_else_is_not_ours(library) -> None:
     (found,) = read_gpus(library, {**HEALTHY, "xid.0": 31}, wanted=["1"])
     assert "xid" not in {metric for _, _, metric, _ in found}
 
 
-def test_a_driver_that_does_not_start_is_one_message(library):
+def test_a_driver_that_does_not_start_is_one_message(library) -> None:
     env = environment(library, {"init.0": -9})
     done = subprocess.run(
         [sys.executable, "-c", READ, "null"], input="\n", capture_output=True, text=True, env=env, cwd=ROOT, check=False
@@ -154,7 +155,7 @@ def test_a_driver_that_does_not_start_is_one_message(library):
     assert "NVML does not start" in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
 
 
-def test_throttling_is_told_from_the_reasons_that_slow_a_gpu():
+def test_throttling_is_told_from_the_reasons_that_slow_a_gpu() -> None:
     def rows(reasons):
         return [TelemetryRow(float(k), "gpu", "0", "throttle_reasons", float(v)) for k, v in enumerate(reasons)]
 
@@ -163,7 +164,7 @@ def test_throttling_is_told_from_the_reasons_that_slow_a_gpu():
     assert Telemetry.of([]).throttled(0, 3) is None
 
 
-def test_the_host_and_a_process_tree_are_read():
+def test_the_host_and_a_process_tree_are_read() -> None:
     read = host_reader()
     assert "cpu_share" not in {metric for _, _, metric, _ in read()}, "a share of no time is none"
     time.sleep(0.1)
@@ -193,20 +194,20 @@ def sampling(folder, env=None, **orders):
     (folder / "said").write_text(said)
 
 
-def wait_for(file, metric, count):
+def wait_for(file, metric, count) -> None:
     deadline = time.monotonic() + 30
     while sum(r.metric == metric for r in telemetry_rows(file)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def gaps_of(file, metric, index=""):
+def gaps_of(file, metric, index: str = ""):
     times = np.asarray([r.t_s for r in telemetry_rows(file) if (r.metric, r.index) == (metric, index)])
     assert np.all((times > 0) & (times < 60))
     return np.diff(times)
 
 
-def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library, tmp_path):
+def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library, tmp_path: Path) -> None:
     """Its /metrics takes the question and never answers; no reading makes up for a late one in the same breath."""
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -226,13 +227,13 @@ def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library, t
     assert {r.source for r in telemetry_rows(file)} == {"host", "gpu", "process"}
 
 
-def test_a_tick_that_has_passed_is_left_out_and_so_is_one_too_near():
+def test_a_tick_that_has_passed_is_left_out_and_so_is_one_too_near() -> None:
     assert pause_s(0.0, 1.0, started_s=5.0, now_s=5.25) == pytest.approx(0.75)
     assert pause_s(0.0, 1.0, started_s=5.0, now_s=8.5) == pytest.approx(0.5)  # three ticks went by
     assert pause_s(0.0, 1.0, started_s=5.75, now_s=5.8) == pytest.approx(1.2)  # woken late: not again after 0.25
 
 
-def test_without_nvml_the_rest_is_recorded_and_the_reason_said(library, tmp_path):
+def test_without_nvml_the_rest_is_recorded_and_the_reason_said(library, tmp_path: Path) -> None:
     with sampling(tmp_path, environment(library, {"init.0": -9}), gpu=True) as file:
         wait_for(file, "cpu_share", 2)
     said = (tmp_path / "said").read_text()
@@ -243,17 +244,17 @@ def test_without_nvml_the_rest_is_recorded_and_the_reason_said(library, tmp_path
 class Guarded(http.server.BaseHTTPRequestHandler):
     """An engine whose /metrics wants the key."""
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         good = self.headers["Authorization"] == "Bearer secret-key"
         self.send_response(200 if good else 401)
         self.end_headers()
         self.wfile.write(b'vllm:prompt_tokens_total{engine="0"} 7\n' if good else b"")
 
-    def log_message(self, *_):
+    def log_message(self, *_) -> None:
         pass
 
 
-def test_metrics_are_read_with_the_key(monkeypatch):
+def test_metrics_are_read_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Guarded) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
@@ -266,11 +267,11 @@ def test_metrics_are_read_with_the_key(monkeypatch):
         server.shutdown()
 
 
-def test_a_reader_that_fails_ends_the_sampling_with_its_error():
-    def broken():
+def test_a_reader_that_fails_ends_the_sampling_with_its_error() -> None:
+    def broken() -> None:
         raise OSError("no space")
 
-    def wait(pause_s):
+    def wait(pause_s) -> bool:
         time.sleep(pause_s)
         return False
 
@@ -281,7 +282,7 @@ def test_a_reader_that_fails_ends_the_sampling_with_its_error():
     assert taken
 
 
-def test_telemetry_alone_is_recorded_and_shown(tmp_path):
+def test_telemetry_alone_is_recorded_and_shown(tmp_path: Path) -> None:
     words = [
         sys.executable,
         "-m",
@@ -303,7 +304,7 @@ def test_telemetry_alone_is_recorded_and_shown(tmp_path):
     assert not (tmp_path / "t" / LINES_FILE).exists()
 
 
-def test_a_recording_that_stands_already_is_not_replaced(tmp_path):
+def test_a_recording_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
     """The folder may be that of a finished run."""
     (tmp_path / TELEMETRY_FILE).write_text("of a run")
     words = [sys.executable, "-m", "tokenhour.bench", "telemetry", "--out", str(tmp_path), "--seconds", "0.1"]
@@ -313,7 +314,7 @@ def test_a_recording_that_stands_already_is_not_replaced(tmp_path):
     assert (tmp_path / TELEMETRY_FILE).read_text() == "of a run"
 
 
-def test_a_recording_that_is_killed_stays_readable(tmp_path):
+def test_a_recording_that_is_killed_stays_readable(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tokenhour.bench", "telemetry", "--out", str(tmp_path)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(tmp_path / LINES_FILE, "cpu_share", 5)
@@ -321,7 +322,7 @@ def test_a_recording_that_is_killed_stays_readable(tmp_path):
     assert len([r for r in telemetry_rows(tmp_path / LINES_FILE) if r.metric == "cpu_share"]) >= 5
 
 
-def test_telemetry_without_a_wish_is_refused():
+def test_telemetry_without_a_wish_is_refused() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tokenhour.bench", "telemetry"], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -329,18 +330,18 @@ def test_telemetry_without_a_wish_is_refused():
     assert "give --watch, --out DIR" in done.stderr
 
 
-def test_the_key_goes_to_the_engine_and_to_no_proxy():
+def test_the_key_goes_to_the_engine_and_to_no_proxy() -> None:
     """urllib would hand 127.0.0.1 to http_proxy. In a process of its own: urllib remembers the first proxy it saw."""
     heard = []
 
     class Engine(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_GET(self) -> None:
             heard.append((self.connection.getsockname()[1], self.headers.get("Authorization")))
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"vllm:num_requests_running 3\n")
 
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
     servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine) for _ in range(2)]
@@ -360,7 +361,7 @@ def test_the_key_goes_to_the_engine_and_to_no_proxy():
     assert heard == [(engine, "Bearer s3cret")]
 
 
-def test_what_a_process_waited_for_a_cpu_and_what_the_hypervisor_kept_only_grow():
+def test_what_a_process_waited_for_a_cpu_and_what_the_hypervisor_kept_only_grow() -> None:
     read, host = wait_reader("generator", os.getpid(), "1"), host_reader()
 
     def readings():
@@ -375,7 +376,7 @@ def test_what_a_process_waited_for_a_cpu_and_what_the_hypervisor_kept_only_grow(
     assert all(after >= before >= 0 for before, after in zip(first, readings(), strict=True))
 
 
-def test_a_process_that_has_ended_waits_for_nothing():
+def test_a_process_that_has_ended_waits_for_nothing() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
     assert list(wait_reader("generator", process.pid)()) == []

@@ -55,7 +55,7 @@ def off(steps, lead_s, window_s, steady):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_peak_of_a_staggered_loop_is_the_steady_rate(seed):
+def test_the_peak_of_a_staggered_loop_is_the_steady_rate(seed: int) -> None:
     planned = asks(SPEC, SOURCE, seed, 4000)
     whole = served(planned, 60)
     steady = whole[whole[:, 0] >= 30, 1].sum() / (whole[-1, 0] - 30)
@@ -66,7 +66,7 @@ def test_the_peak_of_a_staggered_loop_is_the_steady_rate(seed):
     assert abs(off(cut, 3, 10, steady)) < 0.04  # the default lead-in
 
 
-def test_only_the_first_request_of_each_user_at_work_is_cut_and_at_a_random_point():
+def test_only_the_first_request_of_each_user_at_work_is_cut_and_at_a_random_point() -> None:
     planned = asks(SPEC, SOURCE, 0, 2000)
     found = staggered(planned, 1000, np.random.default_rng(0))
     assert found[1000:] == planned[1000:]
@@ -78,7 +78,7 @@ def test_only_the_first_request_of_each_user_at_work_is_cut_and_at_a_random_poin
     assert min(talk[0].output_tokens for talk in found) >= 1
 
 
-def test_a_conversation_ends_within_any_of_its_turns():
+def test_a_conversation_ends_within_any_of_its_turns() -> None:
     """A later prompt repeats the answers before it: only the last answer of what is left may be cut."""
     planned = asks(TALKS, SOURCE, 0, 600)
     found = staggered(planned, 500, np.random.default_rng(0))
@@ -90,14 +90,14 @@ def test_a_conversation_ends_within_any_of_its_turns():
     assert found[500:] == planned[500:]
 
 
-def test_more_at_work_than_requests_are_all_cut():
+def test_more_at_work_than_requests_are_all_cut() -> None:
     planned = asks(SPEC, SOURCE, 0, 3)
     assert len(staggered(planned, 10, np.random.default_rng(0))) == 3
 
 
 @pytest.mark.parametrize("spec", [SPEC, TALKS], ids=["requests", "conversations"])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again(spec, workers):
+def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again(spec, workers: int) -> None:
     """A number asked twice would have the same salt, and be found in the prefix cache."""
     planned = staggered(asks(spec, SOURCE, 0, 50, serial_from=2), 20, np.random.default_rng(0))
     taken = []
@@ -113,7 +113,7 @@ def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again
     assert len(taken) == len(set(taken))
 
 
-def test_a_loop_whose_first_requests_are_all_there_is_goes_on_with_those():
+def test_a_loop_whose_first_requests_are_all_there_is_goes_on_with_those() -> None:
     planned = staggered(asks(SPEC, SOURCE, 0, 3), 10, np.random.default_rng(0))
     supply = Supply(planned, 3, 1)
     assert [supply.take()[0].serial for _ in range(6)] == [0, 1, 2, 3, 4, 5]

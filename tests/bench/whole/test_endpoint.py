@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,19 +37,19 @@ inactivity_timeout_s: 1
 """
 
 
-def words_of(folder, url, load=LOAD, model="toy", verb="run"):
+def words_of(folder, url, load=LOAD, model: str = "toy", verb: str = "run"):
     (folder / "load.yaml").write_text(load)
     words = [sys.executable, "-m", "tokenhour.bench", verb, "--url", url, "--model", model]
     return [*words, "--workload", str(folder / "load.yaml"), "--out", str(folder / "out")]
 
 
-def bench(folder, url, load=LOAD, model="toy", env=None, verb="run", more=()):
+def bench(folder, url, load=LOAD, model: str = "toy", env=None, verb: str = "run", more=()):
     words = [*words_of(folder, url, load, model, verb), *more]
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False)
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(tmp_path_factory: pytest.TempPathFactory):
     """Measure a server that speaks the chat API alone, with a key, and tells tokens only at the end."""
     folder = tmp_path_factory.mktemp("plain")
     model = make_model(folder / "model")
@@ -60,7 +61,7 @@ def plain(tmp_path_factory):
     return folder / "out", done
 
 
-def test_a_server_that_knows_less_is_measured_and_what_is_inexact_is_said(plain):
+def test_a_server_that_knows_less_is_measured_and_what_is_inexact_is_said(plain) -> None:
     folder, done = plain
     found = Endpoint.read(folder)
     assert (found.api, found.token_ids, found.continuous_usage, found.exact_output) == ("chat", False, False, False)
@@ -72,27 +73,27 @@ def test_a_server_that_knows_less_is_measured_and_what_is_inexact_is_said(plain)
     assert done.returncode in {0, 1}, done.stderr
 
 
-def test_prompts_are_exact_for_its_tokenizer_template_included(plain):
+def test_prompts_are_exact_for_its_tokenizer_template_included(plain) -> None:
     folder, _ = plain
     rows = [r for r in read_table(folder / REQUESTS_FILE, RequestRow) if r.outcome == "success"]
     assert rows
     assert {r.prompt_tokens for r in rows} == {20}
 
 
-def test_chunks_carry_the_text_when_tokens_are_told_at_the_end(plain):
+def test_chunks_carry_the_text_when_tokens_are_told_at_the_end(plain) -> None:
     folder, _ = plain
     rows = [r for r in read_table(folder / REQUESTS_FILE, RequestRow) if r.outcome == "success"]
     assert all(sum(r.chunk_tokens) == r.completion_tokens == 6 for r in rows)
     assert all(r.chunks == 6 and not r.tokens_spread for r in rows)
 
 
-def test_the_key_is_in_no_record(plain):
+def test_the_key_is_in_no_record(plain) -> None:
     folder, done = plain
     assert "secret-key" not in done.stdout + done.stderr
     assert not [f for f in folder.rglob("*") if f.is_file() and b"secret-key" in f.read_bytes()]
 
 
-def test_the_summary_derives_again_without_an_experiment(plain):
+def test_the_summary_derives_again_without_an_experiment(plain) -> None:
     folder, _ = plain
     words = [sys.executable, "-m", "tokenhour.bench", "summarize", str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
@@ -113,7 +114,7 @@ def test_the_summary_derives_again_without_an_experiment(plain):
         (("timeout_s: 4", "tokenizer: nowhere.json"), ["nowhere.json", "no such file"]),
     ],
 )
-def test_a_bad_load_file_is_refused_by_field_and_value(tmp_path, change, said):
+def test_a_bad_load_file_is_refused_by_field_and_value(tmp_path: Path, change: tuple[str, ...], said: list[str]) -> None:
     with running() as toy:
         done = bench(tmp_path, toy.base_url, LOAD.replace(*change))
         assert toy.served == 0
@@ -131,7 +132,9 @@ def test_a_bad_load_file_is_refused_by_field_and_value(tmp_path, change, said):
     ],
     ids=["wrong model", "wrong key", "nobody there"],
 )
-def test_a_server_that_cannot_be_measured_is_refused_before_any_load(tmp_path, settings, model, said):
+def test_a_server_that_cannot_be_measured_is_refused_before_any_load(
+    tmp_path: Path, settings: dict[str, Any] | None, model: str, said: str
+) -> None:
     if settings is None:
         done, served = bench(tmp_path, "http://127.0.0.1:9"), 0
     else:
@@ -144,13 +147,13 @@ def test_a_server_that_cannot_be_measured_is_refused_before_any_load(tmp_path, s
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://127.0.0.1:port"])
-def test_what_is_no_url_is_refused(tmp_path, url):
+def test_what_is_no_url_is_refused(tmp_path: Path, url: str) -> None:
     done = bench(tmp_path, url)
     assert done.returncode == 2
     assert "no http or https URL" in done.stderr
 
 
-def test_summary_json_carries_verdict_bracket_and_intervals(plain):
+def test_summary_json_carries_verdict_bracket_and_intervals(plain) -> None:
     folder, _ = plain
     said = json.loads((folder / "summary.json").read_text())
     assert {"validity", "reasons", "certificate", "highest_passing_rps", "lowest_failing_rps"} <= set(said)
@@ -168,7 +171,9 @@ def test_summary_json_carries_verdict_bracket_and_intervals(plain):
     ],
     ids=["missing column", "no number", "too short", "torn", "absent"],
 )
-def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(tmp_path, name, text, said):
+def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(
+    tmp_path: Path, name: str, text: str | None, said: list[str]
+) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     lengths = "  prompt: {mean_tokens: 20}\n  output: {mean_tokens: 6}\n"
@@ -181,7 +186,7 @@ def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(tmp_path, nam
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
+def authority(tmp_path_factory: pytest.TempPathFactory):
     """A certificate for 127.0.0.1 that only who is told about it trusts, and its key."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl here")
@@ -193,7 +198,7 @@ def authority(tmp_path_factory):
     return files
 
 
-def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path, authority):
+def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path: Path, authority) -> None:
     keep_certificate(tmp_path)
     with running(tls=authority) as toy:
         done = bench(tmp_path, toy.base_url, env={**os.environ, "SSL_CERT_FILE": authority[0]})
@@ -207,7 +212,7 @@ def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path, au
     assert Endpoint.read(tmp_path / "out").base_url.startswith("https://")
 
 
-def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path, authority):
+def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path: Path, authority) -> None:
     with running(tls=authority) as toy:
         done = bench(tmp_path, toy.base_url)
         assert toy.served == 0
@@ -217,7 +222,7 @@ def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path, authorit
     assert "Traceback" not in done.stderr
 
 
-def test_locusts_page_answers_while_a_run_goes_on(tmp_path):
+def test_locusts_page_answers_while_a_run_goes_on(tmp_path: Path) -> None:
     keep_certificate(tmp_path)
     port = free_port()
     load = LOAD.replace("probe_s: 0.8, max_probe_s: 0.8", "probe_s: 3, max_probe_s: 3")
@@ -239,7 +244,7 @@ def test_locusts_page_answers_while_a_run_goes_on(tmp_path):
     assert stats["user_count"] == 1
 
 
-def test_without_a_compiler_the_run_stands_and_says_that_its_generator_is_uncertified(tmp_path):
+def test_without_a_compiler_the_run_stands_and_says_that_its_generator_is_uncertified(tmp_path: Path) -> None:
     """PATH holds Python and nothing else."""
     (tmp_path / "bin").mkdir()
     environment = {k: v for k, v in os.environ.items() if k != "CC"} | {"PATH": str(tmp_path / "bin")}

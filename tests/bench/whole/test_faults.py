@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "cla
 
 
 @needs_compiler
-def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp_path, model_folder):
+def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp_path: Path, model_folder) -> None:
     """The engine is killed in mid-stream: what it had sent is recorded, everything after it is a failure."""
     spec = experiment(
         arrivals={"process": "closed", "concurrency": [4]},
@@ -38,7 +40,7 @@ def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp
         run_dir, _ = prepare(tmp_path, model_folder, server.base_url, spec)
         killed = []
 
-        def kill():
+        def kill() -> None:
             while not list((run_dir.path / "raw").glob("requests-0-0.jsonl")):
                 time.sleep(0.05)
             time.sleep(0.5)
@@ -58,7 +60,7 @@ def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path):
     """A disk of 2 MiB (a tmpfs, so that filling it hurts nobody)."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -82,7 +84,7 @@ RUN = (
 )
 
 
-def test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded(model_folder, small_disk):
+def test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded(model_folder, small_disk) -> None:
     spec = experiment(
         arrivals={"process": "closed", "concurrency": [8]},
         search={"saturation_s": 60, "warmup_s": 0.1},
@@ -107,7 +109,7 @@ BRIEF = {"arrivals": {"rates_rps": [20]}, "search": {"probe_s": 0.6, "max_probe_
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_run_whose_streams_break_ends_with_exit_code_1(tmp_path, model_folder, kind):
+def test_a_run_whose_streams_break_ends_with_exit_code_1(tmp_path: Path, model_folder, kind) -> None:
     spec = experiment(**BRIEF, inactivity_timeout_s=0.5)
     with running(faults=(kind,), every=2) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -118,7 +120,7 @@ def test_a_run_whose_streams_break_ends_with_exit_code_1(tmp_path, model_folder,
     assert outcomes - {"cancelled"} == {"success", FAULTS[kind]}
 
 
-def test_a_run_that_nothing_happens_to_ends_with_exit_code_0(tmp_path, model_folder):
+def test_a_run_that_nothing_happens_to_ends_with_exit_code_0(tmp_path: Path, model_folder) -> None:
     spec = experiment(arrivals={"rates_rps": [50]}, search={"probe_s": 1.5, "max_probe_s": 1.5, "warmup_s": 0.1})
     with running() as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -127,7 +129,7 @@ def test_a_run_that_nothing_happens_to_ends_with_exit_code_0(tmp_path, model_fol
     assert code == int(bool(summary.reasons))
 
 
-def test_a_trickle_is_slow_and_not_a_failure_until_the_whole_time_is_over(tmp_path, model_folder):
+def test_a_trickle_is_slow_and_not_a_failure_until_the_whole_time_is_over(tmp_path: Path, model_folder) -> None:
     spec = experiment(
         arrivals={"rates_rps": [20]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1}, timeout_s=0.4
     )
@@ -145,8 +147,8 @@ def test_a_trickle_is_slow_and_not_a_failure_until_the_whole_time_is_over(tmp_pa
 class FakeLoop:
     """An event loop that is driven by hand."""
 
-    def __init__(self):
-        self.watchers = {}
+    def __init__(self) -> None:
+        self.watchers: dict[Any, Any] = {}
 
     def io(self, fd, events):
         return self.watchers.setdefault((fd, events), Watcher())
@@ -155,20 +157,20 @@ class FakeLoop:
 class Watcher:
     callback = None
 
-    def start(self, callback):
+    def start(self, callback) -> None:
         self.callback = callback
 
-    def stop(self):
+    def stop(self) -> None:
         self.callback = None
 
-    def close(self):
+    def close(self) -> None:
         self.callback = None
 
 
 WHOLE = (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",)
 
 
-def exchange(tmp_path, between=lambda: None, poller=None, answer=WHOLE):
+def exchange(tmp_path: Path, between=lambda: None, poller=None, answer=WHOLE):
     """Send one request over a real socket, with `between` called while the answer is under way; return the frames."""
     listener = socket.create_server(("127.0.0.1", 0))
     loop = FakeLoop()
@@ -199,7 +201,7 @@ def exchange(tmp_path, between=lambda: None, poller=None, answer=WHOLE):
 
 
 @pytest.mark.parametrize("poller", [None, select.epoll])
-def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path, poller):
+def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path: Path, poller) -> None:
     early_ns = []
     for attempt in range(5):
         (tmp_path / str(attempt)).mkdir()
@@ -224,25 +226,27 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Request-Id: a0\r\n\r
     ],
     ids=["a header's value ends like a last chunk", "split anywhere", "all at once", "a length that is none"],
 )
-def test_a_response_ends_with_its_last_chunk_and_no_sooner(tmp_path, answer):
+def test_a_response_ends_with_its_last_chunk_and_no_sooner(tmp_path: Path, answer) -> None:
     frames, _, ended = exchange(tmp_path, poller=select.epoll(), answer=answer)
     assert ended == [""]
     assert b"".join(f.payload for f in frames if f.kind == DATA) == b"".join(answer)
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, -0.01, 0.01, 3600.0])
-def test_a_stepped_wall_clock_moves_no_time_of_the_records(tmp_path, monkeypatch, step_s):
+def test_a_stepped_wall_clock_moves_no_time_of_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
     """The wall clock is stepped while an answer is under way; the time of reading is taken then, never a shifted one."""
     real = time.time_ns
 
-    def step():
+    def step() -> None:
         monkeypatch.setattr("tokenhour.bench.http.event_loop.time.time_ns", lambda: real() + int(step_s * 1e9))
 
     frames, read_at, _ = exchange(tmp_path, step, select.epoll())
     assert 0 <= frames[3].at_ns - read_at < 1_000_000_000
 
 
-def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path, model_folder):
+def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path: Path, model_folder) -> None:
     """The wall clock of the whole instrument jumps an hour a second, by a preloaded clock_gettime."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None:
@@ -271,7 +275,7 @@ def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path, model_
     assert all(0 < r.scheduled_s < 60 for r in rows)
 
 
-def test_a_torn_spool_gives_its_whole_frames(tmp_path):
+def test_a_torn_spool_gives_its_whole_frames(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     spool.add(DUE, 1, 5, b"{}")
     spool.add(DATA, 1, 6, b"x" * 100)

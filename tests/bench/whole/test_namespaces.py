@@ -37,7 +37,7 @@ def as_root() -> tuple[list[str], str]:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root runs them as they are")
 @pytest.mark.parametrize("test", TESTS.values(), ids=TESTS)
-def test_what_wants_root_passes_as_root(test):
+def test_what_wants_root_passes_as_root(test) -> None:
     words, begin = as_root()
     # Files of another owner must not stay in the working tree.
     begin += "export PYTHONDONTWRITEBYTECODE=1; "

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ inactivity_timeout_s: 5
 """
 
 
-def test_a_search_saturates_then_brackets_the_capacity(tmp_path):
+def test_a_search_saturates_then_brackets_the_capacity(tmp_path: Path) -> None:
     keep_certificate(tmp_path)
     with running(**QUEUE) as toy:
         done = bench(tmp_path, toy.base_url, SEARCH, verb="search")
@@ -59,7 +60,7 @@ def test_a_search_saturates_then_brackets_the_capacity(tmp_path):
         assert any(p.offered_rps == high and not (p.slo_met and p.stable) for p in others)
 
 
-def test_a_sweep_has_a_point_a_rate_up_to_saturation(tmp_path):
+def test_a_sweep_has_a_point_a_rate_up_to_saturation(tmp_path: Path) -> None:
     keep_certificate(tmp_path)
     load = LOAD.replace("arrivals: {rates_rps: [60]}\n", "saturation_users: 2\n").replace(
         "max_probe_s: 0.8", "max_probe_s: 0.5"
@@ -75,7 +76,7 @@ def test_a_sweep_has_a_point_a_rate_up_to_saturation(tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["search", "sweep"])
-def test_a_closed_loop_is_refused_by_what_tries_rates_before_any_server_is_asked(tmp_path, verb):
+def test_a_closed_loop_is_refused_by_what_tries_rates_before_any_server_is_asked(tmp_path: Path, verb: str) -> None:
     load = LOAD.replace("{rates_rps: [60]}", "{process: closed, concurrency: [4]}")
     done = bench(tmp_path, "http://127.0.0.1:9", load, verb=verb)
     assert done.returncode == 2
@@ -83,7 +84,7 @@ def test_a_closed_loop_is_refused_by_what_tries_rates_before_any_server_is_asked
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sweep_of_named_rates_has_a_point_for_each(tmp_path):
+def test_a_sweep_of_named_rates_has_a_point_for_each(tmp_path: Path) -> None:
     keep_certificate(tmp_path)
     with running() as toy:
         done = bench(tmp_path, toy.base_url, LOAD.replace("[60]", "[20, 40]") + "saturation_users: 2\n", verb="sweep")
@@ -92,7 +93,7 @@ def test_a_sweep_of_named_rates_has_a_point_for_each(tmp_path):
     assert [(p.phase, p.offered_rps) for p in curve] == [("saturation", None), ("sweep", 20), ("sweep", 40)]
 
 
-def test_two_workers_make_one_load_from_the_command_line(tmp_path):
+def test_two_workers_make_one_load_from_the_command_line(tmp_path: Path) -> None:
     keep_certificate(tmp_path, workers=2)
     with running() as toy:
         done = bench(tmp_path, toy.base_url, more=("--workers", "2"))
@@ -109,7 +110,7 @@ def test_two_workers_make_one_load_from_the_command_line(tmp_path):
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler for the reference server")
-def test_a_calibration_prints_the_whole_certificate_as_json(tmp_path):
+def test_a_calibration_prints_the_whole_certificate_as_json(tmp_path: Path) -> None:
     """How long it takes, and how exact it must be, is for `make bench-self`: a busy machine is no error of ours."""
     words = [sys.executable, "-m", "tokenhour.bench", "calibrate", "--json", "--out", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)

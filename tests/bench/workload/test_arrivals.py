@@ -1,5 +1,7 @@
 """Every process keeps the offered mean rate, has its own variation, and comes from its seed alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,12 +25,12 @@ SPECS = [
 TRACE = np.cumsum(np.random.default_rng(5).exponential(2.0, 500))
 
 
-def times_of(spec, rate=200.0, horizon=100.0, seed=3):
+def times_of(spec, rate: float = 200.0, horizon: float = 100.0, seed: int = 3):
     return arrivals.schedule(spec, rate, horizon, arrivals.rng_of(seed, 1), TRACE)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.process}-{s.burstiness:g}")
-def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horizon(spec):
+def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horizon(spec) -> None:
     times = times_of(spec)
     assert len(times) / 100 == pytest.approx(200, rel=0.04)
     assert np.all(np.diff(times) >= 0)
@@ -38,12 +40,12 @@ def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horiz
 
 
 @pytest.mark.parametrize(("spec", "variation"), [(SPECS[0], 1.0), (SPECS[1], 0.0), (SPECS[2], 2.0), (SPECS[3], 0.5)])
-def test_the_gaps_vary_as_the_process_says(spec, variation):
+def test_the_gaps_vary_as_the_process_says(spec, variation: float) -> None:
     gaps = np.diff(times_of(spec))
     assert gaps.std() / gaps.mean() == pytest.approx(variation, abs=0.05 * max(1, variation))
 
 
-def test_bursts_are_silent_in_between():
+def test_bursts_are_silent_in_between() -> None:
     phase = times_of(SPECS[4]) % 2.0
     assert phase.max() <= 0.5
 
@@ -57,7 +59,7 @@ def test_bursts_are_silent_in_between():
     ids=["bursts", "diurnal"],
 )
 @pytest.mark.parametrize("begins_s", [0.0, 3.0])
-def test_a_window_is_offered_its_rate_wherever_it_begins(spec, whole_s, begins_s):
+def test_a_window_is_offered_its_rate_wherever_it_begins(spec, whole_s: int, begins_s: float) -> None:
     """As the search makes them: of 20 s at least, and of whole cycles."""
     length_s = window_s(200.0, SearchSpec(), SloSpec(percentile=90, ttft_s=1), spec.cycle_s)
     assert length_s == whole_s
@@ -77,7 +79,7 @@ LOAD = {"workload": {"prompt": {"mean_tokens": 20}, "output": {"mean_tokens": 5}
     ],
     ids=["a real day in windows of a minute", "bursts"],
 )
-def test_a_cycle_that_no_window_holds_is_refused(arrivals, said):
+def test_a_cycle_that_no_window_holds_is_refused(arrivals: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         BenchSpec.model_validate({**LOAD, "arrivals": arrivals})
     longer = {**LOAD, "arrivals": arrivals, "search": {"max_probe_s": 86_400}}
@@ -85,18 +87,18 @@ def test_a_cycle_that_no_window_holds_is_refused(arrivals, said):
     Load.parse({**LOAD, "arrivals": arrivals}, where="a record")  # what was measured stays readable
 
 
-def test_a_day_has_its_shape():
+def test_a_day_has_its_shape() -> None:
     part = np.floor(times_of(SPECS[5]) % 10 / 2.5).astype(int)
     assert np.bincount(part) / len(part) == pytest.approx(np.array([1, 2, 3, 2]) / 8, abs=0.02)
 
 
-def test_a_trace_keeps_its_pattern_at_another_rate():
+def test_a_trace_keeps_its_pattern_at_another_rate() -> None:
     times = times_of(ArrivalSpec(process="trace"), rate=1.0, horizon=400)
     stretch = np.diff(times[:400]) / np.diff(TRACE[:401])[: len(times[:400]) - 1]
     assert stretch.std() < 1e-6 * stretch.mean()
 
 
-def test_a_trace_at_its_own_rate_is_the_trace():
+def test_a_trace_at_its_own_rate_is_the_trace() -> None:
     own = arrivals.native_rate_rps(TRACE)
     assert own == pytest.approx(0.5, rel=0.1)
     times = times_of(ArrivalSpec(process="trace"), rate=own, horizon=float(TRACE[-1] - TRACE[0]))
@@ -104,14 +106,14 @@ def test_a_trace_at_its_own_rate_is_the_trace():
 
 
 @given(st.floats(0.5, 50), st.floats(0.5, 20), st.floats(0.1, 5))
-def test_no_gamma_schedule_ends_before_its_horizon(rate, horizon, shape):
+def test_no_gamma_schedule_ends_before_its_horizon(rate, horizon, shape) -> None:
     times = arrivals.gamma(rate, horizon, shape, np.random.default_rng(0))
     more = arrivals.gamma(rate, horizon * 2, shape, np.random.default_rng(0))
     assert len(times) <= len(more) + 20 * max(1, rate)
     assert all(t < horizon for t in times)
 
 
-def test_arrivals_do_not_depend_on_how_lengths_are_drawn():
+def test_arrivals_do_not_depend_on_how_lengths_are_drawn() -> None:
     first = arrivals.poisson(10, 10, arrivals.rng_of(7, 2))
     assert np.array_equal(first, arrivals.poisson(10, 10, arrivals.rng_of(7, 2)))
     assert not np.array_equal(first[:5], arrivals.poisson(10, 10, arrivals.rng_of(7, 3))[:5])
@@ -119,7 +121,7 @@ def test_arrivals_do_not_depend_on_how_lengths_are_drawn():
 
 @pytest.mark.parametrize("seed", [11, 12, 13])
 @pytest.mark.parametrize("rate", [50, 100, 200, 400])
-def test_the_long_run_mean_and_variation_of_poisson_schedules_are_right(rate, seed):
+def test_the_long_run_mean_and_variation_of_poisson_schedules_are_right(rate: int, seed: int) -> None:
     """200,000 arrivals: their own sampling error of the mean is 0.22 %, so that 1 % is more than four of them."""
     rng = np.random.default_rng([rate, seed])
     times = arrivals.schedule(ArrivalSpec(), float(rate), 200_000 / rate, rng)

@@ -1,6 +1,7 @@
 """A log of requests becomes a workload and a traffic profile; one bad line is named."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tokenhour.contracts.standalone.traffic_profile import TrafficProfile
 MONDAY = 4 * 86_400
 
 
-def write(folder, text, name="log.csv"):
+def write(folder, text, name: str = "log.csv"):
     (folder / name).write_text(text)
     return folder / name
 
@@ -34,7 +35,7 @@ def week_of_csv(folder):
     return write(folder, "\n".join(lines))
 
 
-def test_two_whole_weeks_give_the_shape_of_a_week(tmp_path):
+def test_two_whole_weeks_give_the_shape_of_a_week(tmp_path: Path) -> None:
     found = convert(week_of_csv(tmp_path), tmp_path / "out", "mine").profile
     assert found == TrafficProfile.read(tmp_path / "out")
     assert found.requests_per_month == pytest.approx(730)
@@ -45,7 +46,7 @@ def test_two_whole_weeks_give_the_shape_of_a_week(tmp_path):
     assert found.first_utc == "1970-01-05T00:01:00+00:00"
 
 
-def test_the_workload_file_asks_the_same_requests_in_their_order(tmp_path):
+def test_the_workload_file_asks_the_same_requests_in_their_order(tmp_path: Path) -> None:
     made = convert(week_of_csv(tmp_path), tmp_path / "out", "mine")
     trace = load(made.requests_file)
     assert len(trace.prompt_tokens) == 336
@@ -54,7 +55,7 @@ def test_the_workload_file_asks_the_same_requests_in_their_order(tmp_path):
     assert trace.times_s[:2].tolist() == [0, 3600]
 
 
-def test_a_day_of_json_lines_fills_the_week_and_says_so(tmp_path):
+def test_a_day_of_json_lines_fills_the_week_and_says_so(tmp_path: Path) -> None:
     lines = [
         json.dumps({"created_at": f"1970-01-06T{h:02d}:30:00Z", "usage": {"prompt_tokens": 10, "completion_tokens": 5 + h}})
         for h in range(24)
@@ -65,7 +66,7 @@ def test_a_day_of_json_lines_fills_the_week_and_says_so(tmp_path):
     assert found.hourly_share[23] > found.hourly_share[0]
 
 
-def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path):
+def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path: Path) -> None:
     buckets = [
         {
             "start_time": MONDAY + h * 3600,
@@ -91,7 +92,7 @@ def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path):
     assert "again/workload.yaml" in said
 
 
-def days_of_usage(days, *, ends=True):
+def days_of_usage(days, *, ends: bool = True):
     """An export of one bucket a day, as the usage API answers when no width is asked for: the second day is idle."""
     return {
         "object": "page",
@@ -110,7 +111,7 @@ def days_of_usage(days, *, ends=True):
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["with end_time", "without"])
-def test_buckets_of_a_day_are_spread_over_its_hours_and_that_is_said(tmp_path, ends):
+def test_buckets_of_a_day_are_spread_over_its_hours_and_that_is_said(tmp_path: Path, ends: bool) -> None:
     log = write(tmp_path, json.dumps(days_of_usage(7, ends=ends)), "usage.json")
     found = convert(log, tmp_path / "out", "x").profile
     assert found.hours_observed == 168
@@ -122,7 +123,7 @@ def test_buckets_of_a_day_are_spread_over_its_hours_and_that_is_said(tmp_path, e
     assert any("without end_time are taken to last 24 h" in said for said in found.assumed) is not ends
 
 
-def test_one_bucket_of_a_day_is_a_day_and_not_an_hour(tmp_path):
+def test_one_bucket_of_a_day_is_a_day_and_not_an_hour(tmp_path: Path) -> None:
     log = write(tmp_path, json.dumps(days_of_usage(1)), "usage.json")
     found = convert(log, tmp_path / "out", "x").profile
     assert found.hours_observed == 24
@@ -130,13 +131,13 @@ def test_one_bucket_of_a_day_is_a_day_and_not_an_hour(tmp_path):
     assert found.peak_to_mean == pytest.approx(1)
 
 
-def test_one_bucket_of_unknown_length_is_refused(tmp_path):
+def test_one_bucket_of_unknown_length_is_refused(tmp_path: Path) -> None:
     log = write(tmp_path, json.dumps(days_of_usage(1, ends=False)), "usage.json")
     with pytest.raises(InputError, match=r"data\[0\]: how long these 48 requests took .*\n.*add end_time"):
         convert(log, tmp_path / "out", "x")
 
 
-def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part():
+def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part() -> None:
     at, until = np.asarray([1800.0]), np.asarray([3 * 3600.0])
     found = week_of(at, until, np.asarray([100.0]))
     thursday = 3 * 24  # 1970-01-01
@@ -145,11 +146,11 @@ def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part():
     assert shares / shares.sum() == pytest.approx([0.2, 0.4, 0.4])
 
 
-def profile_of_text(text, tmp_path, name="log.csv"):
+def profile_of_text(text, tmp_path: Path, name: str = "log.csv"):
     return convert(write(tmp_path, text, name), tmp_path / "out", "x").profile
 
 
-def test_mooncakes_times_are_milliseconds_and_that_is_said(tmp_path):
+def test_mooncakes_times_are_milliseconds_and_that_is_said(tmp_path: Path) -> None:
     lines = [json.dumps({"timestamp": h * 3_600_000, "input_length": 10, "output_length": 5}) for h in range(48)]
     found = profile_of_text("\n".join(lines), tmp_path)
     assert found.hours_observed == 48
@@ -157,7 +158,7 @@ def test_mooncakes_times_are_milliseconds_and_that_is_said(tmp_path):
     assert "the times of 48 of 48 lines are taken as milliseconds" in found.assumed
 
 
-def test_unix_times_in_milliseconds_are_told_from_seconds_and_that_is_said(tmp_path):
+def test_unix_times_in_milliseconds_are_told_from_seconds_and_that_is_said(tmp_path: Path) -> None:
     text = "timestamp,prompt_tokens,completion_tokens\n1700000000000,1,2\n1700003600000,1,2\n"
     found = profile_of_text(text, tmp_path)
     assert (found.first_utc, found.hours_observed) == ("2023-11-14T22:13:20+00:00", 2)
@@ -165,19 +166,19 @@ def test_unix_times_in_milliseconds_are_told_from_seconds_and_that_is_said(tmp_p
     assert load(write(tmp_path, text.replace("timestamp,", "timestamp_s,"))).times_s.tolist() == [1.7e9, 1.7e9 + 3600]
 
 
-def test_a_prompt_in_the_log_may_be_longer_than_csv_allows_by_default(tmp_path):
+def test_a_prompt_in_the_log_may_be_longer_than_csv_allows_by_default(tmp_path: Path) -> None:
     found = profile_of_text(f"prompt,prompt_tokens,completion_tokens\n{'x' * 200_000},10,5\n", tmp_path)
     assert found.requests == 1
 
 
-def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path, capsys):
+def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n0,0\n10,0\n")
     found = source(WorkloadSpec.model_validate({"requests": {"file": str(file)}}), np.arange(10))
     assert found.trace.skipped == 2
     assert "2 lines of zero tokens (failed requests) are left out" in capsys.readouterr().err
 
 
-def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path):
+def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path: Path) -> None:
     log = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n10,0\n0,5\n20,5\n")
     made = convert(log, tmp_path / "out", "x")
     assert made.left_out == 2
@@ -188,7 +189,7 @@ def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_pat
     assert convert(week_of_csv(tmp_path), tmp_path / "all", "x").left_out == 0
 
 
-def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path):
+def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path: Path) -> None:
     found = convert(write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n"), tmp_path / "out", "x").profile
     assert "no timestamps" in found.assumed[0]
     assert found.peak_to_mean == pytest.approx(1)
@@ -215,14 +216,14 @@ def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path):
         ("", ["has no request"]),
     ],
 )
-def test_one_bad_line_is_one_clear_message(tmp_path, text, said):
+def test_one_bad_line_is_one_clear_message(tmp_path: Path, text: str, said: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         convert(write(tmp_path, text), tmp_path / "out", "x")
     assert all(word in str(caught.value) for word in said), caught.value
     assert not (tmp_path / "out").exists()
 
 
-def test_a_profile_that_stands_already_is_not_replaced(tmp_path):
+def test_a_profile_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
     log = week_of_csv(tmp_path)
     convert(log, tmp_path / "out", "x")
     with pytest.raises(InputError, match="stands here already"):
@@ -241,7 +242,7 @@ def test_a_profile_that_stands_already_is_not_replaced(tmp_path):
     ],
     ids=["azure", "burstgpt", "mooncake"],
 )
-def test_the_public_trace_formats_are_read(tmp_path, text, first):
+def test_the_public_trace_formats_are_read(tmp_path: Path, text: str, first: int) -> None:
     found = load(write(tmp_path, text))
     assert found.prompt_tokens[0] == first
     assert found.times_s is not None
@@ -252,6 +253,6 @@ def test_the_public_trace_formats_are_read(tmp_path, text, first):
         assert found.times_s[0] == 1.0
 
 
-def test_a_trace_of_unknown_columns_names_what_is_missing(tmp_path):
+def test_a_trace_of_unknown_columns_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="token counts are missing"):
         load(write(tmp_path, "a,b\n1,2\n"))

@@ -1,5 +1,8 @@
 """Lengths and prompts come from seeds; a salt keeps runs apart."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,19 +31,19 @@ SPEC = WorkloadSpec(
 
 
 @given(st.floats(1, 500), st.floats(0, 2))
-def test_lognormal_lengths_stay_inside_their_limits(mean, cv):
+def test_lognormal_lengths_stay_inside_their_limits(mean, cv) -> None:
     spec = LengthSpec(distribution="lognormal", mean_tokens=mean, cv=cv, min_tokens=1, max_tokens=600)
     drawn = lengths(spec, 200, np.random.default_rng(0))
     assert drawn.min() >= 1
     assert drawn.max() <= 600
 
 
-def test_lognormal_lengths_have_the_stated_mean():
+def test_lognormal_lengths_have_the_stated_mean() -> None:
     spec = LengthSpec(distribution="lognormal", mean_tokens=300, cv=0.5)
     assert lengths(spec, 50_000, np.random.default_rng(0)).mean() == pytest.approx(300, rel=0.02)
 
 
-def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends():
+def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends() -> None:
     drawn = lengths(SPEC.prompt, 20_000, np.random.default_rng(0))
     assert drawn.mean() == pytest.approx(50, abs=0.5)
     assert (drawn.min(), drawn.max()) == (20, 80)
@@ -54,37 +57,37 @@ def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends():
         ({"min_tokens": 32, "max_tokens": 400}, "not the middle of 32 and 400: write 216"),
     ],
 )
-def test_uniform_lengths_without_ends_around_their_mean_are_refused(ends, said):
+def test_uniform_lengths_without_ends_around_their_mean_are_refused(ends: dict[str, Any], said: str) -> None:
     """A mean alone drew up to a million tokens."""
     with pytest.raises(ValidationError, match=said):
         LengthSpec(distribution="uniform", mean_tokens=128, **ends)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 255), (1, 254), (2, 255)])
-def test_a_middle_between_two_tokens_may_be_rounded(low, high):
+def test_a_middle_between_two_tokens_may_be_rounded(low: int, high: int) -> None:
     assert LengthSpec(distribution="uniform", mean_tokens=128, min_tokens=low, max_tokens=high).mean_tokens == 128
 
 
 @given(st.integers(1, 300), st.integers(0, 5000), st.integers(0, 10**6))
-def test_a_prompt_has_exactly_the_tokens_asked_for_and_only_ordinary_ones(length, start, serial):
+def test_a_prompt_has_exactly_the_tokens_asked_for_and_only_ordinary_ones(length, start, serial) -> None:
     ids = cut(TEXT, length, start, f"salt:{serial}")
     assert len(ids) == length
     assert set(ids.tolist()) <= set(TEXT.tolist())
 
 
-def prompts(spec, salt, count=30):
+def prompts(spec, salt, count: int = 30):
     prefix = spec.shared_prefix.tokens if spec.shared_prefix else 0
     return [[ids_of(ask, TEXT, salt, prefix) for ask in talk] for talk in asks(spec, SOURCE, 1, count)]
 
 
-def test_the_same_seed_gives_the_same_lengths_and_another_salt_other_prompts():
+def test_the_same_seed_gives_the_same_lengths_and_another_salt_other_prompts() -> None:
     one, two = ([talk[0] for talk in prompts(SPEC, salt)] for salt in ("a", "b"))
     assert [len(ids) for ids in one] == [len(ids) for ids in two]
     assert all(a[:8] != b[:8] for a, b in zip(one, two, strict=True))
     assert len({tuple(ids[:8]) for ids in one}) == 30
 
 
-def test_a_group_shares_its_prefix_and_nothing_else():
+def test_a_group_shares_its_prefix_and_nothing_else() -> None:
     spec = SPEC.model_copy(update={"shared_prefix": SharedPrefix(groups=2, tokens=12)})
     found = [talk[0] for talk in prompts(spec, "a")]
     assert len({tuple(ids[:12]) for ids in found}) == 2
@@ -92,7 +95,7 @@ def test_a_group_shares_its_prefix_and_nothing_else():
     assert [len(ids) for ids in found] == [talk[0].prompt_tokens for talk in asks(spec, SOURCE, 1, 30)]
 
 
-def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly():
+def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly() -> None:
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
     for talk, ids in zip(asks(spec, SOURCE, 1, 10), prompts(spec, "a", 10), strict=True):
         assert [len(i) for i in ids] == [ask.prompt_tokens for ask in talk]
@@ -101,14 +104,14 @@ def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly():
             assert len(later) > len(earlier) + ask.output_tokens
 
 
-def test_conversations_with_a_shared_prefix_keep_both_promises():
+def test_conversations_with_a_shared_prefix_keep_both_promises() -> None:
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=2), "shared_prefix": SharedPrefix(tokens=10)})
     found = prompts(spec, "a", 10)
     assert len({tuple(ids[:10]) for talk in found for ids in talk}) == 1
     assert all(second[: len(first)] == first for first, second in found)
 
 
-def test_what_a_prefix_cache_can_find_is_known_beforehand():
+def test_what_a_prefix_cache_can_find_is_known_beforehand() -> None:
     assert expected_hit_rate(SPEC, asks(SPEC, SOURCE, 1, 50)) == 0
     fixed = WorkloadSpec(
         prompt=LengthSpec(mean_tokens=100), output=LengthSpec(mean_tokens=8), shared_prefix=SharedPrefix(tokens=50)
@@ -134,22 +137,24 @@ def replayed(folder, text):
     ],
     ids=["no times", "one time", "one request"],
 )
-def test_a_trace_without_a_pattern_in_time_is_refused_before_any_server_is_asked(tmp_path, text, said):
+def test_a_trace_without_a_pattern_in_time_is_refused_before_any_server_is_asked(
+    tmp_path: Path, text: str, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         check(replayed(tmp_path, text))
 
 
-def test_a_trace_with_times_is_taken(tmp_path):
+def test_a_trace_with_times_is_taken(tmp_path: Path) -> None:
     check(replayed(tmp_path, "prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,6\n"))
 
 
-def test_a_plan_survives_the_way_to_a_worker():
+def test_a_plan_survives_the_way_to_a_worker() -> None:
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
     planned = asks(spec, SOURCE, 1, np.array([0.5, 1.5]))
     assert from_columns(as_columns(planned)) == planned
 
 
-def test_what_a_window_can_hold_of_a_plan_counts_every_turn_of_its_conversations():
+def test_what_a_window_can_hold_of_a_plan_counts_every_turn_of_its_conversations() -> None:
     """Three conversations of 5 turns: one in the lead-in, one inside the window [1, 11), one behind it."""
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=5)})
     planned = asks(spec, SOURCE, 1, np.array([0.5, 5.0, 11.0]))

@@ -29,11 +29,13 @@ def write(folder, name, made):
 
 
 @pytest.fixture
-def three(tmp_path):
+def three(tmp_path: Path):
     return [tmp_path / made.run for made in write_all(tmp_path)]
 
 
-def test_the_table_shows_speed_with_its_interval_quality_and_where_there_is_a_verdict_its_price(three, tmp_path):
+def test_the_table_shows_speed_with_its_interval_quality_and_where_there_is_a_verdict_its_price(
+    three, tmp_path: Path
+) -> None:
     run(EXPERIMENT, tmp_path, Path("configs/prices"), allow_invalid=False)
     data = json.loads(call(*three, "--json").output)
     w8a8 = data["runs"][1]
@@ -46,7 +48,7 @@ def test_the_table_shows_speed_with_its_interval_quality_and_where_there_is_a_ve
     assert (tmp_path / "compare" / "pareto.svg").is_file()
 
 
-def test_without_a_verdict_it_counts_accelerator_hours(three):
+def test_without_a_verdict_it_counts_accelerator_hours(three) -> None:
     found = json.loads(call(*three, "--json").output)["runs"][0]
     assert found["usd_per_mtok"] is None
     assert found["accelerator_hours_per_mtok"]["value"] == pytest.approx(1 / 0.9)
@@ -63,7 +65,7 @@ def test_without_a_verdict_it_counts_accelerator_hours(three):
         ("workload", {"workload": summary().workload.model_copy(update={"name": "other"})}, ("name chat", "name other")),
     ],
 )  # fmt: skip
-def test_other_conditions_are_refused_with_both_values(tmp_path, name, changes, values):
+def test_other_conditions_are_refused_with_both_values(tmp_path: Path, name: str, changes, values: tuple[str, ...]) -> None:
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", summary(**changes))
     caught = call(one, two).exception
     assert isinstance(caught, InputError)
@@ -71,13 +73,13 @@ def test_other_conditions_are_refused_with_both_values(tmp_path, name, changes, 
     assert all(value in caught.what for value in values)
 
 
-def test_machines_are_compared_on_purpose(tmp_path):
+def test_machines_are_compared_on_purpose(tmp_path: Path) -> None:
     other = summary(accelerator=L40S)
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", other)
     assert call(one, two, "--across-hardware").exit_code == 0
 
 
-def test_an_invalid_run_is_refused_unless_asked_for(tmp_path):
+def test_an_invalid_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
     one = write(tmp_path, "a", summary())
     two = write(tmp_path, "b", summary(validity="INVALID", reasons=(LAG,)))
     caught = call(one, two).exception
@@ -86,12 +88,12 @@ def test_an_invalid_run_is_refused_unless_asked_for(tmp_path):
     assert "INVALID" in call(one, two, "--allow-invalid").output
 
 
-def test_one_run_is_nothing_to_compare(three):
+def test_one_run_is_nothing_to_compare(three) -> None:
     assert isinstance(call(three[0]).exception, InputError)
 
 
 @pytest.mark.parametrize(("output", "code"), [(900_000, 0), (800_000, 0), (740_000, 0), (730_000, 1), (1_500_000, 0)])
-def test_the_gate_fails_only_beyond_the_intervals(tmp_path, output, code):
+def test_the_gate_fails_only_beyond_the_intervals(tmp_path: Path, output: int, code: int) -> None:
     """900k [810k, 990k]: a run is worse once its own upper end, 1.1 times its value, lies below 810k."""
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", summary(at_slo=hour(output, 3.0)))
     done = call(one, two, "--gate")
@@ -103,7 +105,7 @@ def test_the_gate_fails_only_beyond_the_intervals(tmp_path, output, code):
         assert "900k" in str(done.exception)
 
 
-def test_a_run_that_lost_its_capacity_fails_the_gate(tmp_path):
+def test_a_run_that_lost_its_capacity_fails_the_gate(tmp_path: Path) -> None:
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", summary(at_slo=None))
     assert isinstance(call(one, two, "--gate").exception, RunFailedError)
 
@@ -118,12 +120,12 @@ def test_a_run_that_lost_its_capacity_fails_the_gate(tmp_path):
         ((11, 14), False, False),
     ],
 )
-def test_touching_intervals_are_no_regression(now, more, is_worse):
+def test_touching_intervals_are_no_regression(now: tuple[int, ...], more: bool, is_worse: bool) -> None:
     before = Interval(value=10.5, low=10, high=11)
     assert worse(before, Interval(value=sum(now) / 2, low=now[0], high=now[1]), more_is_better=more) is is_worse
 
 
-def test_the_front_holds_whatever_no_other_beats_in_both():
+def test_the_front_holds_whatever_no_other_beats_in_both() -> None:
     def at(name, output, loss):
         return entry(summary(run=name, at_slo=hour(output, 1.0)), Interval(value=loss), None)
 
@@ -132,7 +134,7 @@ def test_the_front_holds_whatever_no_other_beats_in_both():
     assert {r.run for r in regressions(entries)} == {"true", "between", "beaten"}
 
 
-def test_a_roofline_beside_a_run_is_shown_and_an_earlier_measurements_is_not(three):
+def test_a_roofline_beside_a_run_is_shown_and_an_earlier_measurements_is_not(three) -> None:
     assert "MBU" not in call(*three).output
     write_roofline(three[0])
     write_roofline(three[1], summary_sha256="of an earlier measurement")

@@ -34,7 +34,7 @@ def by_hand(rows, demand):
 
 @settings(max_examples=200, deadline=None)
 @given(OPTIONS, DEMAND)
-def test_the_plan_is_that_of_trying_every_split(rows, demand):
+def test_the_plan_is_that_of_trying_every_split(rows, demand) -> None:
     options = [Option(str(i), r, o, mr, mo) for i, (r, o, mr, mo) in enumerate(rows)]
     best = by_hand(rows, demand)
     if math.isinf(best):
@@ -51,13 +51,13 @@ def test_the_plan_is_that_of_trying_every_split(rows, demand):
 
 
 @given(DEMAND)
-def test_the_utilization_of_a_layer_is_the_share_of_hours_that_need_it(demand):
+def test_the_utilization_of_a_layer_is_the_share_of_hours_that_need_it(demand) -> None:
     found = utilizations(np.array(demand, dtype=float))
     assert found == pytest.approx([np.mean([d >= j for d in demand]) for j in range(1, max(demand) + 1)])
 
 
 @given(DEMAND, st.floats(0.05, 0.95))
-def test_a_unit_is_reserved_when_it_is_used_more_than_its_price_ratio(demand, ratio):
+def test_a_unit_is_reserved_when_it_is_used_more_than_its_price_ratio(demand, ratio) -> None:
     """The newsvendor's rule."""
     q = utilizations(np.array(demand, dtype=float))
     assume(np.abs(q - ratio).min() > 1e-9)
@@ -65,7 +65,7 @@ def test_a_unit_is_reserved_when_it_is_used_more_than_its_price_ratio(demand, ra
     assert plan.reserved[0] == (q > ratio).sum()
 
 
-def test_two_clouds_are_one_portfolio():
+def test_two_clouds_are_one_portfolio() -> None:
     """The cheaper reservation first, up to its limit, then the other; the peak by the hour where that is cheapest."""
     demand = np.array([4.0] * 20 + [6.0] * 4)
     plan = cheapest([Option("a", 1.0, 3.0, 2, 99), Option("b", 1.5, 2.5, 99, 99)], demand)

@@ -19,14 +19,14 @@ def figure(line, low, high):
     return LeverFigure(lever="caching", line=line, low=low, high=high, badge="assumed", source="a test")
 
 
-def test_savings_compound_as_the_article_says():
+def test_savings_compound_as_the_article_says() -> None:
     """AI cost article (2026): $0.41 to $0.07 an answer is 82.9 %; 25, 35 and 20 % are 61.0 %."""
     assert saved_share(0.41, 0.07) == pytest.approx(0.829, abs=5e-4)
     assert compound([0.25, 0.35, 0.20]) == pytest.approx(0.610)
 
 
 @given(st.lists(st.floats(0, 0.99), max_size=7))
-def test_compounding_is_taking_one_after_the_other(savings):
+def test_compounding_is_taking_one_after_the_other(savings) -> None:
     left = 1.0
     for saving in savings:
         left -= left * saving
@@ -34,7 +34,7 @@ def test_compounding_is_taking_one_after_the_other(savings):
     assert compound(savings) <= min(1.0, sum(savings)) + 1e-12
 
 
-def test_the_whole_saving_weighs_every_line():
+def test_the_whole_saving_weighs_every_line() -> None:
     """S = 1 - sum_l w_l prod_k (1 - s_lk)."""
     lines = by_line([figure("gpu", 0.2, 0.5), figure("gpu", 0.1, 0.2), figure("ops", 0.0, 0.4)], weights(BILL))
     low, high = whole(lines)

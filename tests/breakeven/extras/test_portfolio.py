@@ -40,7 +40,7 @@ def by_hand(rows, costs):
 
 @settings(max_examples=60, deadline=None)
 @given(FEATURES, st.floats(0, 2000), st.floats(1, 2000), st.integers(0, 1))
-def test_the_placement_is_that_of_trying_them_all(rows, fixed, replica, spare):
+def test_the_placement_is_that_of_trying_them_all(rows, fixed, replica, spare) -> None:
     costs = Costs(fixed, replica, spare)
     found = place(features(rows), costs)
     assert found.exact
@@ -50,7 +50,7 @@ def test_the_placement_is_that_of_trying_them_all(rows, fixed, replica, spare):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 5000), st.floats(100, 2000))
-def test_many_features_come_within_their_bound_and_never_cost_more_than_staying(seed, fixed, replica):
+def test_many_features_come_within_their_bound_and_never_cost_more_than_staying(seed, fixed, replica) -> None:
     rng = np.random.default_rng(seed)
     rows = [
         (float(b), float(s), int(k), True)
@@ -64,7 +64,7 @@ def test_many_features_come_within_their_bound_and_never_cost_more_than_staying(
 
 @settings(max_examples=30, deadline=None)
 @given(FEATURES, st.floats(0, 2000), st.floats(1, 2000))
-def test_the_order_for_many_is_close_to_trying_all_for_few(rows, fixed, replica):
+def test_the_order_for_many_is_close_to_trying_all_for_few(rows, fixed, replica) -> None:
     """The heuristic on instances small enough to solve: never better than the best, seldom far from it."""
     costs = Costs(fixed, replica)
     made = [f for f in features(rows) if not f.stays_because]
@@ -78,7 +78,7 @@ def test_the_order_for_many_is_close_to_trying_all_for_few(rows, fixed, replica)
     assert total <= bills.sum() + 1e-6
 
 
-def test_shared_replicas_are_counted_once_and_opposite_hours_share_one():
+def test_shared_replicas_are_counted_once_and_opposite_hours_share_one() -> None:
     """Alone, each of two features would need a replica of its own for the same hours; by day and by night they share it."""
     day, night = Feature("day", 600, 0.5 * SHAPES[1]), Feature("night", 600, 0.5 * SHAPES[2])
     found = place([day, night], Costs(0, 1000))
@@ -89,7 +89,7 @@ def test_shared_replicas_are_counted_once_and_opposite_hours_share_one():
     assert same.total_usd == 1200
 
 
-def test_a_feature_that_alone_would_stay_moves_into_room_that_is_paid_for():
+def test_a_feature_that_alone_would_stay_moves_into_room_that_is_paid_for() -> None:
     large, small = Feature("large", 5000, 0.7 * SHAPES[0]), Feature("small", 10, 0.1 * SHAPES[0])
     assert place([small], Costs(0, 1000)).moved == (False,)
     assert place([large, small], Costs(0, 1000)).moved == (True, True)

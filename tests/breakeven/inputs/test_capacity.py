@@ -38,7 +38,7 @@ WIDER = {
 
 
 @pytest.mark.parametrize("changes", [{}, {"validity": "INVALID", "reasons": (LAG,), "synthetic": ("3 dummy layers",)}])
-def test_every_figure_of_a_measured_report_has_its_origin(tmp_path, changes):
+def test_every_figure_of_a_measured_report_has_its_origin(tmp_path: Path, changes) -> None:
     verdict, summaries = measured(tmp_path, **changes)
     root = parse(page(verdict, summaries))
     seen, found = orphans(root)
@@ -48,7 +48,7 @@ def test_every_figure_of_a_measured_report_has_its_origin(tmp_path, changes):
 
 
 @pytest.mark.parametrize("solved", ["everything", "team"])
-def test_every_figure_of_the_wider_answers_has_its_origin(solved):
+def test_every_figure_of_the_wider_answers_has_its_origin(solved: str) -> None:
     asked = scenario(**EVERYTHING) if solved == "everything" else load_scenario(Path("configs/scenarios/team.yaml"))
     root = parse(page(decide(asked)))
     seen, found = orphans(root)
@@ -57,7 +57,7 @@ def test_every_figure_of_the_wider_answers_has_its_origin(solved):
     assert dangling(root) == []
 
 
-def test_every_row_of_a_further_section_names_its_inputs():
+def test_every_row_of_a_further_section_names_its_inputs() -> None:
     html = parse(page(decide(scenario(**EVERYTHING))))
     rows = [cell.parent for cell in html.all("td") if cell.attributes.get("class") == "from"]
     assert len(rows) > 20
@@ -75,17 +75,17 @@ def test_every_row_of_a_further_section_names_its_inputs():
         "<figure><figcaption>A bar of $3.</figcaption></figure>",
     ],
 )
-def test_a_figure_without_an_origin_is_found(orphan):
+def test_a_figure_without_an_origin_is_found(orphan: str) -> None:
     """The walk above can fail."""
     _, found = orphans(parse(orphan))
     assert len(found) == 1
 
 
-def test_a_link_that_leads_nowhere_is_found():
+def test_a_link_that_leads_nowhere_is_found() -> None:
     assert dangling(parse('<p id="a"><a href="#a">x</a><a href="#b">y</a></p>')) == ["#b"]
 
 
-def test_prices_of_the_inputs_carry_their_source_and_date():
+def test_prices_of_the_inputs_carry_their_source_and_date() -> None:
     found = {a.name: a for a in decide(load_scenario(Path("configs/scenarios/team.yaml"))).assumptions}
     quoted = [a for a in found.values() if a.badge == "quoted"]
     assert {"gpt-4o-mini at openai", "claude-haiku-4-5 at anthropic", "verda H100_1x, on_demand"} <= {a.name for a in quoted}
@@ -94,7 +94,7 @@ def test_prices_of_the_inputs_carry_their_source_and_date():
     assert all("checked 20" in a.source for a in (*quoted, reserved))
 
 
-def test_features_levers_spot_and_training_are_inputs_with_their_badge():
+def test_features_levers_spot_and_training_are_inputs_with_their_badge() -> None:
     found = {a.name: a for a in decide(load_scenario(Path("configs/scenarios/team.yaml"))).assumptions}
     voice = found["feature voice"]
     assert (

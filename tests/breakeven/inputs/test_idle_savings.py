@@ -1,6 +1,8 @@
 """What resting saved, from serving's idle record to the lever, the verdict and the page."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +26,7 @@ WHEN = "2026-11-24T00:00:00+00:00"
 IDLE = [{"lever": "idle_gpus", "low": 0.05, "high": 0.9, "source": "a guess"}]
 
 
-def record(policy="stop", penalties=(30.0, 50.0), observed_s=10_000.0):
+def record(policy: str = "stop", penalties=(30.0, 50.0), observed_s: float = 10_000.0):
     """Four tenths of the time asleep, in as many rests as there are wakes."""
     events, at, rest = [IdleEvent("up", 0.0, WHEN)], 0.0, 0.4 * observed_s / len(penalties)
     for penalty in penalties:
@@ -42,7 +44,7 @@ def write(folder, found, **changes):
     return folder
 
 
-def test_the_saving_is_the_time_asleep_less_the_wakes_that_are_paid():
+def test_the_saving_is_the_time_asleep_less_the_wakes_that_are_paid() -> None:
     """0.4 of 10,000 s asleep, two wakes of 40 s on average whose interval is 0 to 167 s."""
     found = idle_savings.measured(record(), "here")
     assert found.asleep_share == pytest.approx(0.4)
@@ -53,13 +55,13 @@ def test_the_saving_is_the_time_asleep_less_the_wakes_that_are_paid():
     assert once.saved_low == once.saved_high == pytest.approx(0.4 - 100 / 10_000)
 
 
-def test_a_sleep_level_keeps_the_machine_so_nothing_is_saved_for_certain():
+def test_a_sleep_level_keeps_the_machine_so_nothing_is_saved_for_certain() -> None:
     found = idle_savings.measured(record("sleep-1"), "here")
     assert (found.gpu_is_free, found.saved_low) == (False, 0.0)
     assert found.saved_high == pytest.approx(0.4)
 
 
-def test_wakes_longer_than_the_rest_save_nothing_and_no_time_is_no_share():
+def test_wakes_longer_than_the_rest_save_nothing_and_no_time_is_no_share() -> None:
     assert idle_savings.measured(record(penalties=(4000.0, 4000.0)), "x").saved_high == 0
     empty = derive([IdleEvent("up", 1.0, WHEN), IdleEvent("down", 1.0, WHEN)], IdleSpec(policy="stop"), 1, {}, WHEN)
     none = idle_savings.measured(empty, "x")
@@ -67,7 +69,7 @@ def test_wakes_longer_than_the_rest_save_nothing_and_no_time_is_no_share():
     assert "no wake yet" in idle_savings.told(none)
 
 
-def test_the_record_beside_the_run_replaces_the_assumed_range(tmp_path):
+def test_the_record_beside_the_run_replaces_the_assumed_range(tmp_path: Path) -> None:
     write(tmp_path / "golden-none", record())
     found = solve(tmp_path, asked(schemes=["none"], levers=IDLE))
     (figure,) = found.levers.figures
@@ -82,7 +84,7 @@ def test_the_record_beside_the_run_replaces_the_assumed_range(tmp_path):
     assert "waits 40 s" in row.value
 
 
-def test_without_a_record_the_range_stays_assumed_and_no_section_stands(tmp_path):
+def test_without_a_record_the_range_stays_assumed_and_no_section_stands(tmp_path: Path) -> None:
     (tmp_path / "golden-none").mkdir()
     summary("none").write(tmp_path / "golden-none")
     found = solve(tmp_path, asked(schemes=["none"], levers=IDLE))
@@ -92,7 +94,7 @@ def test_without_a_record_the_range_stays_assumed_and_no_section_stands(tmp_path
     assert named(found, "idle") is None
 
 
-def test_terminal_and_report_show_rest_with_its_origin(tmp_path):
+def test_terminal_and_report_show_rest_with_its_origin(tmp_path: Path) -> None:
     write(tmp_path / "golden-none", record())
     found = solve(tmp_path, asked(schemes=["none"], levers=IDLE))
     (cells,) = named(found, "idle").rows
@@ -102,7 +104,7 @@ def test_terminal_and_report_show_rest_with_its_origin(tmp_path):
     assert lever[3] == "measured"
 
 
-def test_a_wake_longer_than_the_objective_is_a_warning(tmp_path):
+def test_a_wake_longer_than_the_objective_is_a_warning(tmp_path: Path) -> None:
     write(tmp_path / "golden-none", record())
     warnings = solve(tmp_path, asked(schemes=["none"])).warnings
     assert any("waits 40 s" in w and "1 s to the first token" in w for w in warnings)
@@ -112,7 +114,7 @@ def test_a_wake_longer_than_the_objective_is_a_warning(tmp_path):
     assert not idle_savings.too_slow(idle_savings.measured(record(), "x"), None)
 
 
-def test_a_scenario_names_its_record_by_file_or_folder(tmp_path):
+def test_a_scenario_names_its_record_by_file_or_folder(tmp_path: Path) -> None:
     record().write(tmp_path)
     for said in (tmp_path, tmp_path / "idle.json"):
         found = decide(scenario(levers=[{"lever": "idle_gpus", "record": str(said)}]))
@@ -126,7 +128,7 @@ def test_a_scenario_names_its_record_by_file_or_folder(tmp_path):
         decide(scenario(levers=[{"lever": "idle_gpus", "record": str(tmp_path)}]))
 
 
-def test_an_autoscaled_fleet_does_not_save_its_quiet_hours_twice(tmp_path):
+def test_an_autoscaled_fleet_does_not_save_its_quiet_hours_twice(tmp_path: Path) -> None:
     record().write(tmp_path)
     levers = [{"lever": "idle_gpus", "record": str(tmp_path)}]
     (figure,) = decide(scenario(levers=levers, profile={"hours": DAY}, scaling="autoscale")).levers.figures
@@ -146,12 +148,12 @@ def test_an_autoscaled_fleet_does_not_save_its_quiet_hours_twice(tmp_path):
         [{"lever": "idle_gpus"}, {"lever": "idle_gpus", "low": 0.1, "high": 0.2}],
     ],
 )
-def test_a_record_of_another_lever_or_a_lever_twice_is_refused(levers):
+def test_a_record_of_another_lever_or_a_lever_twice_is_refused(levers: list[dict[str, Any]]) -> None:
     with pytest.raises(ValidationError, match=r"belongs to lever idle_gpus|twice"):
         scenario(levers=levers)
 
 
-def test_a_new_record_makes_the_verdict_anew_and_trace_watches_it(tmp_path):
+def test_a_new_record_makes_the_verdict_anew_and_trace_watches_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "golden-none", record())
     one = asked(schemes=["none"], levers=IDLE)
     first = solve(tmp_path, one)
@@ -164,7 +166,7 @@ def test_a_new_record_makes_the_verdict_anew_and_trace_watches_it(tmp_path):
     assert again.runs[0].idle.wakes == 1
 
 
-def test_the_command_prints_where_rest_was_measured(tmp_path):
+def test_the_command_prints_where_rest_was_measured(tmp_path: Path) -> None:
     record().write(tmp_path)
     file = tmp_path / "asked.yaml"
     levers = [{"lever": "idle_gpus", "record": str(tmp_path)}]

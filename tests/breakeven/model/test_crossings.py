@@ -14,7 +14,7 @@ TOKENS = st.floats(min_value=10.0, max_value=1e6)
 FIXED = st.floats(min_value=0.0, max_value=1e5)
 
 
-def test_the_example_of_the_design_wins_in_three_windows_and_then_for_good():
+def test_the_example_of_the_design_wins_in_three_windows_and_then_for_good() -> None:
     """economics.md, Crossings: F=0, gamma=1000, C=1000, p=1.3."""
     found = solve(Staircase(1000, 1000), 1.3)
     closed = [(round(a), b) for a, b in found.windows]
@@ -23,18 +23,18 @@ def test_the_example_of_the_design_wins_in_three_windows_and_then_for_good():
     assert found.outcome == "first"
 
 
-def test_a_replica_that_costs_what_the_api_takes_for_its_tokens_never_wins():
+def test_a_replica_that_costs_what_the_api_takes_for_its_tokens_never_wins() -> None:
     assert solve(Staircase(1300, 1000), 1.3).outcome == "never"
     assert solve(Staircase(1299.99, 1000), 1.3).outcome != "never"
 
 
-def test_a_crossing_beyond_the_fleet_limit_is_told():
+def test_a_crossing_beyond_the_fleet_limit_is_told() -> None:
     assert solve(Staircase(1000, 1000, fixed_usd=10_000), 1.1, max_replicas=50).outcome == "beyond_capacity"
     assert solve(Staircase(1000, 1000, fixed_usd=10_000), 1.1, max_replicas=200).outcome != "beyond_capacity"
 
 
 @given(MONEY, TOKENS, FIXED, st.integers(0, 3), st.floats(min_value=1.01, max_value=50.0))
-def test_windows_are_disjoint_ordered_and_end_open(gamma, capacity, fixed, spare, factor):
+def test_windows_are_disjoint_ordered_and_end_open(gamma, capacity, fixed, spare, factor) -> None:
     found = solve(Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity)
     assert found.windows[-1][1] is None
     edges = [edge for window in found.windows for edge in window if edge is not None]
@@ -51,7 +51,7 @@ def test_windows_are_disjoint_ordered_and_end_open(gamma, capacity, fixed, spare
     st.floats(min_value=0.2, max_value=20.0),
     st.floats(min_value=0.001, max_value=60.0),
 )
-def test_a_volume_wins_exactly_when_it_lies_in_a_window(gamma, capacity, fixed, spare, factor, steps):
+def test_a_volume_wins_exactly_when_it_lies_in_a_window(gamma, capacity, fixed, spare, factor, steps) -> None:
     stairs, price = Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity
     volume = steps * capacity
     gap = stairs.cost_usd(volume) - price * volume
@@ -72,7 +72,7 @@ def test_a_volume_wins_exactly_when_it_lies_in_a_window(gamma, capacity, fixed, 
     st.floats(min_value=1.01, max_value=20),
     st.floats(min_value=0.01, max_value=100),
 )
-def test_scaling_all_money_leaves_break_even_where_it_is(gamma, capacity, fixed, spare, factor, k):
+def test_scaling_all_money_leaves_break_even_where_it_is(gamma, capacity, fixed, spare, factor, k) -> None:
     price = factor * gamma / capacity
     one = solve(Staircase(gamma, capacity, fixed, spare), price)
     other = solve(Staircase(gamma * k, capacity, fixed * k, spare), price * k)
@@ -89,7 +89,7 @@ def _on_an_edge(one, other, capacity):
 @given(
     MONEY, TOKENS, FIXED, st.integers(0, 2), st.floats(min_value=1.01, max_value=10), st.floats(min_value=1.0, max_value=3.0)
 )
-def test_a_dearer_api_never_moves_the_first_crossing_up(gamma, capacity, fixed, spare, factor, dearer):
+def test_a_dearer_api_never_moves_the_first_crossing_up(gamma, capacity, fixed, spare, factor, dearer) -> None:
     stairs, price = Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity
     assert solve(stairs, price * dearer).first_tokens <= solve(stairs, price).first_tokens * (1 + 1e-9)
 
@@ -98,7 +98,7 @@ def test_a_dearer_api_never_moves_the_first_crossing_up(gamma, capacity, fixed, 
     ("field", "arguments"),
     [("replica_tokens", (1000, 0)), ("replica_usd", (-1, 1)), ("fixed_usd", (1, 1, -5)), ("replica_usd", (math.nan, 1))],
 )
-def test_figures_that_cannot_be_are_refused_by_name(field, arguments):
+def test_figures_that_cannot_be_are_refused_by_name(field: str, arguments) -> None:
     with pytest.raises(InputError) as caught:
         Staircase(*arguments)
     assert caught.value.where == field
@@ -108,7 +108,7 @@ def test_figures_that_cannot_be_are_refused_by_name(field, arguments):
     ("fixed", "price"),
     [(1e300, 1.3), (1e15, 1.00000000001), (1e6, 1.0000000000000002), (0.0, 1.0000000000000002), (1e3, 1e305), (1e308, 1.3)],
 )
-def test_costs_at_the_end_of_what_doubles_can_tell_apart_give_an_answer(fixed, price):
+def test_costs_at_the_end_of_what_doubles_can_tell_apart_give_an_answer(fixed: float, price: float) -> None:
     """They used to be counted up to, one replica at a time."""
     found = solve(Staircase(1000, 1000, fixed), price)
     assert found.outcome in {"first", "stable", "beyond_capacity"}
@@ -119,7 +119,7 @@ def test_costs_at_the_end_of_what_doubles_can_tell_apart_give_an_answer(fixed, p
 
 
 @given(MONEY, TOKENS, st.floats(0, 1e12), st.floats(min_value=1 + 1e-13, max_value=1.01))
-def test_the_first_step_is_the_least_whose_window_is_not_empty(gamma, capacity, fixed, factor):
+def test_the_first_step_is_the_least_whose_window_is_not_empty(gamma, capacity, fixed, factor) -> None:
     stairs, price = Staircase(gamma, capacity, fixed), factor * gamma / capacity
     found = solve(stairs, price)
     if found.first_replicas is None:
@@ -138,7 +138,7 @@ def test_the_first_step_is_the_least_whose_window_is_not_empty(gamma, capacity, 
         ({"replica_tokens": math.inf}, "replica_tokens"),
     ],
 )
-def test_a_staircase_that_cannot_be_is_refused_by_the_name_of_its_value(changes, name):
+def test_a_staircase_that_cannot_be_is_refused_by_the_name_of_its_value(changes, name: str) -> None:
     with pytest.raises(InputError) as caught:
         Staircase(**{"replica_usd": 1000.0, "replica_tokens": 1000.0, **changes})
     assert caught.value.where == name

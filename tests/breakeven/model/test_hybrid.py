@@ -28,7 +28,7 @@ def by_hand(weights, u, replica, fixed, api, k, spare):
     st.integers(0, 2),
     st.integers(1, 200),
 )
-def test_the_hybrid_optimum_is_that_of_trying_every_number_of_replicas(values, u, replica, fixed, api, spare, most):
+def test_the_hybrid_optimum_is_that_of_trying_every_number_of_replicas(values, u, replica, fixed, api, spare, most) -> None:
     weights = np.array(values) / np.mean(values)
     best = optimum(weights, u, replica, fixed, api, redundancy=spare, max_replicas=most)
     top = min(math.ceil(u * weights.max()), most)
@@ -39,12 +39,12 @@ def test_the_hybrid_optimum_is_that_of_trying_every_number_of_replicas(values, u
 
 
 @given(WEIGHTS, st.floats(0.01, 20), st.integers(0, 50))
-def test_overflow_is_what_the_replicas_leave_over(values, u, k):
+def test_overflow_is_what_the_replicas_leave_over(values, u, k) -> None:
     weights = np.array(values) / np.mean(values)
     assert Overflow(weights, u)(k) == pytest.approx(np.maximum(0.0, weights - k / u).mean(), abs=1e-9)
 
 
-def test_a_peaky_day_keeps_a_base_and_sends_the_peak_out():
+def test_a_peaky_day_keeps_a_base_and_sends_the_peak_out() -> None:
     weights = np.array([1.0] * 20 + [10.0] * 4) / 2.5
     best = optimum(weights, u=10.0, replica_usd=100, fixed_usd=0, api_usd=1500)
     assert 0 < best.base < 40
@@ -52,5 +52,5 @@ def test_a_peaky_day_keeps_a_base_and_sends_the_peak_out():
     assert best.usd < 1500
 
 
-def test_no_volume_costs_nothing():
+def test_no_volume_costs_nothing() -> None:
     assert optimum(np.ones(1), 0.0, 100, 50, 0.0).usd == 0

@@ -23,7 +23,7 @@ YEARS = st.integers(1, 30)
 
 
 @given(RATE, YEARS)
-def test_the_yearly_payment_pays_the_loan_back_exactly(rate, years):
+def test_the_yearly_payment_pays_the_loan_back_exactly(rate, years) -> None:
     """Brute force: a debt of 1 grows by the rate every year and is paid down; nothing is left."""
     debt = 1.0
     for _ in range(years):
@@ -32,7 +32,7 @@ def test_the_yearly_payment_pays_the_loan_back_exactly(rate, years):
 
 
 @given(RATE, YEARS)
-def test_the_yearly_deposit_grows_to_the_residual(rate, years):
+def test_the_yearly_deposit_grows_to_the_residual(rate, years) -> None:
     saved = 0.0
     for _ in range(years):
         saved = saved * (1 + rate) + sinking_fund(rate, years)
@@ -40,12 +40,12 @@ def test_the_yearly_deposit_grows_to_the_residual(rate, years):
 
 
 @given(YEARS)
-def test_without_interest_it_is_a_straight_line(years):
+def test_without_interest_it_is_a_straight_line(years) -> None:
     assert capital_recovery(0.0, years) == pytest.approx(1 / years)
     assert capital_recovery(1e-9, years) == pytest.approx(1 / years, rel=1e-5)
 
 
-def test_a_server_year_costs_what_the_nvidia_tco_blog_says():
+def test_a_server_year_costs_what_the_nvidia_tco_blog_says() -> None:
     """NVIDIA TCO blog: $320k over 4 years + $3,000 + $4,500 = $87,500 a server-year."""
     spec = OwnedSpec(
         capex_usd=320_000,
@@ -57,7 +57,7 @@ def test_a_server_year_costs_what_the_nvidia_tco_blog_says():
     assert usd_per_hour(spec, 0.0, 0.0) * 8760 == pytest.approx(87_500)
 
 
-def test_an_a100_pays_back_when_arxiv_2509_18101_says():
+def test_an_a100_pays_back_when_arxiv_2509_18101_says() -> None:
     """$15k A100, 190 tok/s, 176 h/month -> 120.4M tokens; electricity $7.92/month; API 1.25/10 at 1:2 -> 17.8 months."""
     tokens = 190 * 3600 * 176
     assert tokens / 1e6 == pytest.approx(120.4, abs=0.05)
@@ -66,7 +66,7 @@ def test_an_a100_pays_back_when_arxiv_2509_18101_says():
     assert payback_months(15_000, 7.0, 7.92) is None
 
 
-def test_an_hour_adds_capital_power_room_and_upkeep():
+def test_an_hour_adds_capital_power_room_and_upkeep() -> None:
     spec = OwnedSpec(
         capex_usd=30_000,
         residual_usd=3_000,
@@ -82,13 +82,13 @@ def test_an_hour_adds_capital_power_room_and_upkeep():
     assert usd_per_hour(spec, 0.7, 0.2) == pytest.approx(capital + 0.21 + 0.2)
 
 
-def test_energy_of_a_million_tokens():
+def test_energy_of_a_million_tokens() -> None:
     """3.6 J a token is 1 kWh a million."""
     assert energy_usd_per_mtok(3.6, 0.15) == pytest.approx(0.15)
 
 
 @pytest.mark.parametrize(("rate", "years", "field"), [(-1.0, 3, "rate"), (math.nan, 3, "rate"), (0.1, 0, "life_years")])
-def test_figures_that_cannot_be_are_refused(rate, years, field):
+def test_figures_that_cannot_be_are_refused(rate, years: int, field: str) -> None:
     with pytest.raises(InputError) as caught:
         capital_recovery(rate, years)
     assert caught.value.where == field

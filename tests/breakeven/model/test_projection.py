@@ -15,7 +15,7 @@ from tokenhour.breakeven.model.uncertainty import draw
 STILL = draw(dict.fromkeys(ENDS, (1.0, 1.0)), 10, 0)
 
 
-def path(months=36, **changes):
+def path(months: int = 36, **changes):
     fields = {
         "growth_per_year": 0.0,
         "discount_rate_per_year": 0.0,
@@ -31,7 +31,7 @@ def path(months=36, **changes):
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-0.5, 1.0), st.floats(-0.3, 0.5), st.floats(-0.3, 0.6), st.floats(-0.2, 0.6), st.floats(0, 20_000))
-def test_growth_drifts_and_discount_compound_as_by_hand(growth, discount, decay, gpu, setup):
+def test_growth_drifts_and_discount_compound_as_by_hand(growth, discount, decay, gpu, setup) -> None:
     at = position(ops_usd=100, other_usd=setup / 36)
     found = project(
         at,
@@ -61,7 +61,7 @@ def test_growth_drifts_and_discount_compound_as_by_hand(growth, discount, decay,
     assert found.npv_usd == found.months[-1].cumulative_saving_usd
 
 
-def test_payback_is_the_first_month_that_covers_the_setup():
+def test_payback_is_the_first_month_that_covers_the_setup() -> None:
     """A saving of $250 a month against $1,000: covered above zero in the fifth month."""
     at = position()
     found = project(at, path(setup_usd=1000.0), STILL)
@@ -71,7 +71,7 @@ def test_payback_is_the_first_month_that_covers_the_setup():
     assert payback_month([-5.0, 0.0, 1.0]) == 3
 
 
-def test_a_payback_that_does_not_last_says_so():
+def test_a_payback_that_does_not_last_says_so() -> None:
     """The API falls to a tenth after a year: what was saved is eaten up again."""
     falls = np.where(np.arange(36) < 12, 1.0, 0.1)
     found = project(position(), path(setup_usd=1000.0, api_factor=falls), STILL)
@@ -80,7 +80,7 @@ def test_a_payback_that_does_not_last_says_so():
     assert found.crossings_months == (13,)
 
 
-def test_capital_is_spent_when_a_machine_is_bought():
+def test_capital_is_spent_when_a_machine_is_bought() -> None:
     """Two replicas at once, the third when growth needs it; a bought machine's price is left out of the month."""
     at = position(tokens=1.9e9)
     found = project(at, path(months=24, growth_per_year=0.2, capital_usd=5000.0, cash_share=0.1), STILL)
@@ -93,7 +93,7 @@ def test_capital_is_spent_when_a_machine_is_bought():
     assert step == pytest.approx(months[third - 1].api_usd - 300 - 5000)
 
 
-def test_bands_hold_the_middle_and_widen():
+def test_bands_hold_the_middle_and_widen() -> None:
     drawn = draw(ENDS, 500, 0)
     months = project(position(), path(), drawn).months
     assert all(m.cumulative_p10_usd <= m.cumulative_p50_usd <= m.cumulative_p90_usd for m in months)
@@ -101,7 +101,7 @@ def test_bands_hold_the_middle_and_widen():
     assert widths[-1] > widths[0]
 
 
-def test_dates_stay_within_their_month():
+def test_dates_stay_within_their_month() -> None:
     assert month_date(dt.date(2026, 11, 30), 3) == dt.date(2027, 2, 28)
     assert month_date(dt.date(2026, 11, 24), 0) == dt.date(2026, 11, 24)
     assert month_date(dt.date(2026, 11, 24), 2) == dt.date(2027, 1, 24)

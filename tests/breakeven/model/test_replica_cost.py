@@ -36,16 +36,18 @@ def curve(**rules):
         ("GMI, cost of a token", 2.60, 140.0, 5.16),
     ],
 )
-def test_cost_per_million_output_tokens_agrees_with(source, usd_per_hour, output_tps, expected):
+def test_cost_per_million_output_tokens_agrees_with(
+    source: str, usd_per_hour: float, output_tps: float, expected: float
+) -> None:
     assert token_cost(usd_per_hour, output_tps)[1] == pytest.approx(expected, rel=5e-4), source
 
 
-def test_four_gpus_for_a_month_cost_what_llm_d_planner_says():
+def test_four_gpus_for_a_month_cost_what_llm_d_planner_says() -> None:
     """llm-d-planner: 4 x $2.70 x 730 h = $7,884."""
     assert lines(economics(), curve(), 4 * 2.70, 1.0).total == pytest.approx(7884)
 
 
-def test_usage_and_allocation_cost_give_opencosts_utilization():
+def test_usage_and_allocation_cost_give_opencosts_utilization() -> None:
     """OpenCost blog: usage cost $1, allocation cost $4, API $2 per M: utilization 25 %, competitive at 50 %."""
     bill = lines(economics(), curve(), 4.0 / HOURS_PER_MONTH, 0.25)
     assert bill.gpu_busy == pytest.approx(1.0)
@@ -57,7 +59,9 @@ def test_usage_and_allocation_cost_give_opencosts_utilization():
     ("prices", "bare", "loaded"),
     [((1, 5), 0.25e9, 2.2e9), ((0.15, 0.60), 1.96e9, 17e9), ((0.02, 0.04), 22e9, 191e9)],
 )
-def test_one_l4_breaks_even_where_the_design_says(prices, bare, loaded):
+def test_one_l4_breaks_even_where_the_design_says(
+    prices: tuple[float, ...] | tuple[int, ...], bare: float, loaded: float
+) -> None:
     """economics.md, What was found in the field: one L4 at $0.805/h, 2:1, GPU only, capacity ignored; and fully loaded."""
     price = (2 * prices[0] + prices[1]) / 3 / 1e6
     assert 0.805 * HOURS_PER_MONTH / price == pytest.approx(bare, rel=0.02)
@@ -66,14 +70,14 @@ def test_one_l4_breaks_even_where_the_design_says(prices, bare, loaded):
     assert solve(Staircase(gamma, 1e15, fixed_usd(spec), 1), price).first_tokens == pytest.approx(loaded, rel=0.02)
 
 
-def test_the_common_claim_is_a_percent_of_one_h100():
+def test_the_common_claim_is_a_percent_of_one_h100() -> None:
     """economics.md: 100-500M tokens a month at 512/256 are 0.05-0.25 requests/s."""
     seconds = HOURS_PER_MONTH * 3600
     assert [100e6 / 768 / seconds, 500e6 / 768 / seconds] == pytest.approx([0.05, 0.25], rel=0.02)
 
 
 @given(st.floats(0.01, 100), st.floats(1, 1e5), st.floats(0, 1e5), st.floats(0.5, 10))
-def test_input_and_output_prices_pay_for_the_hour(usd, out_tps, in_tps, ratio):
+def test_input_and_output_prices_pay_for_the_hour(usd, out_tps, in_tps, ratio) -> None:
     into, out = token_cost(usd, out_tps, in_tps, ratio)
     assert (into * in_tps + out * out_tps) * 3600 / 1e6 == pytest.approx(usd)
     assert out == pytest.approx(ratio * into)
@@ -88,7 +92,7 @@ def test_input_and_output_prices_pay_for_the_hour(usd, out_tps, in_tps, ratio):
     st.floats(0, 1),
     st.booleans(),
 )
-def test_the_lines_of_a_bill_add_up_to_its_total(u, spare, least, ops, setup, share, follows):
+def test_the_lines_of_a_bill_add_up_to_its_total(u, spare, least, ops, setup, share, follows) -> None:
     spec = economics(ops_usd_per_month=ops, setup_usd=setup, ops_share=share)
     day = np.array([0.5, 1.0, 2.0, 0.5])
     fleet = Curve(Rules(spare, least, autoscale=follows, cold_start_s=600), day)
@@ -98,7 +102,7 @@ def test_the_lines_of_a_bill_add_up_to_its_total(u, spare, least, ops, setup, sh
     assert min(parts) >= -1e-9 * bill.total
 
 
-def test_no_volume_costs_only_the_fixed_part():
+def test_no_volume_costs_only_the_fixed_part() -> None:
     """The people, the disks and the spares stand still; nothing serves."""
     spec = economics(ops_usd_per_month=100, engineering_usd_per_month=50, storage_usd_per_month=7, setup_usd=360)
     assert lines(spec, curve(), 2.0, 0.0).total == pytest.approx(fixed_usd(spec)) == 100 + 50 + 7 + 10
@@ -111,7 +115,7 @@ def test_no_volume_costs_only_the_fixed_part():
     ("arguments", "field"),
     [((1, 0), "output_tps"), ((1, 5, 1, 0), "price_ratio"), ((-1, 5), "usd_per_hour"), ((math.nan, 5), "usd_per_hour")],
 )
-def test_figures_that_cannot_be_are_refused(arguments, field):
+def test_figures_that_cannot_be_are_refused(arguments, field: str) -> None:
     with pytest.raises(InputError) as caught:
         token_cost(*arguments)
     assert field in caught.value.where

@@ -47,7 +47,7 @@ def off_the_edge(weights, u):
 
 @settings(max_examples=300, deadline=None)
 @given(WEIGHTS, RULES, U)
-def test_replica_months_are_those_counted_hour_by_hour(values, rules, u):
+def test_replica_months_are_those_counted_hour_by_hour(values, rules, u) -> None:
     weights = around_one(values)
     assume(off_the_edge(weights, u))
     assert Curve(rules, weights).replica_months(np.array([u]))[0] == pytest.approx(by_hand(weights, rules, u))
@@ -55,7 +55,7 @@ def test_replica_months_are_those_counted_hour_by_hour(values, rules, u):
 
 @settings(max_examples=100, deadline=None)
 @given(WEIGHTS, RULES)
-def test_listed_steps_are_the_values_between_the_edges(values, rules):
+def test_listed_steps_are_the_values_between_the_edges(values, rules) -> None:
     weights = around_one(values)
     curve = Curve(rules, weights)
     lower = np.concatenate(([0.0], curve.edges[:-1]))
@@ -66,30 +66,30 @@ def test_listed_steps_are_the_values_between_the_edges(values, rules):
 
 
 @given(WEIGHTS, RULES)
-def test_no_volume_keeps_only_spares_and_the_minimum(values, rules):
+def test_no_volume_keeps_only_spares_and_the_minimum(values, rules) -> None:
     assert Curve(rules, around_one(values)).replica_months(np.zeros(1))[0] == max(rules.redundancy, rules.min_replicas)
 
 
 @settings(max_examples=100, deadline=None)
 @given(WEIGHTS, RULES, U, st.floats(1.0, 3.0))
-def test_more_volume_never_needs_fewer_replicas_in_any_hour(values, rules, u, more):
+def test_more_volume_never_needs_fewer_replicas_in_any_hour(values, rules, u, more) -> None:
     curve = Curve(rules, around_one(values))
     assert (curve.hourly(u) <= curve.hourly(u * more)).all()
 
 
 @settings(max_examples=100, deadline=None)
 @given(WEIGHTS, RULES, st.floats(0.001, 200))
-def test_the_long_run_slope_bounds_the_curve_from_above(values, rules, u):
+def test_the_long_run_slope_bounds_the_curve_from_above(values, rules, u) -> None:
     curve = Curve(rules, around_one(values))
     assert curve.replica_months(np.array([u]))[0] <= curve.slope * u + curve.slack + 1e-9
 
 
-def test_the_look_ahead_goes_round_the_clock():
+def test_the_look_ahead_goes_round_the_clock() -> None:
     assert ahead(np.array([1.0, 2.0, 5.0, 0.0]), 1.0).tolist() == [2, 5, 5, 1]
     assert ahead(np.array([1.0, 2.0, 5.0, 0.0]), 0.9).tolist() == [1, 2, 5, 0]
 
 
-def test_following_demand_costs_less_than_a_fleet_for_the_peak():
+def test_following_demand_costs_less_than_a_fleet_for_the_peak() -> None:
     day = around_one([1] * 16 + [5] * 8)
     u = np.array([10.0])
     fixed = Curve(Rules(), day).replica_months(u)[0]
@@ -99,7 +99,7 @@ def test_following_demand_costs_less_than_a_fleet_for_the_peak():
 
 @settings(max_examples=300, deadline=None)
 @given(WEIGHTS, RULES, st.floats(0.2, 6.0), st.floats(0.0, 10.0), st.floats(0.01, 1.0))
-def test_a_volume_wins_exactly_when_it_lies_in_a_window(values, rules, worth, fixed, where):
+def test_a_volume_wins_exactly_when_it_lies_in_a_window(values, rules, worth, fixed, where) -> None:
     """Costs in replica-months, so that G = 1 and C = 1."""
     weights = around_one(values)
     curve = Curve(rules, weights)
@@ -114,7 +114,7 @@ def test_a_volume_wins_exactly_when_it_lies_in_a_window(values, rules, worth, fi
 
 @settings(max_examples=200, deadline=None)
 @given(WEIGHTS, RULES, st.floats(0.2, 6.0), st.floats(0.0, 10.0))
-def test_windows_are_disjoint_and_ordered_and_named_by_their_ends(values, rules, worth, fixed):
+def test_windows_are_disjoint_and_ordered_and_named_by_their_ends(values, rules, worth, fixed) -> None:
     found = crossings.solve(Curve(rules, around_one(values)), 1.0, 1.0, fixed, worth)
     edges = [edge for window in found.windows for edge in window if edge is not None]
     assert edges == sorted(edges)
@@ -128,7 +128,7 @@ def test_windows_are_disjoint_and_ordered_and_named_by_their_ends(values, rules,
 
 @settings(max_examples=200, deadline=None)
 @given(WEIGHTS, RULES, st.floats(1.05, 6.0), st.floats(0.0, 5.0), st.floats(1.0, 5.0))
-def test_for_good_means_for_good(values, rules, margin, fixed, further):
+def test_for_good_means_for_good(values, rules, margin, fixed, further) -> None:
     weights = around_one(values)
     curve = Curve(rules, weights)
     worth = margin * curve.slope
@@ -143,7 +143,7 @@ def test_for_good_means_for_good(values, rules, margin, fixed, further):
     [1], Rules(max_replicas=15, autoscale=True, cold_start_s=0.0), [(1.1, 1.5)]
 )  # crosses within a rounding of the edge
 @given(WEIGHTS, RULES, st.lists(st.tuples(st.floats(0.2, 6.0), st.floats(0.0, 10.0)), min_size=1, max_size=8))
-def test_vectorised_first_crossings_are_those_of_one_at_a_time(values, rules, draws):
+def test_vectorised_first_crossings_are_those_of_one_at_a_time(values, rules, draws) -> None:
     curve = Curve(rules, around_one(values))
     worth, fixed = (np.array(column) for column in zip(*draws, strict=True))
     found = crossings.first_breakeven(curve, worth, fixed)
@@ -154,7 +154,7 @@ def test_vectorised_first_crossings_are_those_of_one_at_a_time(values, rules, dr
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2), st.floats(1.05, 5.0), st.floats(0, 20), st.integers(20, 300))
-def test_looking_at_every_step_agrees_with_the_closed_form(spare, worth, fixed, most):
+def test_looking_at_every_step_agrees_with_the_closed_form(spare, worth, fixed, most) -> None:
     """A fleet that follows flat demand is a fixed one: the two ways of solving must say the same."""
     plain = closed_form(Staircase(1.0, 1.0, fixed, spare), worth, most)
     looked = crossings.solve(Curve(Rules(spare, 0, most, autoscale=True), np.ones(1)), 1.0, 1.0, fixed, worth)
@@ -166,6 +166,6 @@ def test_looking_at_every_step_agrees_with_the_closed_form(spare, worth, fixed, 
         assert looked.stable_tokens == pytest.approx(plain.stable_tokens)
 
 
-def test_a_fleet_with_a_large_minimum_wins_where_its_minimum_is_paid_for():
+def test_a_fleet_with_a_large_minimum_wins_where_its_minimum_is_paid_for() -> None:
     found = crossings.solve(Curve(Rules(min_replicas=5, max_replicas=20), np.ones(1)), 1000.0, 1000.0, 0.0, 1.3)
     assert [(round(a), b and round(b)) for a, b in found.windows][:2] == [(3846, None)]

@@ -28,20 +28,20 @@ ENDS = {
 DAY = [1.0] * 16 + [3.0] * 8
 
 
-def test_draws_have_the_percentiles_that_were_asked_for():
+def test_draws_have_the_percentiles_that_were_asked_for() -> None:
     drawn = draw(ENDS, 200_000, seed=1)
     for name, (low, high) in ENDS.items():
         assert np.percentile(drawn[name], (10, 50, 90)) == pytest.approx([low, 1.0, high], rel=0.01), name
     assert abs(np.corrcoef(drawn["volume"], drawn["ops"])[0, 1]) < 0.02
 
 
-def test_the_same_seed_gives_the_same_draws_and_another_does_not():
+def test_the_same_seed_gives_the_same_draws_and_another_does_not() -> None:
     one, same, other = (draw(ENDS, 100, seed)["volume"] for seed in (3, 3, 4))
     assert (one == same).all()
     assert (one != other).any()
 
 
-def test_the_spread_of_a_measured_capacity_follows_from_its_95_percent_interval():
+def test_the_spread_of_a_measured_capacity_follows_from_its_95_percent_interval() -> None:
     """Of a log-normal: P10 lies 1.2816 sigma below the median, the interval's end 1.96."""
     spec, capacity = economics(), Interval(value=100, low=100 * math.exp(-1.96 * 0.1), high=100 * math.exp(1.96 * 0.1))
     low, high = spreads(spec, capacity, "measured")["capacity"]
@@ -52,7 +52,7 @@ def test_the_spread_of_a_measured_capacity_follows_from_its_95_percent_interval(
     assert spreads(said, capacity, "measured")["capacity"] == (0.5, 2)
 
 
-def test_the_win_probability_is_that_of_counting():
+def test_the_win_probability_is_that_of_counting() -> None:
     at = position()
     drawn = draw(ENDS, 2000, seed=0)
     found = monte_carlo(at, drawn, 0)
@@ -67,7 +67,7 @@ def test_the_win_probability_is_that_of_counting():
     assert len(found.histogram_edges_tokens) == len(found.histogram_counts) + 1
 
 
-def test_without_spread_every_percentile_is_the_figure_itself():
+def test_without_spread_every_percentile_is_the_figure_itself() -> None:
     at = position(DAY, Rules(autoscale=True, cold_start_s=300), ops_usd=100)
     drawn = draw(dict.fromkeys(ENDS, (1.0, 1.0)), 200, seed=0)
     found = monte_carlo(at, drawn, 0)
@@ -77,13 +77,13 @@ def test_without_spread_every_percentile_is_the_figure_itself():
     assert found.win_probability in {0.0, 1.0}
 
 
-def test_a_share_of_draws_without_break_even_makes_its_percentile_never():
+def test_a_share_of_draws_without_break_even_makes_its_percentile_never() -> None:
     values = np.array([1.0, 2.0, np.inf, np.inf])
     found = quantiles(values)
     assert (found.p10, found.p50, found.p90) == (1.0, 2.0, None)
 
 
-def test_each_tornado_row_is_what_moving_that_input_alone_comes_to():
+def test_each_tornado_row_is_what_moving_that_input_alone_comes_to() -> None:
     at = position(ops_usd=200)
     rows = {row.name: row for row in tornado(at, ENDS)}
     dearer = dataclasses.replace(at, api_usd_per_token=at.api_usd_per_token * 1.05)
@@ -108,7 +108,7 @@ def test_each_tornado_row_is_what_moving_that_input_alone_comes_to():
     st.floats(0.2e9, 2e10),
     st.booleans(),
 )
-def test_a_flip_turns_the_saving_and_stopping_short_of_it_does_not(machine, ops, share, price, tokens, follows):
+def test_a_flip_turns_the_saving_and_stopping_short_of_it_does_not(machine, ops, share, price, tokens, follows) -> None:
     at = position(
         DAY,
         Rules(autoscale=follows, cold_start_s=120),

@@ -57,25 +57,25 @@ def litellm():
     return list(from_litellm(LITELLM, ON))
 
 
-def agrees(found, expected):
+def agrees(found, expected) -> None:
     into, out, cached = (Decimal(x) if x else None for x in expected)
     assert (found.input, found.output) == (into, out)
     assert cached is None or found.cache_read == cached
 
 
 @pytest.mark.parametrize("key", SEEN, ids="-".join)
-def test_genai_prices_gives_what_was_seen(genai, key):
+def test_genai_prices_gives_what_was_seen(genai, key) -> None:
     agrees(row(genai, *key), SEEN[key])
 
 
 @pytest.mark.parametrize(
     "key", [k for k in SEEN if k[0] in {"gpt-4o-mini", "gpt-5-mini", "claude-haiku-4-5", "claude-haiku-5-5"}], ids="-".join
 )
-def test_litellm_gives_what_was_seen(litellm, key):
+def test_litellm_gives_what_was_seen(litellm, key) -> None:
     agrees(row(litellm, *key), SEEN[key])
 
 
-def test_batch_factors_are_taken_where_they_are_given_and_never_made_up(genai, litellm):
+def test_batch_factors_are_taken_where_they_are_given_and_never_made_up(genai, litellm) -> None:
     """gpt-4o-mini batch .075/.30, claude-haiku-4-5 batch .5/2.5; of Bedrock's batch genai-prices knows nothing."""
     for rows in (genai, litellm):
         mini = row(rows, "gpt-4o-mini", "openai")
@@ -90,18 +90,18 @@ def test_batch_factors_are_taken_where_they_are_given_and_never_made_up(genai, l
         request_usd(bedrock, Mix(1, 1, batch_share=0.5))
 
 
-def test_tiers_and_future_prices_come_along(genai):
+def test_tiers_and_future_prices_come_along(genai) -> None:
     tier = row(genai, "claude-haiku-5-5", "anthropic").context_tiers[0]
     assert (tier.above_input_tokens, tier.input, tier.output) == (100_000, Decimal("0.5"), Decimal("2.5"))
     assert row(genai, "gemini-3.8-flash", "google", dt.date(2027, 1, 1)).input == Decimal("1.5")
     assert row(genai, "gemini-3.8-flash", "google", dt.date(2026, 12, 31)).input == Decimal("0.75")
 
 
-def test_the_end_of_a_model_comes_along(litellm):
+def test_the_end_of_a_model_comes_along(litellm) -> None:
     assert row(litellm, "gpt-5-mini", "openai").deprecated_on == dt.date(2026, 12, 11)
 
 
-def test_a_disagreement_above_5_percent_is_reported(genai, litellm):
+def test_a_disagreement_above_5_percent_is_reported(genai, litellm) -> None:
     """Llama 3.1 8B at Fireworks: .20/.20 in one source, .10/.10 in the other; 3.3 70B at Together: .88 against 1.04."""
     for model, host in (("llama-3.1-8b-instruct", "fireworks"), ("llama-3.3-70b-instruct", "together")):
         assert disagreement(row(genai, model, host), row(litellm, model, host))
@@ -111,18 +111,18 @@ def test_a_disagreement_above_5_percent_is_reported(genai, litellm):
     assert disputed == {"llama-3.1-8b-instruct at fireworks", "llama-3.3-70b-instruct at together"}
 
 
-def test_our_tables_agree_with_the_package_that_they_were_read_from(genai):
+def test_our_tables_agree_with_the_package_that_they_were_read_from(genai) -> None:
     found = findings(load_tables(PRICES), genai, ON, 120)
     assert [f for f in found if f.kind == "disagreement"] == []
 
 
-def test_the_package_and_its_json_are_read_alike(genai):
+def test_the_package_and_its_json_are_read_alike(genai) -> None:
     (one,) = [r for r in from_genai_prices(GENAI, ON) if r.model == "gpt-4o-mini"]
     same = row(genai, "gpt-4o-mini", "openai")
     assert one.model_dump(exclude={"source", "source_url"}) == same.model_dump(exclude={"source", "source_url"})
 
 
-def test_what_is_imported_is_a_table_that_can_be_read_again(litellm):
+def test_what_is_imported_is_a_table_that_can_be_read_again(litellm) -> None:
     text = as_yaml(litellm)
     assert ApiPriceTable.model_validate(yaml.safe_load(text)).prices == tuple(litellm)
     assert not re.search(r": [&*]", text), "each row can be copied alone"
@@ -139,7 +139,7 @@ def test_what_is_imported_is_a_table_that_can_be_read_again(litellm):
         ("gpt-4o-mini", "gpt-4o-mini"),
     ],
 )
-def test_models_have_one_name(theirs, ours):
+def test_models_have_one_name(theirs: str, ours: str) -> None:
     assert canonical(theirs) == ours
 
 
@@ -161,7 +161,7 @@ def test_models_have_one_name(theirs, ours):
         ("genai-prices", "{}", "holds a dict"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path, source, text, said):
+def test_a_bad_file_is_named(tmp_path: Path, source: str, text: str, said: str) -> None:
     file = tmp_path / "theirs.json"
     file.write_text(text)
     with pytest.raises(InputError, match=said) as caught:
@@ -170,7 +170,7 @@ def test_a_bad_file_is_named(tmp_path, source, text, said):
     assert caught.value.remedy
 
 
-def test_what_matches_nothing_lists_the_nearest(tmp_path):
+def test_what_matches_nothing_lists_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         imported("litellm", LITELLM, ON, model="gpt-4o-minny")
     assert "gpt-4o-mini" in caught.value.remedy
@@ -184,7 +184,7 @@ def test_what_matches_nothing_lists_the_nearest(tmp_path):
         imported("litellm", tmp_path / "none.json", ON)
 
 
-def test_without_the_package_the_remedy_says_how_to_get_it():
+def test_without_the_package_the_remedy_says_how_to_get_it() -> None:
     code = (
         "import sys, datetime as dt; sys.modules['genai_prices'] = None\n"
         "from tokenhour.contracts.errors import exit_code_of\nfrom tokenhour.breakeven.prices.importer import imported\n"
@@ -199,7 +199,7 @@ def run(*arguments):
     return CliRunner().invoke(cli, ["prices", *arguments], catch_exceptions=False)
 
 
-def test_the_shell_imports_lists_and_checks(tmp_path):
+def test_the_shell_imports_lists_and_checks(tmp_path: Path) -> None:
     done = run("import", "litellm", str(LITELLM), "--model", "gpt-4o-mini", "--host", "openai")
     assert "input: 0.15" in done.stdout
     out = tmp_path / "more.yaml"
@@ -212,7 +212,7 @@ def test_the_shell_imports_lists_and_checks(tmp_path):
         run("list", "--model", "gpt-9")
 
 
-def test_the_check_finds_old_doubled_ending_and_disputed_rows(tmp_path):
+def test_the_check_finds_old_doubled_ending_and_disputed_rows(tmp_path: Path) -> None:
     prices = tmp_path / "prices"
     prices.mkdir()
     (prices / "instances.yaml").write_text(

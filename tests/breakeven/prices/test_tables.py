@@ -25,7 +25,7 @@ def price(model, host, on=TODAY):
     return api_price(TABLES, model, host, on)
 
 
-def test_the_tables_hold_enough_rows_of_every_kind():
+def test_the_tables_hold_enough_rows_of_every_kind() -> None:
     assert len({(row.model, row.host) for row in TABLES.apis}) >= 12
     assert {"T4", "L4", "A10G", "L40S", "A100-80", "H100", "H200", "B200", "MI300X"} <= {
         r.accelerator for r in TABLES.instances
@@ -40,7 +40,7 @@ def test_the_tables_hold_enough_rows_of_every_kind():
         assert row.model_dump()["source_url"].startswith("https://")
 
 
-def test_cached_input_is_billed_as_cache_reads():
+def test_cached_input_is_billed_as_cache_reads() -> None:
     """genai-prices: 2M in (0.5M cached) + 1M out on gpt-4o-mini = $0.8625."""
     assert request_usd(price("gpt-4o-mini", "openai"), Mix(2e6, 1e6, cached_share=0.25)) == pytest.approx(0.8625)
 
@@ -49,29 +49,29 @@ def test_cached_input_is_billed_as_cache_reads():
     ("on", "usd"),
     [(dt.date(2026, 12, 1), 4.50), (dt.date(2026, 12, 31), 4.50), (dt.date(2027, 1, 1), 9.0), (dt.date(2027, 2, 1), 9.0)],
 )
-def test_a_future_price_begins_on_its_day(on, usd):
+def test_a_future_price_begins_on_its_day(on, usd: float) -> None:
     """genai-prices: gemini-3.8-flash, 1M + 1M."""
     assert request_usd(price("gemini-3.8-flash", "google", on), Mix(1e6, 1e6)) == pytest.approx(usd)
 
 
-def test_the_context_tier_is_that_of_the_request():
+def test_the_context_tier_is_that_of_the_request() -> None:
     row = price("claude-haiku-5-5", "anthropic")
     assert request_usd(row, Mix(100_000, 0)) == pytest.approx(0.01)
     assert request_usd(row, Mix(100_001, 0)) == pytest.approx(0.0500005)
 
 
-def test_batch_factors_are_applied_for_the_batch_share_only():
+def test_batch_factors_are_applied_for_the_batch_share_only() -> None:
     row = price("gpt-4o-mini", "openai")
     assert request_usd(row, Mix(1e6, 1e6, batch_share=1.0)) == pytest.approx(0.375)
     assert request_usd(row, Mix(1e6, 1e6, batch_share=0.5)) == pytest.approx(0.5625)
 
 
-def test_the_blended_price_lies_between_input_and_output_price():
+def test_the_blended_price_lies_between_input_and_output_price() -> None:
     row = price("gpt-4o-mini", "openai")
     assert blended_usd_per_mtok(row, Mix(512, 256)) == pytest.approx((2 * 0.15 + 0.60) / 3)
 
 
-def test_decimals_are_exact_as_written():
+def test_decimals_are_exact_as_written() -> None:
     assert price("gpt-4o-mini", "openai").output == Decimal("0.6")
 
 
@@ -86,12 +86,12 @@ def test_decimals_are_exact_as_written():
         (lambda: hourly_usd(instance_price(TABLES, "c7i.large", "aws", None, TODAY), "spot"), "it has: on_demand"),
     ],
 )
-def test_a_price_that_is_not_there_is_an_error_that_helps(call, said):
+def test_a_price_that_is_not_there_is_an_error_that_helps(call, said: str) -> None:
     with pytest.raises(InputError, match=said.replace(".", r"\.")):
         call()
 
 
-def test_a_row_without_a_date_must_say_that_its_source_is_undated(tmp_path):
+def test_a_row_without_a_date_must_say_that_its_source_is_undated(tmp_path: Path) -> None:
     text = Path("configs/prices/api.yaml").read_text().replace("(undated snapshot)", "")
     (tmp_path / "api.yaml").write_text(text)
     with pytest.raises(InputError, match="must say that the source is undated"):
@@ -102,7 +102,7 @@ def test_a_row_without_a_date_must_say_that_its_source_is_undated(tmp_path):
     ("old", "new", "said"),
     [("input: 0.15", "input: -0.15", "greater than or equal"), ("input: 0.15", "input: .nan", "finite")],
 )
-def test_a_negative_or_missing_number_is_named_with_its_line(tmp_path, old, new, said):
+def test_a_negative_or_missing_number_is_named_with_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
     (tmp_path / "api.yaml").write_text(Path("configs/prices/api.yaml").read_text().replace(old, new, 1))
     with pytest.raises(InputError, match=said) as caught:
         load_tables(tmp_path)
@@ -110,7 +110,7 @@ def test_a_negative_or_missing_number_is_named_with_its_line(tmp_path, old, new,
     assert "prices[0].input" in caught.value.what
 
 
-def test_a_price_that_was_chosen_from_a_range_says_so():
+def test_a_price_that_was_chosen_from_a_range_says_so() -> None:
     (row,) = [r for r in TABLES.instances if (r.instance, r.cloud) == ("A100-80_1x", "crusoe")]
     assert row.on_demand == Decimal("1.65")
     assert "range of 1.65 to 1.95" in row.source

@@ -39,7 +39,7 @@ def solved(folder, **economics):
 
 
 @pytest.fixture(scope="module", params=sorted(ECONOMICS))
-def exported(request, tmp_path_factory):
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp(request.param)
     verdict = solved(folder, **ECONOMICS[request.param])
     write_all(folder, verdict, best_run(verdict.runs))
@@ -85,7 +85,7 @@ MONTH = (
 )  # fmt: skip
 
 
-def assert_says(cells, best):
+def assert_says(cells, best) -> None:
     """The workbook's cells are the verdict's figures."""
     bill, line = best.cost_today, month(cells)
     for name, wanted in (
@@ -112,18 +112,18 @@ def assert_says(cells, best):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_calculated_workbook_is_the_verdict(exported):
+def test_the_calculated_workbook_is_the_verdict(exported) -> None:
     folder, _, best = exported
     assert_says(calculated(folder / XLSX_FILE), best)
 
 
-def test_a_viewer_that_does_not_calculate_shows_the_verdict_too(exported):
+def test_a_viewer_that_does_not_calculate_shows_the_verdict_too(exported) -> None:
     folder, _, best = exported
     assert_says(cached(folder / XLSX_FILE), best)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_changed_gpu_price_volume_and_headroom_move_the_workbook_as_they_move_the_engine(tmp_path):
+def test_a_changed_gpu_price_volume_and_headroom_move_the_workbook_as_they_move_the_engine(tmp_path: Path) -> None:
     """The machine at three times its price, twice the volume, a fuller replica: as a new solution says."""
     economics = ECONOMICS["loaded"] | {"profile": {"hours": DAY}}
     verdict = solved(tmp_path, **economics)
@@ -144,7 +144,7 @@ def test_a_changed_gpu_price_volume_and_headroom_move_the_workbook_as_they_move_
     assert best_run(again.runs).cost_today.total != best_run(verdict.runs).cost_today.total
 
 
-def test_csv_and_json_hold_every_comparison_with_absent_figures_empty(exported):
+def test_csv_and_json_hold_every_comparison_with_absent_figures_empty(exported) -> None:
     folder, verdict, _ = exported
     lines = list(csv.DictReader(io.StringIO((folder / CSV_FILE).read_text())))
     data = json.loads((folder / JSON_FILE).read_text())
@@ -192,7 +192,7 @@ def focus_lines(folder):
     return list(csv.DictReader(io.StringIO((folder / FOCUS_FILE).read_text())))
 
 
-def assert_is_focus(line):
+def assert_is_focus(line) -> None:
     """What FOCUS 1.2 asks of every charge that is neither a tax nor a correction."""
     number = {
         k: float(line[k]) for k in ("PricingQuantity", "ContractedUnitPrice", "ListUnitPrice", "ContractedCost", "ListCost")
@@ -214,7 +214,7 @@ def assert_is_focus(line):
     assert line["BillingPeriodStart"] < line["BillingPeriodEnd"]
 
 
-def test_the_focus_bill_has_the_specifications_columns_ours_last():
+def test_the_focus_bill_has_the_specifications_columns_ours_last() -> None:
     theirs = [name for name in COLUMNS if not name.startswith("x_")]
     assert set(theirs) <= FOCUS_1_2
     assert set(theirs) >= MANDATORY
@@ -222,7 +222,7 @@ def test_the_focus_bill_has_the_specifications_columns_ours_last():
     assert len(set(COLUMNS)) == len(COLUMNS)
 
 
-def test_the_focus_bill_adds_up_to_each_alternative(exported):
+def test_the_focus_bill_adds_up_to_each_alternative(exported) -> None:
     folder, verdict, best = exported
     lines = focus_lines(folder)
     assert tuple(lines[0]) == COLUMNS
@@ -237,7 +237,7 @@ def test_the_focus_bill_adds_up_to_each_alternative(exported):
         assert totals[f"{c.price.model} at {c.price.host}"] == pytest.approx(c.api_usd_per_month)
 
 
-def test_a_reserved_machine_shows_its_list_price_beside_what_it_costs(tmp_path):
+def test_a_reserved_machine_shows_its_list_price_beside_what_it_costs(tmp_path: Path) -> None:
     prices = tmp_path / "prices"
     prices.mkdir()
     for name in ("api.yaml", "instances.yaml"):

@@ -36,13 +36,13 @@ def solved(results, **changes):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory):
     folder, _ = solved(tmp_path_factory.mktemp("results"))
     render(folder)
     return folder
 
 
-def test_the_html_stands_alone(folder):
+def test_the_html_stands_alone(folder) -> None:
     html = (folder / "report.html").read_text()
     loads = re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', html)
     assert all(re.search(rf'<a href="{re.escape(url)}"', html) for url in loads), (
@@ -52,7 +52,7 @@ def test_the_html_stands_alone(folder):
     assert "default-src 'none'" in html
 
 
-def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder):
+def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder) -> None:
     names = {file.name for file in (folder / "plots").iterdir()}
     assert all(TITLES[plot] in (folder / "plots" / f"{plot}.svg").read_text() for plot in PLOTS)
     assert names == {f"{plot}.{kind}" for plot in PLOTS for kind in ("png", "svg")}
@@ -63,7 +63,7 @@ def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder):
     assert re.findall(r'aria-label="Plot: (\w+)"', html) == list(PLOTS), "in the order in which they are read"
 
 
-def test_the_first_page_says_verdict_dates_and_warnings(folder):
+def test_the_first_page_says_verdict_dates_and_warnings(folder) -> None:
     for name in ("report.html", "report.md"):
         text = (folder / name).read_text()
         assert "It depends on the API" in text
@@ -73,11 +73,11 @@ def test_the_first_page_says_verdict_dates_and_warnings(folder):
 
 
 @pytest.mark.parametrize("badge", ["measured", "quoted", "assumed"])
-def test_inputs_carry_their_badge(folder, badge):
+def test_inputs_carry_their_badge(folder, badge: str) -> None:
     assert f'class="badge {badge}"' in (folder / "report.html").read_text()
 
 
-def test_every_table_of_the_markdown_names_lines_or_inputs(folder):
+def test_every_table_of_the_markdown_names_lines_or_inputs(folder) -> None:
     """A line of the derivation, an input or a record beside the figures of every table."""
     text = (folder / "report.md").read_text()
     for title, *rows in re.findall(r"^## (.+)\n((?:.|\n)*?)(?=^## |\Z)", text, re.MULTILINE):
@@ -86,14 +86,14 @@ def test_every_table_of_the_markdown_names_lines_or_inputs(folder):
         assert not tables or re.search(r"line \d+|\| line \||\[\d+\]|summary\.json", said), title
 
 
-def test_an_invalid_run_is_printed_in_red(tmp_path):
+def test_an_invalid_run_is_printed_in_red(tmp_path: Path) -> None:
     folder, _ = solved(tmp_path, validity="INVALID", reasons=(LAG,))
     html = render(folder).read_text()
     assert 'class="bad">INVALID measurement' in html
     assert "must not be used for a decision" in html
 
 
-def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path):
+def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path: Path) -> None:
     *_, last = write_all(tmp_path)
     (tmp_path / last.run / Summary.file_name).unlink()
     last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
@@ -103,7 +103,7 @@ def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path):
     assert "must not be used for a decision" not in html
 
 
-def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path):
+def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
     folder, _ = solved(tmp_path, synthetic=("dummy weights",))
     with pytest.raises(RunFailedError, match="dummy weights"):
         render(folder)
@@ -111,7 +111,7 @@ def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path):
     assert "dummy weights" in render(folder, allow_synthetic=True).read_text()
 
 
-def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path):
+def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path: Path) -> None:
     folder, made = solved(tmp_path)
     path = tmp_path / made[0].run / Summary.file_name
     path.write_text(path.read_text().replace('"measuring_s": 80.0', '"measuring_s": 81.0'))
@@ -119,12 +119,12 @@ def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path):
         render(folder)
 
 
-def test_rendering_twice_gives_the_same_bytes(folder):
+def test_rendering_twice_gives_the_same_bytes(folder) -> None:
     before = (folder / "report.html").read_bytes()
     assert render(folder).read_bytes() == before
 
 
-def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path):
+def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         solve_cli, ["solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
     )
@@ -148,13 +148,13 @@ def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path):
         assert "What was measured" not in text
 
 
-def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder):
+def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder) -> None:
     text = (folder / "report.md").read_text()
     assert "How sure it is" in text
     assert "Which feature belongs where" not in text
 
 
-def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path):
+def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path: Path) -> None:
     """Whatever bound stood when it was measured: the figures are kept, the verdict is derived."""
     solved(tmp_path)
     loss = Summary.read(tmp_path / "golden-w8a8").mean_kl_divergence
@@ -170,7 +170,7 @@ def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path
     assert "| FAIL |" in (tmp_path / "golden/report.md").read_text()
 
 
-def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning():
+def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning() -> None:
     found = decide(tokens_per_month=0)
     assert plot("cost", "", lambda: against_volume(found, found.runs[0])).png
 
@@ -190,7 +190,7 @@ def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning():
         ("hybrid", 0, 0, "At 5B tokens a month a base of one's own with overflow to the API is cheaper than either alone."),
     ],
 )
-def test_the_headline_says_the_verdict_without_names(recommendation, wins, never, expected):
+def test_the_headline_says_the_verdict_without_names(recommendation: str, wins: int, never: int, expected: str) -> None:
     found = decide()
     best = found.runs[0]
     sides = [
@@ -203,11 +203,11 @@ def test_the_headline_says_the_verdict_without_names(recommendation, wins, never
     assert len(said) < 140
 
 
-def test_draws_never_make_certain():
+def test_draws_never_make_certain() -> None:
     assert [sure(p) for p in (0.0, 0.42, 0.994, 1.0)] == ["under 0.1%", "42.0%", "99.4%", "over 99.9%"]
 
 
-def test_what_turns_it_says_how_far_and_whether_that_is_likely():
+def test_what_turns_it_says_how_far_and_whether_that_is_likely() -> None:
     c = decide().runs[0].comparisons[0]
     price = next(row for row in c.tornado if row.name == "api_price")
     near = Flip(name="api_price", multiple=0.8, value=0.24, unit="USD per M tokens")
@@ -222,7 +222,7 @@ def test_what_turns_it_says_how_far_and_whether_that_is_likely():
     assert found[1].likely.startswith("unlikely: outside")
 
 
-def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path):
+def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path: Path) -> None:
     folder, _ = solved(tmp_path)
     render(folder)
     assert "hardware's limits" not in (folder / "report.md").read_text()
@@ -235,7 +235,7 @@ def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path):
     assert "golden-w8a8: peak" not in (folder / "report.md").read_text()
 
 
-def test_a_run_without_percentiles_or_with_saturation_alone_is_drawn_without_a_warning():
+def test_a_run_without_percentiles_or_with_saturation_alone_is_drawn_without_a_warning() -> None:
     """On a slow machine a window holds a handful of requests."""
     whole = summary()
     few = Percentiles(samples=3, mean_s=1.0, p50_s=None, p90_s=None, p99_s=None, at_slo_s=None)

@@ -1,5 +1,7 @@
 """What lies outside the rates and the mix that were measured is marked extrapolated, with both values."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.breakeven.scenarios import decide
@@ -11,7 +13,7 @@ from tokenhour.contracts.config.economics import EconomicsSpec
 SPEC = EconomicsSpec.model_validate({"hardware": "x", "apis": [{"model": "a", "host": "b"}]})
 
 
-def one(tmp_path, made=None, **economics):
+def one(tmp_path: Path, made=None, **economics):
     """Return the only run of a verdict; tested from 0.24 to 1.17 requests/s, 0.977 met the SLO."""
     made = made or summary("none")
     (tmp_path / made.run).mkdir()
@@ -20,7 +22,7 @@ def one(tmp_path, made=None, **economics):
     return found, found.runs[0]
 
 
-def test_a_plan_inside_the_tested_rates_is_no_extrapolation(tmp_path):
+def test_a_plan_inside_the_tested_rates_is_no_extrapolation(tmp_path: Path) -> None:
     found, run = one(tmp_path)
     assert run.planned_rps == pytest.approx(0.8 * 900_000 / 3600 / 256)
     assert run.origin.tested_rps == pytest.approx((0.25 * 250 / 256, 1.2 * 250 / 256))
@@ -28,7 +30,7 @@ def test_a_plan_inside_the_tested_rates_is_no_extrapolation(tmp_path):
     assert not any("extrapolated" in w for w in found.warnings)
 
 
-def test_shorter_requests_that_need_more_a_second_than_was_offered_are_extrapolated_with_both_values(tmp_path):
+def test_shorter_requests_that_need_more_a_second_than_was_offered_are_extrapolated_with_both_values(tmp_path: Path) -> None:
     """64/32 tokens are an eighth of the work of 512/256: eight times the requests."""
     found, run = one(tmp_path, prompt_tokens=64, output_tokens=32)
     assert run.planned_rps == pytest.approx(8 * 0.8 * 250 / 256)
@@ -39,7 +41,7 @@ def test_shorter_requests_that_need_more_a_second_than_was_offered_are_extrapola
     assert any("is extrapolated" in w and "6.25" in w and "1.17" in w for w in found.warnings)
 
 
-def test_less_than_was_ever_offered_is_said_and_leaves_the_capacity_measured(tmp_path):
+def test_less_than_was_ever_offered_is_said_and_leaves_the_capacity_measured(tmp_path: Path) -> None:
     found, run = one(tmp_path, tokens_per_month=1e7)
     assert run.busiest_rps == pytest.approx(1e7 / 768 / (730 * 3600))
     assert run.extrapolated_rates == (
@@ -51,12 +53,12 @@ def test_less_than_was_ever_offered_is_said_and_leaves_the_capacity_measured(tmp
     assert any("extrapolated" in w and "0.00495" in w and "0.244" in w for w in found.warnings)
 
 
-def test_a_headroom_below_every_tested_rate_is_said(tmp_path):
+def test_a_headroom_below_every_tested_rate_is_said(tmp_path: Path) -> None:
     _, run = one(tmp_path, headroom=0.1)
     assert run.extrapolated_rates[0].startswith("planned load asks 0.0977 requests/s of a replica")
 
 
-def test_the_busiest_hour_counts_not_the_mean(tmp_path):
+def test_the_busiest_hour_counts_not_the_mean(tmp_path: Path) -> None:
     """The mean hour alone would lie below the tested rates; its peak does not."""
     hours = [0] * 23 + [24]
     _, run = one(tmp_path, tokens_per_month=0.12e9, profile={"hours": hours})
@@ -65,7 +67,7 @@ def test_the_busiest_hour_counts_not_the_mean(tmp_path):
     assert run.extrapolated_rates == ()
 
 
-def test_the_last_rate_that_was_tested_was_tested():
+def test_the_last_rate_that_was_tested_was_tested() -> None:
     """With every rate passing and no headroom the plan is the highest rate itself."""
     plant = measured(summary("none", load_curve=(point(0, 250 / 256, 250, 0.3, met=True),)), "here")
     spec = SPEC.model_copy(update={"headroom": 1.0})
@@ -75,7 +77,7 @@ def test_the_last_rate_that_was_tested_was_tested():
     assert below(plant.origin, found.planned_rps, found.planned_rps) == []
 
 
-def test_nothing_is_claimed_where_no_rate_was_tested():
+def test_nothing_is_claimed_where_no_rate_was_tested() -> None:
     closed = measured(summary("none", load_curve=(point(0, None, 250, 0.3, met=None),)), "here").origin
     assert closed.tested_rps is None
     assert (above(closed, 99.0), below(closed, 0.001, 0.001)) == ([], [])
@@ -83,7 +85,7 @@ def test_nothing_is_claimed_where_no_rate_was_tested():
     assert decide().runs[0].extrapolated_rates == ()
 
 
-def test_no_traffic_asks_for_no_rate(tmp_path):
+def test_no_traffic_asks_for_no_rate(tmp_path: Path) -> None:
     _, run = one(tmp_path, tokens_per_month=0)
     assert run.busiest_rps is None
     assert run.extrapolated_rates == ()

@@ -21,7 +21,7 @@ from tokenhour.contracts.records.verdict import Verdict
 MONTH = 730.0
 
 
-def test_an_assumed_capacity_is_badged_everywhere():
+def test_an_assumed_capacity_is_badged_everywhere() -> None:
     found = decide()
     assert found.runs[0].origin.badge == "assumed"
     assert "(assumed capacity)" in found.sentence
@@ -29,7 +29,7 @@ def test_an_assumed_capacity_is_badged_everywhere():
     assert {a.badge for a in found.assumptions if a.name.startswith("capacity")} == {"assumed"}
 
 
-def test_figures_follow_by_hand():
+def test_figures_follow_by_hand() -> None:
     """3M tokens an hour x 0.8 x 730; $2.29 x 730; gpt-4o-mini at 2:1 is $0.30 per M."""
     run_ = decide().runs[0]
     capacity, replica = 3e6 * 0.8 * MONTH, 2.29 * MONTH
@@ -41,7 +41,7 @@ def test_figures_follow_by_hand():
     assert openai.competitive_utilization == pytest.approx(replica / capacity * 1e6 / 0.30)
 
 
-def test_every_default_is_printed_as_assumed():
+def test_every_default_is_printed_as_assumed() -> None:
     found = decide(scenario(headroom=0.7))
     said = {a.name: a for a in found.assumptions if a.badge == "assumed"}
     for name in (
@@ -64,13 +64,13 @@ def test_every_default_is_printed_as_assumed():
     assert (unsaid.value, unsaid.source) == ("1B", "default")
 
 
-def test_requests_and_tokens_are_two_ways_to_say_a_volume():
+def test_requests_and_tokens_are_two_ways_to_say_a_volume() -> None:
     by_tokens, by_requests = decide(), decide(scenario(tokens_per_month=None, requests_per_month=5e9 / 768))
     assert by_requests.tokens_per_month == pytest.approx(by_tokens.tokens_per_month)
     assert by_requests.traffic.requests_per_month == pytest.approx(by_tokens.traffic.requests_per_month)
 
 
-def test_another_mix_is_worked_out_and_marked_extrapolated():
+def test_another_mix_is_worked_out_and_marked_extrapolated() -> None:
     """An input token is a quarter of an output token's work: 2M/4 + 1M = 1.5M units an hour; 1000/4 + 50 a request."""
     run_ = decide(scenario(prompt_tokens=1000, output_tokens=50)).runs[0]
     assert run_.capacity_tokens_per_month == pytest.approx(1.5e6 / 300 * 1050 * 0.8 * MONTH)
@@ -79,7 +79,7 @@ def test_another_mix_is_worked_out_and_marked_extrapolated():
     assert decide(scenario(prompt_tokens=520)).runs[0].extrapolated == ()
 
 
-def test_each_kind_of_request_has_its_own_context_tier():
+def test_each_kind_of_request_has_its_own_context_tier() -> None:
     """claude-haiku-5-5 costs five times as much above 100k: a mean of 75k would hide half of the requests there."""
     apis = [{"model": "claude-haiku-5-5", "host": "anthropic"}]
     kinds = [
@@ -91,7 +91,7 @@ def test_each_kind_of_request_has_its_own_context_tier():
     assert found.blended_usd_per_mtok == pytest.approx(usd / (152e3 / 1e6))
 
 
-def test_a_tokenizer_ratio_makes_an_api_dearer_and_its_tiers_come_sooner():
+def test_a_tokenizer_ratio_makes_an_api_dearer_and_its_tiers_come_sooner() -> None:
     ratio = {"model": "claude-haiku-5-5", "host": "anthropic", "tokens_ratio": 1.25}
     plain = {"model": "claude-haiku-5-5", "host": "anthropic"}
     asked = scenario(apis=[ratio, plain], prompt_tokens=90_000, output_tokens=100)
@@ -100,7 +100,7 @@ def test_a_tokenizer_ratio_makes_an_api_dearer_and_its_tiers_come_sooner():
     assert without.blended_usd_per_mtok == pytest.approx((90e3 * 0.1 + 100 * 0.5) / 90.1e3)
 
 
-def test_cached_written_and_batch_tokens_have_their_own_prices():
+def test_cached_written_and_batch_tokens_have_their_own_prices() -> None:
     apis = [{"model": "claude-haiku-4-5", "host": "anthropic"}]
     found = decide(scenario(apis=apis, cached_share=0.5, cache_write_share=0.25)).runs[0].comparisons[0]
     usd = 512 * (0.25 * 1 + 0.5 * 0.1 + 0.25 * 1.25) + 256 * 5
@@ -109,7 +109,7 @@ def test_cached_written_and_batch_tokens_have_their_own_prices():
     assert found.blended_usd_per_mtok == pytest.approx((512 + 256 * 5) / 768 * (0.6 + 0.4 * 0.5))
 
 
-def test_an_api_without_a_batch_tier_is_an_error_until_it_is_said_that_it_pays_full():
+def test_an_api_without_a_batch_tier_is_an_error_until_it_is_said_that_it_pays_full() -> None:
     groq = {"model": "llama-3.1-8b-instruct", "host": "groq"}
     with pytest.raises(InputError, match="no batch price") as caught:
         decide(scenario(apis=[groq], batch_share=0.5))
@@ -117,7 +117,7 @@ def test_an_api_without_a_batch_tier_is_an_error_until_it_is_said_that_it_pays_f
     assert decide(scenario(apis=[{**groq, "batch_share": 0}], batch_share=0.5)).runs
 
 
-def test_a_profile_fleet_is_sized_for_its_peak_or_follows_it():
+def test_a_profile_fleet_is_sized_for_its_peak_or_follows_it() -> None:
     fixed, follows = (decide(scenario(profile={"hours": DAY}, scaling=s)).runs[0] for s in ("fixed", "autoscale"))
     peak = max(DAY) / (sum(DAY) / 24)
     capacity = fixed.capacity_tokens_per_month
@@ -131,12 +131,12 @@ def test_a_profile_fleet_is_sized_for_its_peak_or_follows_it():
     assert follows.fleet.scale_ups_per_month == pytest.approx(started * MONTH / 24)
 
 
-def test_a_week_given_twice_a_day_is_the_same_as_the_day():
+def test_a_week_given_twice_a_day_is_the_same_as_the_day() -> None:
     one, seven = (decide(scenario(profile={"hours": h}, scaling="autoscale")) for h in (DAY, DAY * 7))
     assert one.runs[0].cost_today.total == pytest.approx(seven.runs[0].cost_today.total)
 
 
-def test_a_trace_gives_volume_and_shape(tmp_path):
+def test_a_trace_gives_volume_and_shape(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text(
         "hour,input_tokens,output_tokens\n" + "\n".join(f"{i},{w * 2000},{w * 1000}" for i, w in enumerate(DAY))
@@ -147,7 +147,7 @@ def test_a_trace_gives_volume_and_shape(tmp_path):
     assert max(found.traffic.hourly_weights) == pytest.approx(max(DAY) / (sum(DAY) / 24))
 
 
-def test_an_imported_log_gives_volume_mix_cache_and_shape(tmp_path):
+def test_an_imported_log_gives_volume_mix_cache_and_shape(tmp_path: Path) -> None:
     log = {
         "record": "traffic",
         "version": 1,
@@ -173,7 +173,7 @@ def test_an_imported_log_gives_volume_mix_cache_and_shape(tmp_path):
     assert (said.tokens_per_month, said.traffic.cached_share) == (1e9, 0.0)
 
 
-def test_an_owned_machine_costs_its_annuity_power_and_room():
+def test_an_owned_machine_costs_its_annuity_power_and_room() -> None:
     owned = {
         "capex_usd": 240_000,
         "accelerators": 8,
@@ -193,7 +193,7 @@ def test_an_owned_machine_costs_its_annuity_power_and_room():
     assert first.self_host_usd == pytest.approx(3 * (8 * 1.25 * 0.2 + 2) / 8 * MONTH)
 
 
-def test_a_price_in_another_currency_is_converted_at_the_stated_rate(tmp_path):
+def test_a_price_in_another_currency_is_converted_at_the_stated_rate(tmp_path: Path) -> None:
     for name in ("api.yaml", "instances.yaml"):
         (tmp_path / name).write_text(
             (PRICES / name).read_text().replace("    output: 0.6\n", "    output: 0.6\n    currency: EUR\n", 1)
@@ -210,7 +210,7 @@ def test_a_price_in_another_currency_is_converted_at_the_stated_rate(tmp_path):
     assert "rates" in caught.value.remedy
 
 
-def test_known_price_changes_enter_the_projection():
+def test_known_price_changes_enter_the_projection() -> None:
     """gemini-3.8-flash doubles on 2027-01-01; gpt-5-mini ends on 2026-12-11."""
     apis = [{"model": "gemini-3.8-flash", "host": "google"}, {"model": "gpt-5-mini", "host": "openai"}]
     gemini, mini = (c.projection for c in decide(scenario(apis=apis)).runs[0].comparisons)
@@ -220,7 +220,7 @@ def test_known_price_changes_enter_the_projection():
     assert any("2026-12-11" in note and "held" in note for note in mini.notes)
 
 
-def test_a_measured_summary_gives_a_measured_verdict_and_its_energy(tmp_path):
+def test_a_measured_summary_gives_a_measured_verdict_and_its_energy(tmp_path: Path) -> None:
     one = summary("none", energy_j_per_output_token=0.72)
     (tmp_path / one.run).mkdir()
     one.write(tmp_path / one.run)
@@ -238,7 +238,7 @@ def test_a_measured_summary_gives_a_measured_verdict_and_its_energy(tmp_path):
     assert again == found
 
 
-def test_an_invalid_summary_is_refused(tmp_path):
+def test_an_invalid_summary_is_refused(tmp_path: Path) -> None:
     write_all(tmp_path, validity="INVALID", reasons=(LAG,))
     data = {**BASE, "name": "mine", "summaries": [str(tmp_path / "golden-none")]}
     del data["assumed"]
@@ -302,7 +302,9 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_message_with_remedy_and_leaves_nothing(tmp_path, name, capsys):
+def test_bad_input_is_one_message_with_remedy_and_leaves_nothing(
+    tmp_path: Path, name, capsys: pytest.CaptureFixture[str]
+) -> None:
     changes, said = BAD[name]
     data = json.loads(json.dumps(BASE))
     data["assumed"] |= changes.get("_assumed", {})
@@ -320,7 +322,7 @@ def test_bad_input_is_one_message_with_remedy_and_leaves_nothing(tmp_path, name,
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.yaml"]
 
 
-def outcome(arguments, capsys):
+def outcome(arguments, capsys: pytest.CaptureFixture[str]):
     from tokenhour.contracts.errors import exit_code_of
 
     code = exit_code_of(lambda: cli.main(arguments, standalone_mode=False))
@@ -328,29 +330,29 @@ def outcome(arguments, capsys):
 
 
 @pytest.mark.parametrize("usd", [1e15, 1e300])
-def test_costs_beyond_any_fleet_are_answered_at_once(usd):
+def test_costs_beyond_any_fleet_are_answered_at_once(usd: float) -> None:
     apis = [{"model": "claude-haiku-4-5", "host": "anthropic"}]
     assert decide(scenario(apis=apis, ops_usd_per_month=usd)).runs[0].comparisons[0].outcome == "beyond_capacity"
 
 
-def test_the_sentence_names_a_single_api():
+def test_the_sentence_names_a_single_api() -> None:
     haiku, mini = {"model": "claude-haiku-4-5", "host": "anthropic"}, {"model": "gpt-4o-mini", "host": "openai"}
     assert "beats claude-haiku-4-5 (anthropic)" in decide(scenario(apis=[haiku])).sentence
     assert "does not beat gpt-4o-mini (openai)" in decide(scenario(apis=[mini], ops_usd_per_month=5000)).sentence
 
 
-def test_another_record_is_named(tmp_path):
+def test_another_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("record: scenari0\nname: x\n")
     with pytest.raises(InputError, match="scenari0") as caught:
         load(tmp_path / "x.yaml")
     assert "experiment and scenario" in caught.value.remedy
 
 
-def test_a_machine_is_found_by_its_accelerator_too():
+def test_a_machine_is_found_by_its_accelerator_too() -> None:
     assert decide(scenario(hardware="H100")).runs[0].instance.instance == "H100_1x"
 
 
-def test_a_free_api_is_never_beaten(tmp_path):
+def test_a_free_api_is_never_beaten(tmp_path: Path) -> None:
     for name in ("api.yaml", "instances.yaml"):
         text = (PRICES / name).read_text().replace("input: 0.15", "input: 0").replace("output: 0.6\n", "output: 0\n")
         (tmp_path / name).write_text(text)
@@ -365,7 +367,7 @@ def test_a_free_api_is_never_beaten(tmp_path):
     assert (free.monte_carlo.win_probability, free.efficiency.api_ratio) == (0, None)
 
 
-def test_a_users_log_becomes_the_economics_traffic_in_one_command(tmp_path):
+def test_a_users_log_becomes_the_economics_traffic_in_one_command(tmp_path: Path) -> None:
     """`bench import-log` writes what `profile.file` reads."""
     from tokenhour.bench.cli import cli as bench
 
@@ -387,7 +389,7 @@ def test_a_users_log_becomes_the_economics_traffic_in_one_command(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["tokens\n", "tokens\n1\n-2\n", "tokens\n1\nnan\n", "tokens\n0\n0\n", "volume\n1\n"])
-def test_a_bad_trace_is_named_with_its_line(tmp_path, text):
+def test_a_bad_trace_is_named_with_its_line(tmp_path: Path, text: str) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -396,7 +398,7 @@ def test_a_bad_trace_is_named_with_its_line(tmp_path, text):
     assert caught.value.remedy
 
 
-def test_bad_input_through_the_front_door_exits_with_2(tmp_path):
+def test_bad_input_through_the_front_door_exits_with_2(tmp_path: Path) -> None:
     data = {**BASE, "economics": {**BASE["economics"], "discount_rate_per_year": -1}}
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump(data))
@@ -409,7 +411,7 @@ def test_bad_input_through_the_front_door_exits_with_2(tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs/scenarios").glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_shipped_scenarios_are_solved(file):
+def test_the_shipped_scenarios_are_solved(file) -> None:
     assert decide(load(file), on=ON).runs[0].comparisons
 
 
@@ -417,7 +419,7 @@ def sources(found):
     return {a.name: a.source for a in found.assumptions if a.badge == "assumed"}
 
 
-def test_every_default_is_printed_and_a_line_of_several_says_which_of_them_are():
+def test_every_default_is_printed_and_a_line_of_several_says_which_of_them_are() -> None:
     plain = sources(decide())
     assert plain["headroom"] == plain["operations"] == plain["fleet"] == "default"
     assert plain["purchase"] == "scenario; default: purchase"
@@ -430,7 +432,7 @@ def test_every_default_is_printed_and_a_line_of_several_says_which_of_them_are()
     assert sources(decide(scenario(spot=spot)))["spot"] == "default"
 
 
-def test_each_field_with_a_default_stands_on_a_line():
+def test_each_field_with_a_default_stands_on_a_line() -> None:
     """Left out: what has no effect unless asked, and what is shown as measured or quoted, or in the title."""
     import inspect
 

@@ -40,7 +40,7 @@ def refusal(tmp_path: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_defaults_fill_what_is_not_said(tmp_path):
+def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
     experiment = load(tmp_path, GOOD)
     assert experiment.serving.host == "127.0.0.1"
     assert experiment.bench.search.max_probes >= 2
@@ -83,44 +83,44 @@ def test_defaults_fill_what_is_not_said(tmp_path):
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path, old, new, expected):
+def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, old: str, new: str, expected: list[str]) -> None:
     assert old in GOOD
     message = refusal(tmp_path, GOOD.replace(old, new))
     for part in expected:
         assert part in message
 
 
-def test_two_mistakes_are_both_named(tmp_path):
+def test_two_mistakes_are_both_named(tmp_path: Path) -> None:
     message = refusal(tmp_path, GOOD.replace("percentile: 90", "percentile: 10").replace("c7i.large", "[]"))
     assert "bench.slo.percentile" in message
     assert "economics.hardware" in message
 
 
-def test_a_missing_file_lists_its_neighbours(tmp_path):
+def test_a_missing_file_lists_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "near.yaml").write_text(GOOD)
     with pytest.raises(InputError, match=r"near\.yaml"):
         load_experiment(tmp_path / "nothing.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
-def test_a_file_that_is_no_map_is_refused(tmp_path, text):
+def test_a_file_that_is_no_map_is_refused(tmp_path: Path, text: str) -> None:
     assert "expected fields" in refusal(tmp_path, text)
 
 
-def test_the_resolved_experiment_reads_back_the_same(tmp_path):
+def test_the_resolved_experiment_reads_back_the_same(tmp_path: Path) -> None:
     experiment = load(tmp_path, GOOD)
     experiment.write(tmp_path)
     assert Experiment.read(tmp_path) == experiment
 
 
-def test_a_record_of_uniform_lengths_that_would_be_refused_today_stays_readable(tmp_path):
+def test_a_record_of_uniform_lengths_that_would_be_refused_today_stays_readable(tmp_path: Path) -> None:
     uniform = "prompt: {distribution: uniform, mean_tokens: 64, min_tokens: 32, max_tokens: 96}"
     file = load(tmp_path, GOOD.replace("prompt: {mean_tokens: 64}", uniform)).write(tmp_path)
     file.write_text(file.read_text().replace('"max_tokens": 96', '"max_tokens": 400'))
     assert Experiment.read(tmp_path).bench.workload.prompt.max_tokens == 400
 
 
-def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path):
+def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path: Path) -> None:
     one = load(tmp_path, GOOD)
     other = load(tmp_path, GOOD.replace("c7i.large", "m7i.large"))
     assert one.section_sha256("serving", "bench") == other.section_sha256("serving", "bench")
@@ -128,5 +128,5 @@ def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs/experiments").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_experiment_that_ships_is_valid(file):
+def test_every_experiment_that_ships_is_valid(file) -> None:
     assert load_experiment(file).name == file.stem

@@ -33,13 +33,13 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON))
-def test_equal_values_hash_equal_whatever_their_key_order(value):
+def test_equal_values_hash_equal_whatever_their_key_order(value) -> None:
     reordered = dict(reversed(list(value.items())))
     assert sha256_of(value) == sha256_of(reordered)
     assert json.loads(canonical_json(value)) == value
 
 
-def test_a_written_file_is_whole_and_leaves_no_part_behind(tmp_path):
+def test_a_written_file_is_whole_and_leaves_no_part_behind(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file.json"
     write_bytes_atomic(target, b"one")
     write_bytes_atomic(target, b"two")
@@ -47,7 +47,7 @@ def test_a_written_file_is_whole_and_leaves_no_part_behind(tmp_path):
     assert os.listdir(target.parent) == ["file.json"]
 
 
-def test_a_record_is_not_overwritten(tmp_path):
+def test_a_record_is_not_overwritten(tmp_path: Path) -> None:
     write_bytes_atomic(tmp_path / "r.json", b"one", overwrite=False)
     with pytest.raises(FileExistsError):
         write_bytes_atomic(tmp_path / "r.json", b"two", overwrite=False)
@@ -55,7 +55,7 @@ def test_a_record_is_not_overwritten(tmp_path):
     assert os.listdir(tmp_path) == ["r.json"]
 
 
-def test_a_folder_appears_only_when_its_block_ends_well(tmp_path):
+def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError), atomic_folder(tmp_path / "model") as part:
         part.write_text("a folder cannot be written to")
     assert os.listdir(tmp_path) == []
@@ -64,7 +64,7 @@ def test_a_folder_appears_only_when_its_block_ends_well(tmp_path):
     assert (tmp_path / "model" / "weights").read_text() == "whole"
 
 
-def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_one_cleans_up(tmp_path):
+def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from tokenhour.contracts.io.atomic_io import atomic_folder\n"
         "with atomic_folder(Path(sys.argv[1])) as part:\n"
@@ -83,7 +83,7 @@ def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_one_cle
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path):
+def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path: Path) -> None:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
     )
@@ -99,34 +99,34 @@ def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_read_only_place_is_one_message(tmp_path):
+def test_a_read_only_place_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="cannot write here"), disk_errors(tmp_path):
         raise OSError(errno.EROFS, "Read-only file system")
 
 
 @pytest.mark.parametrize("place", ["file", "file/within/it"])
-def test_a_file_where_a_folder_is_needed_is_one_message(tmp_path, place):
+def test_a_file_where_a_folder_is_needed_is_one_message(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a file stands where a folder is needed") as caught:
         make_folder(tmp_path / place)
     assert caught.value.where == str(tmp_path / place)
 
 
-def test_other_errors_pass_through(tmp_path):
+def test_other_errors_pass_through(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError), disk_errors(tmp_path):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
 
 
-def test_changed_names_what_differs_is_new_or_is_gone():
+def test_changed_names_what_differs_is_new_or_is_gone() -> None:
     assert changed({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}) == ["b", "c", "d"]
 
 
-def test_a_files_hash_is_that_of_its_bytes(tmp_path):
+def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_file(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_the_death_signal_reaches_a_child_whose_parent_is_killed(tmp_path):
+def test_the_death_signal_reaches_a_child_whose_parent_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     child = (
         "import os, sys, time; from tokenhour.machine.processes import die_with_parent\n"

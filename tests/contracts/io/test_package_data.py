@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tokenhour.contracts.io.package_data import PRICES, ROOT, described, example, prices_folder
 
 
-def test_the_working_directory_goes_first(tmp_path, monkeypatch):
+def test_the_working_directory_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert prices_folder() == ROOT / PRICES
     assert "came with tokenhour" in described(prices_folder())
@@ -14,7 +16,7 @@ def test_the_working_directory_goes_first(tmp_path, monkeypatch):
     assert described(prices_folder()) == "configs/prices"
 
 
-def test_an_example_is_found_away_from_the_repository(tmp_path, monkeypatch):
+def test_an_example_is_found_away_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     named = Path("configs/scenarios/team.yaml")
     assert example(named) == ROOT / named

@@ -20,11 +20,11 @@ FIELDS = {
 }
 
 
-def test_the_volume_follows_from_requests_and_their_size():
+def test_the_volume_follows_from_requests_and_their_size() -> None:
     assert TrafficProfile.parse(FIELDS, where="x").tokens_per_month() == 400_000
 
 
 @pytest.mark.parametrize("shares", [[1.0], [2 / HOURS_PER_WEEK] * HOURS_PER_WEEK, [-1.0, *[2 / 167] * 167]])
-def test_shares_that_are_no_week_are_refused(shares):
+def test_shares_that_are_no_week_are_refused(shares) -> None:
     with pytest.raises(InputError, match="hourly_share"):
         TrafficProfile.parse({**FIELDS, "hourly_share": shares}, where="x")

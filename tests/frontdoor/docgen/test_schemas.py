@@ -4,6 +4,8 @@ import importlib
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from tokenhour.contracts.record import Record
 from tokenhour.contracts.records.request import RequestRow
 from tokenhour.frontdoor.docgen import row_pages
@@ -14,7 +16,7 @@ from tokenhour.machine.run_folder import EVENTS_FILE
 MODULES = [file for file in Path("contracts").rglob("*.py") if file.stem != "__init__"]
 
 
-def test_every_record_of_the_contracts_has_a_page():
+def test_every_record_of_the_contracts_has_a_page() -> None:
     for file in MODULES:
         importlib.import_module(".".join(("tokenhour", *file.with_suffix("").parts)))
     kinds = {kind for kind in Record.__subclasses__() if kind.__module__.startswith("tokenhour.contracts.")}
@@ -22,7 +24,7 @@ def test_every_record_of_the_contracts_has_a_page():
     assert kinds <= set(RECORDS)
 
 
-def test_every_file_of_rows_has_a_page_with_every_column():
+def test_every_file_of_rows_has_a_page_with_every_column() -> None:
     named = {line.split('"')[1] for file in MODULES for line in file.read_text().splitlines() if "_FILE = " in line}
     named.add(EVENTS_FILE)
     assert named == {rows.file for rows in row_pages.ROWS}
@@ -31,7 +33,7 @@ def test_every_file_of_rows_has_a_page_with_every_column():
         assert all(f"| `{field.name}` |" in texts[rows.name] for field in fields(rows.kind))
 
 
-def test_a_column_says_its_type_and_its_meaning():
+def test_a_column_says_its_type_and_its_meaning() -> None:
     text = row_pages.page(row_pages.ROWS[0])
     assert "| `chunk_offsets_s` | list of number |" in text
     assert "| `sent_s` | number or null |" in text
@@ -40,7 +42,7 @@ def test_a_column_says_its_type_and_its_meaning():
     assert row_pages.meanings(RequestRow)["scheduled_s"] == "Planned arrival."
 
 
-def test_a_pipe_in_a_meaning_does_not_end_its_cell():
+def test_a_pipe_in_a_meaning_does_not_end_its_cell() -> None:
     assert cell(row_pages.meanings(Piped)["a"]) == "One \\| two lines."
 
 
@@ -50,7 +52,9 @@ class Piped:
     lines."""
 
 
-def test_check_names_a_page_that_is_out_of_date(monkeypatch, capsys, tmp_path):
+def test_check_names_a_page_that_is_out_of_date(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr("tokenhour.frontdoor.docgen.schemas.ROOT", tmp_path)
     assert main(["--check"]) == 1
     assert "docs/records/requests.md" in capsys.readouterr().out

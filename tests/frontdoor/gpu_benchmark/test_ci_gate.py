@@ -1,5 +1,7 @@
 """CI holds a proof against the reference of its GPU; what could not be compared is said, and never looks like a pass."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.breakeven.summaries import summary
@@ -30,12 +32,12 @@ def reference(results, *runs, gpu=H100.name, name=NAME):
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path: Path):
     return write(tmp_path)
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch):
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The job's page."""
     file = tmp_path / "page.md"
     file.write_text("before\n")
@@ -44,7 +46,7 @@ def page(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def compared(monkeypatch):
+def compared(monkeypatch: pytest.MonkeyPatch):
     """Comparisons that were made; their exit code by run."""
     asked: list[tuple[str, ...]] = []
     codes: dict[str, int] = {}
@@ -57,11 +59,11 @@ def compared(monkeypatch):
     return asked, codes
 
 
-def test_a_gpus_folder_is_named_by_its_name():
+def test_a_gpus_folder_is_named_by_its_name() -> None:
     assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
 
 
-def test_no_reference_is_said_and_no_failure(results, page, compared, capsys):
+def test_no_reference_is_said_and_no_failure(results, page, compared, capsys: pytest.CaptureFixture[str]) -> None:
     reference(results, *RUNS, gpu="NVIDIA L4")
     gate(results)
     for said in (capsys.readouterr().out, page.read_text()):
@@ -70,7 +72,7 @@ def test_no_reference_is_said_and_no_failure(results, page, compared, capsys):
     assert compared[0] == []
 
 
-def test_runs_that_are_no_worse_pass_and_the_page_says_so(results, page, compared):
+def test_runs_that_are_no_worse_pass_and_the_page_says_so(results, page, compared) -> None:
     kept = reference(results, *RUNS)
     gate(results)
     assert compared[0] == [("compare", "--gate", str(kept / run), str(results / run)) for run in RUNS]
@@ -79,7 +81,7 @@ def test_runs_that_are_no_worse_pass_and_the_page_says_so(results, page, compare
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_a_regression_or_an_impossible_comparison_fails(results, page, compared, code):
+def test_a_regression_or_an_impossible_comparison_fails(results, page, compared, code: int) -> None:
     reference(results, *RUNS)
     compared[1][RUNS[1]] = code
     with pytest.raises(RunFailedError, match=NAME):
@@ -88,7 +90,7 @@ def test_a_regression_or_an_impossible_comparison_fails(results, page, compared,
     assert "1 of 2 runs" in page.read_text()
 
 
-def test_a_run_that_the_reference_has_and_the_proof_lacks_fails(results, page, compared):
+def test_a_run_that_the_reference_has_and_the_proof_lacks_fails(results, page, compared) -> None:
     reference(results, *RUNS, f"{NAME}-chat-w8a8")
     with pytest.raises(RunFailedError):
         gate(results)
@@ -96,14 +98,14 @@ def test_a_run_that_the_reference_has_and_the_proof_lacks_fails(results, page, c
     assert len(compared[0]) == 2
 
 
-def test_a_run_without_a_counterpart_is_listed(results, page, compared):
+def test_a_run_without_a_counterpart_is_listed(results, page, compared) -> None:
     reference(results, RUNS[0])
     gate(results)
     assert f"without a counterpart in the reference, held against nothing: {RUNS[1]}" in page.read_text()
     assert len(compared[0]) == 1
 
 
-def test_a_reference_of_which_no_run_is_here_is_no_pass(results, page):
+def test_a_reference_of_which_no_run_is_here_is_no_pass(results, page) -> None:
     reference(results)
     with pytest.raises(RunFailedError):
         gate(results)
@@ -111,7 +113,7 @@ def test_a_reference_of_which_no_run_is_here_is_no_pass(results, page):
 
 
 @pytest.mark.parametrize(("here", "kept"), [(NAME, "proof-cuda-x"), ("proof-cuda-x", NAME)])
-def test_a_reference_of_the_other_length_alone_fails(tmp_path, page, here, kept):
+def test_a_reference_of_the_other_length_alone_fails(tmp_path: Path, page, here, kept) -> None:
     write(tmp_path / "results", here, (f"{here}-chat-none",))
     reference(tmp_path / "results", f"{kept}-chat-none", name=kept)
     with pytest.raises(RunFailedError):
@@ -119,12 +121,12 @@ def test_a_reference_of_the_other_length_alone_fails(tmp_path, page, here, kept)
     assert f"**the only reference of this model and GPU is {kept}**" in page.read_text()
 
 
-def test_another_models_reference_is_none_of_this_one(results, page):
+def test_another_models_reference_is_none_of_this_one(results, page) -> None:
     reference(results, "proof-cuda-y-quick-chat-none", name="proof-cuda-y-quick")
     gate(results)
     assert "no reference of it" in page.read_text()
 
 
-def test_without_a_proof_there_is_nothing_to_hold(tmp_path):
+def test_without_a_proof_there_is_nothing_to_hold(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no proof"):
         gate(tmp_path)

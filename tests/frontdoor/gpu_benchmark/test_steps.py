@@ -26,15 +26,15 @@ START_S, AFTER_S = 40.0, proof_plan.AFTER_MIX_S - time_budget.PLAIN_STOP_S - 0.0
 class Timed(Stages):
     """Stages that take their time, on a clock that only they move."""
 
-    def __init__(self, results):
+    def __init__(self, results) -> None:
         super().__init__(results)
         self.clock = 0.0
         self.start_s = START_S
         self.ready_s = START_S - time_budget.STOP_S
         self.takes = {"breakeven": AFTER_S / 3, "report": AFTER_S / 3, "compare": AFTER_S / 3}
-        self.hangs = set()
+        self.hangs: set[str] = set()
 
-    def __call__(self, arguments, limit_s=None, stop_s=0.0):
+    def __call__(self, arguments, limit_s=None, stop_s: float = 0.0):
         takes = self.seconds(arguments)
         if limit_s is not None and takes > limit_s:
             self.clock += limit_s + stop_s
@@ -51,7 +51,7 @@ class Timed(Stages):
 
 
 @pytest.fixture
-def timed(stages, monkeypatch):
+def timed(stages, monkeypatch: pytest.MonkeyPatch):
     found = Timed(stages.results)
 
     def certified(_results):
@@ -70,7 +70,7 @@ def states(stages):
     return {step.name.removeprefix("measure: "): step for step in found.steps}
 
 
-def test_with_everything_at_its_maximum_all_of_it_fits(timed):
+def test_with_everything_at_its_maximum_all_of_it_fits(timed) -> None:
     done = proof(timed)
     assert done.exception is None, done.output
     assert [states(timed)[scheme].state for scheme in SCHEMES] == ["done"] * 3
@@ -78,7 +78,7 @@ def test_with_everything_at_its_maximum_all_of_it_fits(timed):
 
 
 @pytest.mark.parametrize("hanging", SCHEMES)
-def test_a_precision_that_hangs_is_ended_and_named_and_the_next_call_goes_on_there(timed, hanging):
+def test_a_precision_that_hangs_is_ended_and_named_and_the_next_call_goes_on_there(timed, hanging) -> None:
     timed.hangs = {hanging}
     done = proof(timed)
     assert done.exit_code == 1
@@ -96,7 +96,7 @@ def test_a_precision_that_hangs_is_ended_and_named_and_the_next_call_goes_on_the
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.5, 4.0])
-def test_slow_starts_cost_precisions_and_never_the_minutes(timed, factor):
+def test_slow_starts_cost_precisions_and_never_the_minutes(timed, factor: float) -> None:
     timed.start_s *= factor
     timed.ready_s = timed.start_s - time_budget.STOP_S
     assert proof(timed).exit_code == 1
@@ -111,13 +111,15 @@ def test_slow_starts_cost_precisions_and_never_the_minutes(timed, factor):
     assert Proof.read(timed.results / NAME).complete
 
 
-def test_a_report_that_hangs_is_ended_as_well(timed):
+def test_a_report_that_hangs_is_ended_as_well(timed) -> None:
     timed.hangs = {"report"}
     assert "verdict" in str(proof(timed).exception)
     assert states(timed)[f"verdict: {NAME}-chat"].state == "failed"
 
 
-def test_slow_preparations_leave_less_for_measuring_and_stay_within_the_minutes(timed, monkeypatch):
+def test_slow_preparations_leave_less_for_measuring_and_stay_within_the_minutes(
+    timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def certified(_results):
         timed.clock += 300
         return None, "no compiler in this test"
@@ -127,8 +129,8 @@ def test_slow_preparations_leave_less_for_measuring_and_stay_within_the_minutes(
     assert states(timed)["w4a16"].state == "skipped"
 
 
-def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed, monkeypatch):
-    def hung(session, experiments, scheme, _limit_s):
+def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hung(session, experiments, scheme, _limit_s) -> None:
         files = [str(proof_steps.file_of(session, each)) for each in experiments]
         Stages.serve(timed, ("serving", "run", files[0], "--scheme", scheme, *[""] * 8, *files))
         raise OutOfTimeError("it was ended")
@@ -139,7 +141,9 @@ def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed, monkeypatch)
     assert [states(timed)[scheme].state for scheme in SCHEMES] == ["done", "invalid", "done"]
 
 
-def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_that_was_begun_without(timed, monkeypatch):
+def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_that_was_begun_without(
+    timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The windows are inputs of every measurement: with others, what stands there would have to be measured again."""
 
     def search():
@@ -163,6 +167,6 @@ def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_t
     assert time_budget.cost_s(longer) > time_budget.cost_s(begun)
 
 
-def test_no_start_may_take_more_than_a_third_of_the_minutes(timed):
+def test_no_start_may_take_more_than_a_third_of_the_minutes(timed) -> None:
     proof(timed)
     assert load_experiment(timed.results / NAME / "chat.json").serving.ready_timeout_s == 180

@@ -32,7 +32,7 @@ WORKS = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(work=WORKS, budget=st.floats(60, 7200))
-def test_what_is_shared_out_never_exceeds_the_budget(work, budget):
+def test_what_is_shared_out_never_exceeds_the_budget(work, budget) -> None:
     try:
         found = share_out(budget, work)
     except InputError as error:
@@ -48,7 +48,7 @@ def test_what_is_shared_out_never_exceeds_the_budget(work, budget):
 
 @settings(max_examples=60, deadline=None)
 @given(work=WORKS, budget=st.floats(600, 7200))
-def test_more_time_never_measures_less(work, budget):
+def test_more_time_never_measures_less(work, budget) -> None:
     try:
         less = share_out(budget, work)
     except InputError:
@@ -59,7 +59,7 @@ def test_more_time_never_measures_less(work, budget):
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick):
+def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick: bool) -> None:
     wanted = Wanted("shape:llama-3.1-8b", "cuda", quick, None)
     budget = 60 * MINUTES["quick" if quick else "full"]
     found = share_out(budget, work_of(wanted, SCHEMES))
@@ -68,7 +68,7 @@ def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick):
 
 
 @pytest.mark.parametrize(("quick", "minutes"), [(True, 3.1), (False, 9.5)])
-def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick, minutes):
+def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick: bool, minutes: float) -> None:
     """Six precisions would not fit 20 minutes with windows that say anything: the four keep theirs."""
     wanted = Wanted("./Llama-3.1-8B-Instruct", "cuda", quick, None)
     schemes = schemes_for(wanted)
@@ -81,30 +81,30 @@ def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick, minutes):
             share_out(budget, work_of(wanted, schemes))
 
 
-def test_a_step_begins_only_when_it_also_ends_in_time():
+def test_a_step_begins_only_when_it_also_ends_in_time() -> None:
     """Its own end by force is in its time as well."""
     assert fits(100, 50, 180 + STOP_S, 30)
     assert not fits(100, 51, 180 + STOP_S, 30)
 
 
-def test_a_deadline_is_when_time_is_up_or_when_a_step_must_be_hanging():
+def test_a_deadline_is_when_time_is_up_or_when_a_step_must_be_hanging() -> None:
     assert deadline_s(180, 50, left=100) == 100
     assert deadline_s(180, 50, left=1000) == 180 + LATEST * 50
 
 
-def test_a_measured_start_replaces_the_guess():
+def test_a_measured_start_replaces_the_guess() -> None:
     assert start_s(45, ()) == 45
     assert start_s(45, (76, 30, 25)) == 25 + STOP_S
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_no_start_may_eat_the_time_of_the_others(quick):
+def test_no_start_may_eat_the_time_of_the_others(quick: bool) -> None:
     budget = 60 * MINUTES["quick" if quick else "full"]
     found = share_out(budget, work_of(Wanted("shape:llama-3.1-8b", "cuda", quick, None), SCHEMES))
     assert found.ready_timeout_s == (180 if quick else budget / 3)
 
 
-def test_a_kept_certificate_leaves_more_time_for_measuring():
+def test_a_kept_certificate_leaves_more_time_for_measuring() -> None:
     wanted = Wanted("shape:llama-3.1-8b", "cuda", quick=True, instance=None)
     without, with_one = (work_of(wanted, SCHEMES, certified=kept) for kept in (False, True))
     assert (without.before_s, with_one.before_s) == (55, 25)

@@ -1,5 +1,7 @@
 """Greedy answers of many prompts at once are those of each prompt alone."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.quantize.tiny import tiny_model
@@ -12,7 +14,7 @@ PROMPTS = [[5, 9, 11], [7] * 9, [3], [20, 21, 22, 23]]
 
 
 @pytest.fixture
-def model(tmp_path):
+def model(tmp_path: Path):
     found = load_dense(tiny_model(tmp_path / "model"))
     # Far from ties: a random model's logits differ by little.
     with torch.no_grad():
@@ -21,7 +23,7 @@ def model(tmp_path):
     return found
 
 
-def test_answers_do_not_depend_on_the_prompts_beside_them(model):
+def test_answers_do_not_depend_on_the_prompts_beside_them(model) -> None:
     together = greedy_answers(model, PROMPTS, 6)
     assert together == [greedy_answers(model, [prompt], 6)[0] for prompt in PROMPTS]
     assert [prompt for prompt, _ in together] == PROMPTS
@@ -31,7 +33,7 @@ def test_answers_do_not_depend_on_the_prompts_beside_them(model):
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_an_answer_ends_with_its_end_token(model, as_list):
+def test_an_answer_ends_with_its_end_token(model, as_list: bool) -> None:
     whole = greedy_answers(model, PROMPTS, 6)
     end = whole[1][1][2]
     model.generation_config.eos_token_id = [end] if as_list else end

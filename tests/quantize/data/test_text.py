@@ -1,6 +1,8 @@
 """Calibration and evaluation text: never the same passage, always as many windows as were asked for."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,33 +27,33 @@ class Characters:
 TOKENS = Characters()
 
 
-def text_file(tmp_path, paragraphs=40):
+def text_file(tmp_path: Path, paragraphs: int = 40):
     file = tmp_path / "mine.txt"
     file.write_text("\n\n".join(f"paragraph {n} " + f"word{n} " * 20 for n in range(paragraphs)))
     return str(file)
 
 
-def evaluation(source, windows=4, tokens=80):
+def evaluation(source, windows: int = 4, tokens: int = 80):
     return evaluation_windows(EvaluationSpec(source=source, windows=windows, window_tokens=tokens), TOKENS)
 
 
-def calibration(source, windows=8, seed=3, held_out=None, tokens=80):
+def calibration(source, windows: int = 8, seed: int = 3, held_out=None, tokens: int = 80):
     spec = CalibrationSpec(source=source, windows=windows, window_tokens=tokens)
     held_out = evaluation(source).ids if held_out is None else held_out
     return calibration_windows(spec, seed, held_out, TOKENS)
 
 
 @given(st.lists(st.text(alphabet="abc \n", min_size=1, max_size=30), min_size=1, max_size=30).map("\n\n".join))
-def test_the_two_parts_make_the_whole_and_share_nothing(text):
+def test_the_two_parts_make_the_whole_and_share_nothing(text) -> None:
     assert split(text, "calibration") + split(text, "evaluation") == text
 
 
-def test_the_bundled_text_is_long_enough_for_the_defaults():
+def test_the_bundled_text_is_long_enough_for_the_defaults() -> None:
     assert len(bundled_text()) > 400_000
     assert len(split(bundled_text(), "evaluation")) > 130_000
 
 
-def test_calibration_windows_are_seeded_and_distinct(tmp_path):
+def test_calibration_windows_are_seeded_and_distinct(tmp_path: Path) -> None:
     source = text_file(tmp_path)
     first = calibration(source)
     assert np.array_equal(first.ids, calibration(source).ids)
@@ -59,7 +61,7 @@ def test_calibration_windows_are_seeded_and_distinct(tmp_path):
     assert len({tuple(row) for row in first.ids.tolist()}) == 8
 
 
-def test_no_calibration_window_shares_a_passage_with_the_evaluation_text():
+def test_no_calibration_window_shares_a_passage_with_the_evaluation_text() -> None:
     """Documents repeat themselves: the bundled text holds whole sections twice."""
     held_out = evaluation("bundled", windows=24, tokens=512)
     found = calibration("bundled", windows=128, held_out=held_out.ids, tokens=512)
@@ -67,7 +69,7 @@ def test_no_calibration_window_shares_a_passage_with_the_evaluation_text():
     assert not any(row[i : i + 64].tobytes() in passages for row in found.ids for i in range(512 - 63))
 
 
-def test_a_copy_of_the_evaluation_text_is_passed_over_and_counted(tmp_path):
+def test_a_copy_of_the_evaluation_text_is_passed_over_and_counted(tmp_path: Path) -> None:
     source = text_file(tmp_path)
     copied = tmp_path / "copied.txt"
     original = (tmp_path / "mine.txt").read_text()
@@ -80,7 +82,7 @@ def test_a_copy_of_the_evaluation_text_is_passed_over_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("held_out_tokens", "tokens"), [(32, 80), (80, 32), (128, 80)])
-def test_a_copy_is_found_whatever_the_two_lengths_of_windows_are(tmp_path, held_out_tokens, tokens):
+def test_a_copy_is_found_whatever_the_two_lengths_of_windows_are(tmp_path: Path, held_out_tokens: int, tokens: int) -> None:
     everything = evaluation(text_file(tmp_path), windows=1600 // held_out_tokens, tokens=held_out_tokens)
     copied = tmp_path / "copied.txt"
     copied.write_text("".join(map(chr, everything.ids.ravel())) * 3)
@@ -89,7 +91,7 @@ def test_a_copy_is_found_whatever_the_two_lengths_of_windows_are(tmp_path, held_
 
 
 @pytest.mark.parametrize("mark", ["\n", " ", "x"])
-def test_a_last_third_without_blank_lines_is_held_out_all_the_same(mark):
+def test_a_last_third_without_blank_lines_is_held_out_all_the_same(mark: str) -> None:
     text = "first\n\nsecond\n\n" + mark.join(["words"] * 300) + "\n\n"
     held_out = split(text, "evaluation")
     assert len(held_out) == pytest.approx(len(text) / 3, abs=10)
@@ -98,7 +100,7 @@ def test_a_last_third_without_blank_lines_is_held_out_all_the_same(mark):
         assert held_out.startswith(mark)
 
 
-def test_the_record_names_text_licence_and_hash(tmp_path):
+def test_the_record_names_text_licence_and_hash(tmp_path: Path) -> None:
     found = evaluation("bundled", 2, 128).record
     assert (found.windows, found.window_tokens, found.license) == (2, 128, "PSF-2.0")
     mine = evaluation(text_file(tmp_path), 2, 128).record
@@ -107,7 +109,7 @@ def test_the_record_names_text_licence_and_hash(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [evaluation, calibration])
-def test_a_text_that_is_too_short_is_refused_with_figures(tmp_path, cut):
+def test_a_text_that_is_too_short_is_refused_with_figures(tmp_path: Path, cut) -> None:
     with pytest.raises(InputError, match=r"room for \d+ windows of 80.*, 999 are asked for"):
         cut(text_file(tmp_path), windows=999)
     (tmp_path / "short.txt").write_text("short")
@@ -127,19 +129,19 @@ def test_a_text_that_is_too_short_is_refused_with_figures(tmp_path, cut):
         ({"prompt": "hi", "completion": "yes"}, "<user>hi<assistant>yes"),
     ],
 )
-def test_a_row_is_text_or_a_conversation(tmp_path, row, expected):
+def test_a_row_is_text_or_a_conversation(tmp_path: Path, row: dict[str, Any], expected: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text(json.dumps(row) + "\n\n" + json.dumps(row) + "\n")
     assert read_text(TextSpec(source=str(file)), TOKENS) == f"{expected}\n\n{expected}"
 
 
-def test_plain_text_may_stand_in_another_field(tmp_path):
+def test_plain_text_may_stand_in_another_field(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text('{"body": "words", "prompt": "no"}')
     assert read_text(TextSpec(source=str(file), field="body"), TOKENS) == "words"
 
 
-def test_a_line_of_json_may_hold_other_ends_of_lines_as_they_are(tmp_path):
+def test_a_line_of_json_may_hold_other_ends_of_lines_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     rows = [f"a{mark}b" for mark in ("\u2028", "\u2029", "\u0085", "\x7f")]
     file.write_text("".join(json.dumps({"text": row}, ensure_ascii=False) + "\r\n" for row in rows), encoding="utf-8")
@@ -147,7 +149,7 @@ def test_a_line_of_json_may_hold_other_ends_of_lines_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["not json", '{"words": "x"}', "[1]", '{"messages": [1]}', '{"text": 3}'])
-def test_a_bad_line_is_named(tmp_path, line):
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"text": "good"}\n' + line + "\n")
     with pytest.raises(InputError) as caught:
@@ -156,7 +158,7 @@ def test_a_bad_line_is_named(tmp_path, line):
     assert caught.value.remedy
 
 
-def test_a_missing_or_binary_text_is_refused(tmp_path):
+def test_a_missing_or_binary_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the text"):
         read_text(TextSpec(source=str(tmp_path / "absent.txt")), TOKENS)
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00bad")

@@ -8,6 +8,7 @@ import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,12 +30,12 @@ from tokenhour.quantize.model.tokenizer import ModelTokens
 pytestmark = pytest.mark.system
 
 
-def drop(handler, _):
+def drop(handler, _) -> None:
     """Close without a word."""
     handler.close_connection = True
 
 
-def half(handler, body):
+def half(handler, body) -> None:
     """Promise all and send half."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
@@ -43,7 +44,7 @@ def half(handler, body):
     handler.close_connection = True
 
 
-def reset(handler, _):
+def reset(handler, _) -> None:
     """End as a killed process does."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
@@ -53,7 +54,7 @@ def reset(handler, _):
 def answers(body: bytes, status: int = 200):
     """Answer with something else."""
 
-    def say(handler, _):
+    def say(handler, _) -> None:
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
@@ -79,7 +80,7 @@ def say_prompt(model, ids, count) -> bytes:
 
 
 @contextlib.contextmanager
-def engine(folder, fault=None, key=None, healthy=0):
+def engine(folder, fault=None, key=None, healthy: int = 0):
     """Answer /v1/completions with the prompt logprobs of the weights in `folder`, in vLLM's form; 401 without the `key`.
 
     `fault` answers in its place, after the first `healthy` answers.
@@ -88,10 +89,10 @@ def engine(folder, fault=None, key=None, healthy=0):
     answered = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
-        def do_POST(self):
+        def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if key and self.headers["Authorization"] != f"Bearer {key}":
                 answers(b"", 401)(self, b"")
@@ -147,7 +148,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def bench(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(scheme_table.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
         # A loss as large as that of INT4.
@@ -155,7 +156,7 @@ def bench(tmp_path_factory):
         yield Bench(tmp_path_factory.mktemp("engine-quality"))
 
 
-def test_an_engine_that_computes_what_was_quantized_agrees(bench, capfd):
+def test_an_engine_that_computes_what_was_quantized_agrees(bench, capfd: pytest.CaptureFixture[str]) -> None:
     with engine(bench.made["gptq-int4"].path) as url:
         assert bench.ask(url) == 0
     found, offline = EngineQuality.read(bench.run), bench.made["gptq-int4"].quality
@@ -171,7 +172,7 @@ def test_an_engine_that_computes_what_was_quantized_agrees(bench, capfd):
     assert ": agrees; loss against the original, nats a token +" in capfd.readouterr().out
 
 
-def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, capfd):
+def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, capfd: pytest.CaptureFixture[str]) -> None:
     with engine(bench.made["none"].path) as url:
         assert bench.ask(url) == 1
     found, original = EngineQuality.read(bench.run), bench.made["none"].quality
@@ -187,7 +188,9 @@ def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, cap
     assert "DISAGREES" in capfd.readouterr().out
 
 
-def test_an_engine_that_computes_something_else_is_found_out(bench, tmp_path, capfd):
+def test_an_engine_that_computes_something_else_is_found_out(
+    bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     other = load_dense(Path(bench.made["gptq-int4"].path))
     import torch
 
@@ -209,12 +212,14 @@ def test_an_engine_that_computes_something_else_is_found_out(bench, tmp_path, ca
         ({}, InputError, "no server answers"),
     ],
 )
-def test_another_checkpoints_server_or_none_is_refused(bench, capfd, changes, error, said):
+def test_another_checkpoints_server_or_none_is_refused(
+    bench, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], error, said: str
+) -> None:
     assert bench.ask("http://127.0.0.1:9", **changes) == error.exit_code
     assert said in capfd.readouterr().err
 
 
-def test_what_the_engine_refuses_is_shown(bench, capfd):
+def test_what_the_engine_refuses_is_shown(bench, capfd: pytest.CaptureFixture[str]) -> None:
     with engine(bench.made["none"].path, answers(b"no", 400)) as url:
         assert bench.ask(url) == RunFailedError.exit_code
     assert "the engine answers 400: no" in capfd.readouterr().err
@@ -233,7 +238,9 @@ def test_what_the_engine_refuses_is_shown(bench, capfd):
         (answers(b'{"choices": [{"prompt_logprobs": [null, {}]}]}'), "holds no logprobs"),
     ],
 )
-def test_an_engine_that_dies_or_says_nothing_of_use_is_a_run_that_failed(bench, capfd, fault, said, healthy):
+def test_an_engine_that_dies_or_says_nothing_of_use_is_a_run_that_failed(
+    bench, capfd: pytest.CaptureFixture[str], fault, said: str, healthy: int
+) -> None:
     with engine(bench.made["gptq-int4"].path, fault, healthy=healthy) as url:
         assert bench.ask(url) == RunFailedError.exit_code
     shown = capfd.readouterr().err
@@ -242,8 +249,8 @@ def test_an_engine_that_dies_or_says_nothing_of_use_is_a_run_that_failed(bench, 
     assert "Traceback" not in shown
 
 
-def test_a_server_that_is_gone_after_the_first_window_failed(bench, capfd):
-    def goes(handler, body):
+def test_a_server_that_is_gone_after_the_first_window_failed(bench, capfd: pytest.CaptureFixture[str]) -> None:
+    def goes(handler, body) -> None:
         handler.server.shutdown()
         handler.server.socket.close()
         answers(body)(handler, body)
@@ -256,7 +263,7 @@ def test_a_server_that_is_gone_after_the_first_window_failed(bench, capfd):
 @pytest.mark.parametrize(
     "changes", [{"sha256": "another"}, {"sha256": "another", "windows": 2}], ids=["other text", "other windows"]
 )
-def test_a_manifest_of_other_windows_is_refused(bench, capfd, changes):
+def test_a_manifest_of_other_windows_is_refused(bench, capfd: pytest.CaptureFixture[str], changes: dict[str, Any]) -> None:
     """The experiment's evaluation changed after the checkpoint was published."""
     file = bench.run / Checkpoint.file_name
     kept = file.read_bytes()
@@ -273,7 +280,9 @@ def test_a_manifest_of_other_windows_is_refused(bench, capfd, changes):
     assert "quantize run" in shown
 
 
-def test_the_key_that_the_server_wants_is_sent_from_the_environment(bench, capfd, monkeypatch):
+def test_the_key_that_the_server_wants_is_sent_from_the_environment(
+    bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TINY_KEY", "secret")
     with engine(bench.made["gptq-int4"].path, key="secret") as url:
         assert bench.ask(url, api_key_env="TINY_KEY") == 0
@@ -286,7 +295,7 @@ def test_the_key_that_the_server_wants_is_sent_from_the_environment(bench, capfd
     assert not any("secret" in file.read_text() for file in bench.run.rglob("*.json"))
 
 
-def test_windows_that_do_not_fit_into_the_engine_are_refused(bench, capfd):
+def test_windows_that_do_not_fit_into_the_engine_are_refused(bench, capfd: pytest.CaptureFixture[str]) -> None:
     small = bench.spec.serving.model_copy(update={"max_model_len": 32})
     whole = bench.spec
     bench.spec = bench.spec.model_copy(update={"serving": small})

@@ -52,7 +52,7 @@ def agrees(said, offline, positions=POSITIONS):
     ],
     ids=["the same", "the original in bf16", "w8a8 as it was measured", "INT4", "INT4 in bf16"],
 )
-def test_what_bf16_does_is_no_disagreement(offline, said):
+def test_what_bf16_does_is_no_disagreement(offline, said) -> None:
     assert agrees(said, offline)
 
 
@@ -61,37 +61,37 @@ def test_what_bf16_does_is_no_disagreement(offline, said):
     [heard(0.0, 0.98, 0.002), heard(0.0, 0.787, 0.17), heard(0.193, 0.98, 0.17), heard(0.193, 0.787, 0.002)],
     ids=["all", "loss", "top-1", "KL"],
 )
-def test_the_original_in_place_of_int4_disagrees_by_each_figure_alone(said):
+def test_the_original_in_place_of_int4_disagrees_by_each_figure_alone(said) -> None:
     """Its perplexity lies well within the interval of INT4's: windows differ more than that."""
     ppl = INT4.perplexity
     assert ppl.low < np.exp(ORIGINAL_NLL.mean()) < ppl.high
     assert not agrees(said, INT4)
 
 
-def test_the_original_in_place_of_int8_is_found_out_too():
+def test_the_original_in_place_of_int8_is_found_out_too() -> None:
     assert not agrees(heard(0.0015, 0.982, 0.0015), INT8)
 
 
 @pytest.mark.parametrize("said", [heard(0.9, 0.787, 0.17), heard(0.193, 0.6, 0.17), heard(0.193, 0.787, 0.4)])
-def test_kernels_that_compute_worse_than_what_was_packed_disagree(said):
+def test_kernels_that_compute_worse_than_what_was_packed_disagree(said) -> None:
     assert not agrees(said, INT4)
 
 
-def test_fewer_positions_leave_more_room_and_top_1_of_the_original_is_not_on_the_edge():
+def test_fewer_positions_leave_more_room_and_top_1_of_the_original_is_not_on_the_edge() -> None:
     few, many = (bounds(ORIGINAL, ORIGINAL, n) for n in (381, 24 * 511))
     assert few.loss[1] > 2 * many.loss[1] > 0.01
     assert few.top1[0] < 1 - 15 / 381 < many.top1[0] < 0.98
     assert not agrees(heard(0.0, 0.92, 0.0015), ORIGINAL)
 
 
-def test_a_manifest_without_the_listed_kl_is_judged_by_the_rest():
+def test_a_manifest_without_the_listed_kl_is_judged_by_the_rest() -> None:
     older = quality([0.16, 0.22, 0.20], [0.76, 0.79, 0.81], None)
     found = compare(heard(0.193, 0.787, 9.0), older, ORIGINAL, POSITIONS)
     assert found["agrees"]
     assert found["top_kl_bounds"] is None
 
 
-def record(offline, said, original=ORIGINAL, positions=POSITIONS, scheme="gptq-int4") -> EngineQuality:
+def record(offline, said, original=ORIGINAL, positions=POSITIONS, scheme: str = "gptq-int4") -> EngineQuality:
     return EngineQuality(
         scheme=scheme,
         engine="toy 1",
@@ -107,7 +107,7 @@ def record(offline, said, original=ORIGINAL, positions=POSITIONS, scheme="gptq-i
     )
 
 
-def test_one_window_is_judged_without_an_interval_and_that_is_said():
+def test_one_window_is_judged_without_an_interval_and_that_is_said() -> None:
     original, offline = (quality([loss], [top1], [kl], ORIGINAL_NLL[:1]) for loss, top1, kl in ((0, 1, 0), (0.2, 0.8, 0.17)))
     assert offline.perplexity.low is offline.top1_agreement.high is None
     said = Heard(ORIGINAL_NLL[:1] + 0.21, np.array([0.79]), np.array([0.18]))
@@ -118,7 +118,7 @@ def test_one_window_is_judged_without_an_interval_and_that_is_said():
     assert not record(offline, Heard(ORIGINAL_NLL[:1], np.array([0.98]), np.array([0.002])), original, 127).agrees
 
 
-def test_what_cannot_be_told_from_the_original_is_said():
+def test_what_cannot_be_told_from_the_original_is_said() -> None:
     tiny = quality([0.0, 0.001, 0.0], [0.99, 0.98, 0.99], [0.001, 0.002, 0.001])
     assert not told_apart(bounds(tiny, ORIGINAL, POSITIONS))
     assert "do not tell it from the original" in describe(record(tiny, heard(0.0, 0.985, 0.002)))

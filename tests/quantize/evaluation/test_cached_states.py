@@ -1,5 +1,7 @@
 """The original's stored states stand for running it, and are not believed where they do not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from tokenhour.quantize.evaluation.forward import load_dense, window_stats  # no
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory: pytest.TempPathFactory):
     """A tiny original and a copy with other weights."""
     folder = tiny_model(tmp_path_factory.mktemp("states") / "model")
     original, other = load_dense(folder), load_dense(folder)
@@ -38,7 +40,7 @@ def keep(model, ids, file):
 class Counted:
     """A model that counts how often it is run whole."""
 
-    def __init__(self, model):
+    def __init__(self, model) -> None:
         self.model, self.runs = model, 0
 
     def __call__(self, ids, use_cache):
@@ -49,7 +51,7 @@ class Counted:
         return self.model.get_output_embeddings()
 
 
-def test_a_comparison_by_states_is_the_comparison_itself_and_runs_the_original_once(models, ids, tmp_path):
+def test_a_comparison_by_states_is_the_comparison_itself_and_runs_the_original_once(models, ids, tmp_path: Path) -> None:
     original, other = Counted(models[0]), models[1]
     whole = window_stats(original, other, ids)
     original.runs = 0
@@ -62,14 +64,14 @@ def test_a_comparison_by_states_is_the_comparison_itself_and_runs_the_original_o
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5)
 
 
-def test_nothing_is_recorded_after_the_block(models, ids):
+def test_nothing_is_recorded_after_the_block(models, ids) -> None:
     with recorded(models[0]) as found:
         pass
     models[0](torch.from_numpy(ids[:1]))
     assert found == []
 
 
-def test_states_of_other_weights_windows_or_none_are_not_taken(models, ids, tmp_path):
+def test_states_of_other_weights_windows_or_none_are_not_taken(models, ids, tmp_path: Path) -> None:
     file = keep(models[0], ids, tmp_path / "states.npy")
     assert stored(file, models[1], ids) is None
     assert stored(file, models[0], ids[:, :8]) is None
@@ -79,7 +81,7 @@ def test_states_of_other_weights_windows_or_none_are_not_taken(models, ids, tmp_
     assert stored(tmp_path / "broken.npy", models[0], ids) is None
 
 
-def test_a_model_that_caps_its_logits_behind_the_output_layer_is_run_whole(models, ids, tmp_path):
+def test_a_model_that_caps_its_logits_behind_the_output_layer_is_run_whole(models, ids, tmp_path: Path) -> None:
     class Capped(Counted):
         def __call__(self, ids, use_cache):
             found = self.model(ids, use_cache=use_cache)
@@ -89,7 +91,7 @@ def test_a_model_that_caps_its_logits_behind_the_output_layer_is_run_whole(model
     assert stored(file, Capped(models[0]), ids) is None
 
 
-def test_a_model_without_an_output_layer_records_nothing_and_takes_nothing(models, ids, tmp_path):
+def test_a_model_without_an_output_layer_records_nothing_and_takes_nothing(models, ids, tmp_path: Path) -> None:
     def bare(ids, use_cache):
         return models[0](ids, use_cache=use_cache)
 
@@ -99,7 +101,7 @@ def test_a_model_without_an_output_layer_records_nothing_and_takes_nothing(model
     assert stored(keep(models[0], ids, tmp_path / "states.npy"), bare, ids) is None
 
 
-def test_logits_of_states_are_the_models_own(models, ids):
+def test_logits_of_states_are_the_models_own(models, ids) -> None:
     with recorded(models[0]) as found, torch.inference_mode():
         given = models[0](torch.from_numpy(ids[:1])).logits[0]
         torch.testing.assert_close(logits(models[0], found[0]), given)

@@ -1,6 +1,8 @@
 """The smallest scheme that passes the gate and can be served is found, shown and recorded."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,11 +38,11 @@ def made(folder, scheme, size, kl):
     return found
 
 
-def gated(tmp_path, **gate):
+def gated(tmp_path: Path, **gate):
     return experiment(tiny_model(tmp_path / "m"), tmp_path / "text.txt", gate=gate)
 
 
-def rungs(tmp_path):
+def rungs(tmp_path: Path):
     sizes = {
         "none": (269, 0.0),
         "w8a8": (163, 0.014),
@@ -63,21 +65,23 @@ def rungs(tmp_path):
     ],
 )
 @pytest.mark.usefixtures("modern_cpu")
-def test_the_smallest_that_passes_and_can_be_served_is_chosen(tmp_path, gate, device, chosen):
+def test_the_smallest_that_passes_and_can_be_served_is_chosen(
+    tmp_path: Path, gate: dict[str, Any], device: str, chosen: str
+) -> None:
     found = climb(gated(tmp_path, **gate), rungs(tmp_path), device)
     assert found.chosen == chosen
     assert [r.weight_bytes for r in found.rungs] == sorted(r.weight_bytes for r in found.rungs)
     assert table(found).count("<- smallest that passes") == 1
 
 
-def test_what_has_no_kernel_here_is_shown_and_not_chosen(tmp_path):
+def test_what_has_no_kernel_here_is_shown_and_not_chosen(tmp_path: Path) -> None:
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.01), rungs(tmp_path)[2:3], "cpu")
     assert found.chosen is None
     assert "no kernel on cpu" in table(found)
 
 
 @pytest.mark.usefixtures("modern_cpu")
-def test_what_serving_would_refuse_is_not_chosen(tmp_path):
+def test_what_serving_would_refuse_is_not_chosen(tmp_path: Path) -> None:
     """8-bit layers within INT4 have no kernel on a CPU, INT8 activations none on an old GPU."""
     made_here = rungs(tmp_path)
     spec = gated(tmp_path, max_mean_kl_divergence=0.3)
@@ -89,7 +93,7 @@ def test_what_serving_would_refuse_is_not_chosen(tmp_path):
     assert [name for name, yes in served.items() if not yes] == ["w8a8"]
 
 
-def test_a_figure_of_one_window_is_shown_without_an_interval(tmp_path):
+def test_a_figure_of_one_window_is_shown_without_an_interval(tmp_path: Path) -> None:
     (one,) = rungs(tmp_path)[:1]
     quality = one.quality.model_copy(update={"mean_kl_divergence": Interval(value=0.25)})
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.3), [one.model_copy(update={"quality": quality})], "cpu")
@@ -97,7 +101,7 @@ def test_a_figure_of_one_window_is_shown_without_an_interval(tmp_path):
     assert draw(found, "svg")
 
 
-def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path):
+def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path: Path) -> None:
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.05), rungs(tmp_path), "cpu")
     drawn = draw(found, "svg")
     assert drawn == draw(found, "svg")
@@ -109,12 +113,14 @@ def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path
     assert draw(found, "png").startswith(b"\x89PNG")
 
 
-def test_a_gate_without_bounds_is_refused(tmp_path):
+def test_a_gate_without_bounds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sets no bound"):
         needs_gate(gated(tmp_path))
 
 
-def test_the_command_makes_what_is_missing_prints_the_table_and_keeps_record_and_plot(tmp_path, monkeypatch, capfd):
+def test_the_command_makes_what_is_missing_prints_the_table_and_keeps_record_and_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(scheme_table.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
     data = gated(tmp_path, max_mean_kl_divergence=1e-9).model_dump(mode="json")
     places = ["--results", str(tmp_path / "results"), "--checkpoints", str(tmp_path / "checkpoints")]

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import types
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ RESULTS = {
 }
 
 
-def test_metrics_come_with_their_interval_and_the_originals_value():
+def test_metrics_come_with_their_interval_and_the_originals_value() -> None:
     before = [TaskScore(task="arc_easy", metric="acc", value=Interval(value=0.6), original=None, documents=20)]
     found = {(s.task, s.metric): s for s in read_scores(RESULTS, before)}
     assert set(found) == {("arc_easy", "acc"), ("arc_easy", "acc_norm"), ("wiki", "word_perplexity")}
@@ -32,13 +34,13 @@ def test_metrics_come_with_their_interval_and_the_originals_value():
     assert found["wiki", "word_perplexity"].value == Interval(value=30.0)
 
 
-def test_nothing_is_imported_or_asked_without_tasks(monkeypatch):
+def test_nothing_is_imported_or_asked_without_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     check_tasks(TasksSpec())
     assert scores(TasksSpec(), None, None) == ()
 
 
-def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch):
+def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match="lm-eval is not installed") as caught:
         check_tasks(TasksSpec(names=("arc_easy",)))
@@ -48,7 +50,7 @@ def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch):
     assert "-m pip" not in caught.value.remedy
 
 
-def test_the_refusal_leaves_setuptools_importable_as_gptqmodel_needs_it():
+def test_the_refusal_leaves_setuptools_importable_as_gptqmodel_needs_it() -> None:
     # A lookup of "pip" makes setuptools' finder step aside for the rest of the process.
     refused = (
         "import importlib.util\nfrom tokenhour.contracts.errors import InputError\n"
@@ -64,9 +66,10 @@ def test_the_refusal_leaves_setuptools_importable_as_gptqmodel_needs_it():
 class Evaluator(types.ModuleType):
     """Stands in for the library: keeps what it was asked, and returns its results, or fails as it does offline."""
 
-    def __init__(self, failure=None):
+    def __init__(self, failure=None) -> None:
         super().__init__("lm_eval")
-        self.asked, self.failure = {}, failure
+        self.asked: dict[str, Any] = {}
+        self.failure = failure
 
     def simple_evaluate(self, **asked):
         self.asked = asked
@@ -76,7 +79,7 @@ class Evaluator(types.ModuleType):
 
 
 @pytest.fixture
-def library(monkeypatch):
+def library(monkeypatch: pytest.MonkeyPatch):
     """Put a stand-in in lm-eval's place and return it."""
     evaluator, models, known = Evaluator(), types.ModuleType("h"), types.ModuleType("t")
     models.__dict__["HFLM"] = lambda pretrained, tokenizer, batch_size: (pretrained, tokenizer, batch_size)
@@ -94,7 +97,7 @@ def library(monkeypatch):
     return evaluator
 
 
-def test_an_unknown_task_or_folder_is_named_before_anything_is_made(library, tmp_path):
+def test_an_unknown_task_or_folder_is_named_before_anything_is_made(library, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no task 'arc_eazy'") as caught:
         check_tasks(TasksSpec(names=("arc_eazy",)))
     assert "arc_easy" in caught.value.remedy
@@ -104,7 +107,7 @@ def test_an_unknown_task_or_folder_is_named_before_anything_is_made(library, tmp
     assert library.asked == {}
 
 
-def test_the_library_is_asked_with_the_experiments_settings(library):
+def test_the_library_is_asked_with_the_experiments_settings(library) -> None:
     tokens = types.SimpleNamespace(library="tokenizer")
     found = scores(TasksSpec(names=("arc_easy", "wiki"), limit=20, shots=2), "model", tokens)
     assert len(found) == 3
@@ -117,14 +120,14 @@ class TransportError(Exception):
 
 
 @pytest.mark.parametrize("failure", [ConnectionError("no route to the hub"), TransportError("no route to the hub")])
-def test_data_that_cannot_be_had_is_a_run_that_failed_for_the_weights_are_packed_by_then(library, failure):
+def test_data_that_cannot_be_had_is_a_run_that_failed_for_the_weights_are_packed_by_then(library, failure) -> None:
     library.failure = failure
     with pytest.raises(RunFailedError, match="no route to the hub; the weights are kept") as caught:
         scores(TasksSpec(names=("arc_easy",)), "model", types.SimpleNamespace(library=None))
     assert "quantize.tasks.folder" in caught.value.remedy
 
 
-def test_a_mistake_within_a_task_is_not_called_a_network(library):
+def test_a_mistake_within_a_task_is_not_called_a_network(library) -> None:
     library.failure = KeyError("answer")
     with pytest.raises(KeyError):
         scores(TasksSpec(names=("arc_easy",)), "model", types.SimpleNamespace(library=None))

@@ -19,7 +19,7 @@ def stats(nll, original, kl=(0.1, 0.2, 0.3), top1=(1.0, 0.9, 0.8), top_kl=(0.1, 
     return WindowStats(*(np.asarray(column, dtype=np.float64) for column in (nll, original, kl, top1, top_kl)))
 
 
-def test_the_figures_are_means_and_exponentials_of_means():
+def test_the_figures_are_means_and_exponentials_of_means() -> None:
     found = assemble(stats([2.0, 3.0, 4.0], [2.0, 2.5, 3.0]), TEXT, QualityGate())
     assert found.perplexity.value == pytest.approx(math.exp(3.0))
     assert found.original_perplexity == pytest.approx(math.exp(2.5))
@@ -29,7 +29,7 @@ def test_the_figures_are_means_and_exponentials_of_means():
     assert found.gate == "none"
 
 
-def test_one_window_has_no_interval():
+def test_one_window_has_no_interval() -> None:
     found = assemble(stats([2.0], [1.5], [0.1], [0.9], [0.1]), TEXT, QualityGate())
     figures = (found.perplexity, found.mean_kl_divergence, found.top1_agreement, found.top_kl_divergence)
     assert all(figure.low is figure.high is None for figure in figures)
@@ -39,7 +39,7 @@ def test_one_window_has_no_interval():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))
-def test_the_listed_kl_is_at_most_the_whole_one_and_with_all_tokens_listed_the_same(seed, listed):
+def test_the_listed_kl_is_at_most_the_whole_one_and_with_all_tokens_listed_the_same(seed, listed) -> None:
     rng = np.random.default_rng(seed)
     log_p, log_q = (np.log(rng.dirichlet(np.full(30, 0.3)) * (1 - 1e-3) + 1e-3 / 30) for _ in range(2))
     whole = float((np.exp(log_p) * (log_p - log_q)).sum())
@@ -52,7 +52,7 @@ def test_the_listed_kl_is_at_most_the_whole_one_and_with_all_tokens_listed_the_s
 
 
 @given(st.lists(st.floats(0.1, 8.0), min_size=2, max_size=40))
-def test_an_interval_holds_its_value_and_never_leaves_the_data(values):
+def test_an_interval_holds_its_value_and_never_leaves_the_data(values) -> None:
     column = np.asarray(values)
     low, high = bootstrap(column)
     assert column.min() - 1e-9 <= low <= high <= column.max() + 1e-9
@@ -61,7 +61,7 @@ def test_an_interval_holds_its_value_and_never_leaves_the_data(values):
     assert math.exp(column.min()) * (1 - 1e-9) <= found.value <= math.exp(column.max()) * (1 + 1e-9)
 
 
-def test_the_bootstrap_interval_of_many_windows_is_near_the_normal_one():
+def test_the_bootstrap_interval_of_many_windows_is_near_the_normal_one() -> None:
     values = np.random.default_rng(1).normal(3.0, 0.5, 400)
     low, high = bootstrap(values)
     half = 1.96 * values.std() / math.sqrt(400)
@@ -69,7 +69,7 @@ def test_the_bootstrap_interval_of_many_windows_is_near_the_normal_one():
     assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
 
 
-def test_window_stats_agree_with_a_direct_calculation():
+def test_window_stats_agree_with_a_direct_calculation() -> None:
     torch = pytest.importorskip("torch", reason="the light installation has no torch")
     from tokenhour.quantize.evaluation.forward import window_stats
 
@@ -80,7 +80,7 @@ def test_window_stats_agree_with_a_direct_calculation():
     class Toy:
         """Logits that depend on the current token alone."""
 
-        def __init__(self, table):
+        def __init__(self, table) -> None:
             self.table = table
 
         def __call__(self, ids, **_):

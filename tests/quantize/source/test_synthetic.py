@@ -1,6 +1,7 @@
 """A shape adds up to its publisher's parameter count, says that it has no weights, and is refused where it would mislead."""
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ BENCH = {
 }
 
 
-def experiment(source="shape:tiny", **serving):
+def experiment(source: str = "shape:tiny", **serving):
     return Experiment.model_validate(
         {
             "name": "shapes",
@@ -33,11 +34,11 @@ def experiment(source="shape:tiny", **serving):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_shape_adds_up_to_the_published_parameter_count(name):
+def test_a_shape_adds_up_to_the_published_parameter_count(name) -> None:
     assert sum(SHAPES[name].count()) == SHAPES[name].parameters
 
 
-def test_the_8b_shape_is_the_published_one():
+def test_the_8b_shape_is_the_published_one() -> None:
     """Meta's config.json of Llama-3.1-8B, as its model card and public recipes state it."""
     found = config_of(shape_of("shape:llama-3.1-8b"))
     assert found["architectures"] == ["LlamaForCausalLM"]
@@ -50,7 +51,7 @@ def test_the_8b_shape_is_the_published_one():
     assert found["rope_scaling"]["factor"] == 8.0
 
 
-def test_memory_follows_the_precision():
+def test_memory_follows_the_precision() -> None:
     shape = SHAPES["llama-3.1-8b"]
     found = {scheme: memory_bytes(shape, scheme, 128, symmetric=True) for scheme in ("none", "fp8", "w8a8", "w4a16")}
     assert found["none"] == 2 * shape.parameters
@@ -64,7 +65,7 @@ def test_memory_follows_the_precision():
     ("scheme", "bits", "strategy", "activations"),
     [("fp8", 8, "channel", "token"), ("w8a8", 8, "channel", "token"), ("w4a16", 4, "group", None)],
 )
-def test_the_engine_is_told_the_format(scheme, bits, strategy, activations):
+def test_the_engine_is_told_the_format(scheme: str, bits: int, strategy: str, activations: str | None) -> None:
     found = quantization_of(scheme, 128, symmetric=True)
     assert found
     group = found["config_groups"]["group_0"]
@@ -74,12 +75,12 @@ def test_the_engine_is_told_the_format(scheme, bits, strategy, activations):
 
 
 @pytest.mark.parametrize("scheme", ["gptq-int4", "gptq-int8", "bnb-nf4", "bnb-int8"])
-def test_a_scheme_that_would_silently_be_bf16_is_refused(scheme):
+def test_a_scheme_that_would_silently_be_bf16_is_refused(scheme: str) -> None:
     with pytest.raises(InputError, match="cannot be had as a shape"):
         quantization_of(scheme, 128, symmetric=True)
 
 
-def test_a_checkpoint_of_a_shape_is_whole_and_says_what_it_is(tmp_path):
+def test_a_checkpoint_of_a_shape_is_whole_and_says_what_it_is(tmp_path: Path) -> None:
     where, asked = Workshop(tmp_path / "checkpoints", tmp_path / "results"), experiment()
     for scheme in asked.schemes:
         made = make(asked, scheme, where)
@@ -95,7 +96,7 @@ def test_a_checkpoint_of_a_shape_is_whole_and_says_what_it_is(tmp_path):
     assert Checkpoint.read(tmp_path / "results/shapes-w8a8").scheme == "w8a8"
 
 
-def test_every_token_of_the_vocabulary_is_text_and_every_byte_a_token(tmp_path):
+def test_every_token_of_the_vocabulary_is_text_and_every_byte_a_token(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     made = make(experiment(), "none", Workshop(tmp_path / "c", tmp_path / "r"))
@@ -108,18 +109,18 @@ def test_every_token_of_the_vocabulary_is_text_and_every_byte_a_token(tmp_path):
     assert tokenizer.decode([300, 4093]) == " w300 w4093"
 
 
-def test_a_shape_without_dummy_weights_is_refused():
+def test_a_shape_without_dummy_weights_is_refused() -> None:
     with pytest.raises(ValidationError, match="dummy_weights"):
         experiment(dummy_weights=False)
 
 
-def test_an_unknown_shape_is_named(tmp_path):
+def test_an_unknown_shape_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"llama-3\.1-8b"):
         make(experiment("shape:llama-3.1-9b"), "none", Workshop(tmp_path / "c", tmp_path / "r"))
 
 
 @pytest.mark.parametrize(("scheme", "preset"), [("fp8", "FP8_DYNAMIC"), ("w8a8", "W8A8"), ("w4a16", "W4A16")])
-def test_the_format_is_what_the_quantizers_own_library_calls_by_that_name(scheme, preset):
+def test_the_format_is_what_the_quantizers_own_library_calls_by_that_name(scheme: str, preset: str) -> None:
     """The parser that the engine uses reads it, and reads the same scheme as the one a real checkpoint carries."""
     from compressed_tensors.quantization import QuantizationConfig, preset_name_to_scheme
 

@@ -82,20 +82,20 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path):
+def desk(tmp_path: Path):
     return Desk(tmp_path)
 
 
-def _unknown_scheme(desk):
+def _unknown_scheme(desk) -> None:
     desk.data["schemes"] = ["gptq-int44"]
 
 
-def _truncated(desk):
+def _truncated(desk) -> None:
     weights = desk.model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
-def _a_tensor_less(desk):
+def _a_tensor_less(desk) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = desk.model / "model.safetensors"
@@ -104,77 +104,77 @@ def _a_tensor_less(desk):
     save_file(tensors, weights, {"format": "pt"})
 
 
-def _no_tokenizer(desk):
+def _no_tokenizer(desk) -> None:
     (desk.model / "tokenizer.json").unlink()
 
 
-def _bad_tokenizer(desk):
+def _bad_tokenizer(desk) -> None:
     (desk.model / "tokenizer.json").write_text('{"model": 3}')
 
 
-def _short_text(desk):
+def _short_text(desk) -> None:
     Path(desk.data["quantize"]["evaluation"]["source"]).write_text("too short")
 
 
-def _remote_code(desk):
+def _remote_code(desk) -> None:
     config = json.loads((desk.model / "config.json").read_text())
     config |= {"model_type": "homemade", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     (desk.model / "config.json").write_text(json.dumps(config))
 
 
-def _no_decoder(desk):
+def _no_decoder(desk) -> None:
     (desk.model / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
 
 
-def _tasks_without_the_extra(desk):
+def _tasks_without_the_extra(desk) -> None:
     desk.data["quantize"]["tasks"] = {"names": ["arc_easy"]}
 
 
-def _only_w4a16_has_zero_points(desk):
+def _only_w4a16_has_zero_points(desk) -> None:
     desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["symmetric"] = False
 
 
-def _a_layer_that_is_not_there(desk):
+def _a_layer_that_is_not_there(desk) -> None:
     desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["ignore"] = ["lm_head", "mlp.donw_proj"]
 
 
-def _a_rule_that_matches_nothing(desk):
+def _a_rule_that_matches_nothing(desk) -> None:
     desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["overrides"] = [{"match": "mlp.donw_proj", "bits": 8}]
 
 
-def _no_pattern(desk):
+def _no_pattern(desk) -> None:
     desk.data["quantize"]["ignore"] = ["re:*.mlp"]
 
 
-def _a_group_below_all_kernels(desk):
+def _a_group_below_all_kernels(desk) -> None:
     desk.data["quantize"]["group_size"] = 8
 
 
-def _configure(desk, **changes):
+def _configure(desk, **changes) -> None:
     config = json.loads((desk.model / "config.json").read_text())
     (desk.model / "config.json").write_text(json.dumps(config | changes))
 
 
-def _quantized_already(desk):
+def _quantized_already(desk) -> None:
     _configure(desk, quantization_config={"quant_method": "gptq", "bits": 4})
 
 
-def _an_architecture_of_nobody(desk):
+def _an_architecture_of_nobody(desk) -> None:
     _configure(desk, model_type="homemade")
 
 
-def _no_name_of_a_hub(desk):
+def _no_name_of_a_hub(desk) -> None:
     desk.data["model"]["source"] = "acme/tiny.git"
 
 
-def _no_name_of_a_hub_either(desk):
+def _no_name_of_a_hub_either(desk) -> None:
     desk.data["model"]["source"] = "acme/ti--ny"
 
 
-def _widths_that_autoround_passes_over(desk):
+def _widths_that_autoround_passes_over(desk) -> None:
     desk.data["schemes"] = ["none", "w4a16"]
     desk.data["quantize"]["w4a16_method"] = "autoround"
 
@@ -203,7 +203,9 @@ def _widths_that_autoround_passes_over(desk):
         (_tasks_without_the_extra, "lm-eval is not installed"),
     ],
 )
-def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, capfd, spoil, said):
+def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(
+    desk, capfd: pytest.CaptureFixture[str], spoil, said: str
+) -> None:
     spoil(desk)
     assert desk.run() == 2
     shown = capfd.readouterr().err
@@ -212,7 +214,9 @@ def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(desk, ca
     assert desk.left() == []
 
 
-def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_made(desk, monkeypatch, capfd):
+def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_made(
+    desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The original takes three times its weights, quantizing five times: four are too few."""
     weights = (desk.model / "model.safetensors").stat().st_size
     monkeypatch.setattr("tokenhour.quantize.preflight.resources.available_memory_bytes", lambda: 900_000_000 + 4 * weights)
@@ -224,7 +228,7 @@ def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_m
     assert desk.run() == 0
 
 
-def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk, capfd):
+def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk, capfd: pytest.CaptureFixture[str]) -> None:
     _short_text(desk)
     places = ["--results", str(desk.folder / "c/d"), "--checkpoints", str(desk.folder / "a/b")]
     arguments = [*desk.arguments()[:2], *places]
@@ -234,35 +238,37 @@ def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk,
 
 
 @pytest.mark.parametrize("place", ["results", "checkpoints"])
-def test_a_file_in_a_folders_place_is_one_message_and_left_alone(desk, capfd, place):
+def test_a_file_in_a_folders_place_is_one_message_and_left_alone(
+    desk, capfd: pytest.CaptureFixture[str], place: str
+) -> None:
     (desk.folder / place).write_text("mine")
     assert desk.run() == 2
     assert "a file stands where a folder is needed" in capfd.readouterr().err
     assert desk.left() == [place]
 
 
-def _half(desk, file):
+def _half(desk, file) -> None:
     gguf_of(desk.model, file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def _only_magic(_, file):
+def _only_magic(_, file) -> None:
     file.write_bytes(b"GGUF")
 
 
-def _no_gguf(_, file):
+def _no_gguf(_, file) -> None:
     file.write_bytes(b"pickle")
 
 
-def _not_there(_desk, _file):
+def _not_there(_desk, _file) -> None:
     pass
 
 
-def _no_language_model(desk, file):
+def _no_language_model(desk, file) -> None:
     gguf_of(desk.model, file, architecture="clip")
 
 
-def _without_a_layer(desk, file):
+def _without_a_layer(desk, file) -> None:
     gguf_of(desk.model, file, without="blk.1.ffn_up.weight")
 
 
@@ -277,7 +283,9 @@ def _without_a_layer(desk, file):
         (_without_a_layer, "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
     ],
 )
-def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(desk, capfd, write, said):
+def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(
+    desk, capfd: pytest.CaptureFixture[str], write, said: str
+) -> None:
     file = desk.folder / "x.gguf"
     write(desk, file)
     desk.data["model"]["source"] = str(file)
@@ -291,7 +299,7 @@ def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(
     assert desk.left() == []
 
 
-def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk):
+def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk) -> None:
     """In one process of its own: the hub's client reads its settings when it is imported."""
     desk.data["model"]["source"] = "acme/tiny"
     with hub(desk.model, refusal="GatedRepo") as endpoint:
@@ -305,7 +313,9 @@ def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk):
     assert desk.left() == []
 
 
-def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(desk, capfd):
+def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(
+    desk, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert desk.run() == 0
     weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
@@ -315,7 +325,7 @@ def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(d
     assert desk.left() == before
 
 
-def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd):
+def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd: pytest.CaptureFixture[str]) -> None:
     assert desk.run() == 0
     weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
@@ -325,7 +335,7 @@ def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd
     assert not (desk.folder / "results").exists()
 
 
-def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd):
+def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd: pytest.CaptureFixture[str]) -> None:
     assert desk.run() == 0
     before = desk.left()
     desk.data["schemes"] = ["none", "w8a8"]
@@ -336,7 +346,7 @@ def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd):
     assert [file for file in desk.left() if "w8a8" in file] == []
 
 
-def test_a_hub_that_cannot_be_reached_leaves_nothing(desk):
+def test_a_hub_that_cannot_be_reached_leaves_nothing(desk) -> None:
     desk.data["model"]["source"] = "acme/tiny"
     settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(desk.folder / "hf"), "HF_HUB_OFFLINE": "0"}
     argv = [sys.executable, "-m", "tokenhour.quantize", *desk.arguments()]
@@ -346,7 +356,7 @@ def test_a_hub_that_cannot_be_reached_leaves_nothing(desk):
     assert desk.left() == []
 
 
-def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk):
+def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk) -> None:
     """Room for the weights once, not for what the hub sends and its copy in checkpoints."""
     free = round(1.5 * (desk.model / "model.safetensors").stat().st_size)
     desk.data["model"]["source"] = "acme/tiny"
@@ -367,7 +377,9 @@ def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk):
     ("missing", "weights", "free", "fits"),
     [(60, 50, 109, False), (60, 50, 110, True), (0, 50, 49, False), (0, 50, 50, True)],
 )
-def test_what_is_in_the_cache_needs_room_only_for_its_copy(tmp_path, monkeypatch, missing, weights, free, fits):
+def test_what_is_in_the_cache_needs_room_only_for_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int, weights: int, free: int, fits: bool
+) -> None:
     monkeypatch.setattr(
         "tokenhour.quantize.preflight.resources.shutil.disk_usage", lambda _: type("Usage", (), {"free": free})
     )
@@ -376,7 +388,7 @@ def test_what_is_in_the_cache_needs_room_only_for_its_copy(tmp_path, monkeypatch
         preflight_download(tmp_path / "checkpoints", found)
 
 
-def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd):
+def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd: pytest.CaptureFixture[str]) -> None:
     short = desk.folder / "short.txt"
     short.write_text("a few words")
     desk.data["schemes"] = ["none", "gptq-int4"]
@@ -390,7 +402,9 @@ def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd):
     ("place", "value", "said"),
     [("available_memory_bytes", lambda: 10**6, "of memory are needed"), ("shutil.disk_usage", None, "of disk are needed")],
 )
-def test_disk_and_memory_are_looked_at_before_anything_is_written(desk, monkeypatch, capfd, place, value, said):
+def test_disk_and_memory_are_looked_at_before_anything_is_written(
+    desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], place: str, value, said: str
+) -> None:
     full = type("Usage", (), {"free": 10})
     monkeypatch.setattr(f"tokenhour.quantize.preflight.resources.{place}", value or (lambda _: full))
     assert desk.run() == 2
@@ -400,7 +414,7 @@ def test_disk_and_memory_are_looked_at_before_anything_is_written(desk, monkeypa
     assert desk.left() == []
 
 
-def test_device_memory_counts_one_layer_the_embeddings_and_all_windows():
+def test_device_memory_counts_one_layer_the_embeddings_and_all_windows() -> None:
     spec = QuantizeSpec()
     needed = device_bytes(SMOL, 269_000_000, spec)
     assert needed > 2 * 2 * SMOL.vocabulary * SMOL.hidden
@@ -413,7 +427,7 @@ def test_device_memory_counts_one_layer_the_embeddings_and_all_windows():
     preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"kind": "cpu"}))
 
 
-def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that():
+def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that() -> None:
     spec, weights = QuantizeSpec(), 16_060_000_000
     shape = Shape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
     needed = device_bytes(shape, weights, spec, learned=True)
@@ -424,7 +438,7 @@ def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that(
     assert "w4a16_method: gptq" in caught.value.remedy
 
 
-def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden():
+def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden() -> None:
     for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")):
         with pytest.raises(RunFailedError, match="memory ran out"), memory_errors("w8a8"):
             raise error
@@ -432,7 +446,7 @@ def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_
         raise RuntimeError("shape mismatch")
 
 
-def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp_path):
+def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
     (folder / "modeling.py").write_text("raise SystemExit")
@@ -454,7 +468,7 @@ def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp
     refuse_unusable(folder, trusted=True)
 
 
-def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path):
+def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     found = shape_of(folder)
     assert (found.hidden, found.intermediate, found.heads_width, found.layers) == (48, 96, 48, 2)
@@ -463,7 +477,7 @@ def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path):
     assert shape_of(folder).heads_width == 64
 
 
-def test_a_broken_tokenizer_is_named(tmp_path):
+def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read") as caught:
         ModelTokens(tmp_path).encode("x")

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -36,13 +38,15 @@ def run(*words):
     return CliRunner().invoke(scan, [str(word) for word in words], catch_exceptions=False)
 
 
-def policy_file(tmp_path, **fields):
+def policy_file(tmp_path: Path, **fields):
     path = tmp_path / "policy.yaml"
     path.write_text(json.dumps({"sample_s": 0.01, "samples": 2, **fields}))
     return path
 
 
-def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped_only_when_named(gpu, idler, tmp_path):
+def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped_only_when_named(
+    gpu, idler, tmp_path: Path
+) -> None:
     gpu(processes=[(idler.pid, 10 * 2**30)])
     results = tmp_path / "results"
     first = run("--results", results, "--policy", policy_file(tmp_path), "--json")
@@ -64,7 +68,7 @@ def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped
     assert idler.wait(10) == -15
 
 
-def test_work_seen_once_begins_the_count_anew(gpu, idler):
+def test_work_seen_once_begins_the_count_anew(gpu, idler) -> None:
     held = [(idler.pid, 10 * 2**30)]
     gpu(processes=held)
     history = History()
@@ -76,7 +80,7 @@ def test_work_seen_once_begins_the_count_anew(gpu, idler):
     assert holders(FAST, history, 1800.0)[0].idle_s == 0
 
 
-def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path):
+def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path: Path) -> None:
     """As from inside a container: NVML names processes of the host that have no meaning here."""
     gpu(processes=[(2**22 + 5, 10 * 2**30)], used=10 * 2**30)
     (found,) = holders(FAST, History(), 0.0)
@@ -92,7 +96,7 @@ def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_pat
     assert "stopped" not in done.output
 
 
-def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(gpu, idler, tmp_path):
+def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(gpu, idler, tmp_path: Path) -> None:
     held = [(idler.pid, 10 * 2**30)]
     gpu({"processes": held, "utilization": 90}, {"processes": held}, {"processes": held, "lost": True})
     found = holders(FAST, History(), 0.0)
@@ -105,7 +109,7 @@ def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_ou
     assert "H100 80GB HBM3 1:" in waste["what"]
 
 
-def test_every_gpu_is_listed_with_its_state_and_who_holds_it(gpu, idler, tmp_path):
+def test_every_gpu_is_listed_with_its_state_and_who_holds_it(gpu, idler, tmp_path: Path) -> None:
     """One that is paid for and has nobody at all is no process's fault: only the list shows it."""
     held = [(idler.pid, 10 * 2**30)]
     gpu(
@@ -129,7 +133,7 @@ def test_every_gpu_is_listed_with_its_state_and_who_holds_it(gpu, idler, tmp_pat
     assert "GPU 3  does not answer" in said
 
 
-def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(gpu, idler, tmp_path):
+def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(gpu, idler, tmp_path: Path) -> None:
     """As with MIG: whoever holds it may be idle or not, and must not vanish from the scan."""
     gpu(processes=[(idler.pid, 10 * 2**30)], used=10 * 2**30, utilization=nvml.NOT_SUPPORTED)
     words = ("--results", tmp_path, "--policy", policy_file(tmp_path, idle_minutes=1e-9))
@@ -144,21 +148,21 @@ def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(gpu, idler, tmp_
     assert f"pid {idler.pid}" in said
 
 
-def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(gpu, library, monkeypatch):
+def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(gpu, library, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu({}, {})
     state = {"count.0": 2, "handle.0": nvml.LOST, "utilization.1": 0, "memory.1": 0}
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
     assert [each.state(FAST) for each in gpus.gpus(FAST, History(), 0.0)] == ["lost", "unused"]
 
 
-def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu, idler):
+def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu, idler) -> None:
     gpu(processes=[(idler.pid, -1)])
     (found,) = holders(FAST, History(), 0.0)
     assert (found.pid, found.memory_bytes) == (idler.pid, 0)
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_driver_that_does_not_start_means_no_holders(library, monkeypatch):
+def test_a_driver_that_does_not_start_means_no_holders(library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, {"init.0": -9})))
     assert gpus.gpus(FAST, History(), 0.0) == []
 
@@ -173,7 +177,7 @@ def state(pid, **changes):
 
 
 @pytest.mark.usefixtures("gpu")
-def test_our_own_server_without_requests_is_found_and_stopped_when_named(idler, tmp_path):
+def test_our_own_server_without_requests_is_found_and_stopped_when_named(idler, tmp_path: Path) -> None:
     (tmp_path / "results/toy-w8a8").mkdir(parents=True)
     state(idler.pid).write(tmp_path / "results/toy-w8a8")
     policy = policy_file(tmp_path, stop=["pinned-idle-weights"])
@@ -187,14 +191,14 @@ def test_our_own_server_without_requests_is_found_and_stopped_when_named(idler, 
 
 @pytest.mark.parametrize("changes", [{"state": "asleep"}, {"mode": "run"}, {"state": "stopped"}])
 @pytest.mark.usefixtures("gpu")
-def test_a_server_that_rests_or_is_measured_is_no_waste(idler, tmp_path, changes):
+def test_a_server_that_rests_or_is_measured_is_no_waste(idler, tmp_path: Path, changes: dict[str, Any]) -> None:
     (tmp_path / "toy").mkdir()
     state(idler.pid, **changes).write(tmp_path / "toy")
     assert run("--results", tmp_path, "--policy", policy_file(tmp_path)).exit_code == 0
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_fleet_that_is_never_full_is_told(idler, tmp_path):
+def test_a_fleet_that_is_never_full_is_told(idler, tmp_path: Path) -> None:
     (tmp_path / "toy").mkdir()
     load = Load(observed_s=7200, mean_running=1.0, peak_running=3.0, capacity=64)
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
@@ -205,7 +209,7 @@ def test_a_fleet_that_is_never_full_is_told(idler, tmp_path):
     assert "serving.replicas: 1" in done.output
 
 
-def record_telemetry(folder, share=0.1, seconds=3):
+def record_telemetry(folder, share: float = 0.1, seconds: int = 3) -> None:
     import pandas as pd
 
     folder.mkdir()
@@ -215,7 +219,7 @@ def record_telemetry(folder, share=0.1, seconds=3):
     table.to_parquet(folder / TELEMETRY_FILE)
 
 
-def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler, tmp_path):
+def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler, tmp_path: Path) -> None:
     record_telemetry(tmp_path / "run")
     state(idler.pid, run="run").write(tmp_path / "run")
     (found,) = own_servers.recorded(tmp_path)
@@ -228,7 +232,9 @@ def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler, tmp_
     "changes", [None, {"state": "stopped"}, {"supervisor_start": 1}, {"started_utc": "2999-01-01T00:00:00+00:00"}]
 )
 @pytest.mark.usefixtures("gpu")
-def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(idler, tmp_path, changes):
+def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(
+    idler, tmp_path: Path, changes: dict[str, Any] | None
+) -> None:
     """Old runs lie in results for good: cron would report them every ten minutes. The last one is of an earlier server."""
     record_telemetry(tmp_path / "run", seconds=3602)
     if changes:
@@ -237,7 +243,7 @@ def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(idler, tmp_path, 
     assert (done.exit_code, json.loads(done.output)["findings"]) == (0, [])
 
 
-def test_a_reused_pid_is_never_signalled(idler):
+def test_a_reused_pid_is_never_signalled(idler) -> None:
     assert own_servers.same_process(idler.pid, start_of(idler.pid))
     assert not own_servers.same_process(idler.pid, start_of(idler.pid) + 1)
 
@@ -252,7 +258,7 @@ def test_a_reused_pid_is_never_signalled(idler):
         ((), "stop: [everything]", "stop"),
     ],
 )
-def test_mistakes_in_a_policy_are_exit_2(tmp_path, words, content, said):
+def test_mistakes_in_a_policy_are_exit_2(tmp_path: Path, words: tuple[str, ...], content: str | None, said: str) -> None:
     argv = [sys.executable, "-m", "tokenhour", "serving", "scan", "--results", str(tmp_path), *words]
     if content:
         (tmp_path / "p.yaml").write_text(content)

@@ -26,13 +26,13 @@ from tokenhour.serving.engine.crash_diagnosis import cause_of, quantization_of, 
         ("something new", 1, "not one that is known"),
     ],
 )
-def test_the_cause_is_named_with_a_remedy(words, code, expected):
+def test_the_cause_is_named_with_a_remedy(words: str, code: int, expected: str) -> None:
     cause = cause_of(words, code)
     assert expected in cause.what
     assert cause.remedy
 
 
-def test_too_little_kv_cache_has_a_remedy_for_a_cpu_and_for_a_gpu():
+def test_too_little_kv_cache_has_a_remedy_for_a_cpu_and_for_a_gpu() -> None:
     remedy = cause_of("ValueError: No available memory for the cache blocks. Try increasing", 1).remedy
     assert "serving.kv_cache_gib" in remedy
     assert "gpu_memory_utilization" in remedy
@@ -49,16 +49,16 @@ HARMLESS = "WARNING: cannot read /sys/x: No such file or directory\n"
         ("INFO loading", -9, "killed"),
     ],
 )
-def test_a_harmless_warning_early_in_the_start_is_not_the_cause(words, code, expected):
+def test_a_harmless_warning_early_in_the_start_is_not_the_cause(words: str, code: int, expected: str) -> None:
     assert expected in cause_of(HARMLESS + "INFO loading\n" * 300 + words, code).what
 
 
-def test_a_cause_far_above_the_tracebacks_of_many_workers_is_found():
+def test_a_cause_far_above_the_tracebacks_of_many_workers_is_found() -> None:
     words = "torch.OutOfMemoryError: CUDA out of memory\n" + "  File worker.py\n" * 900
     assert cause_of(words, 1).what == "out of memory"
 
 
-def test_the_tail_is_short_and_plain():
+def test_the_tail_is_short_and_plain() -> None:
     text = tail("\n".join(f"\x1b[36mline {n}\x1b[0m\n" for n in range(100)))
     assert text.splitlines()[-1] == "line 99"
     assert len(text.splitlines()) == 15
@@ -68,5 +68,5 @@ def test_the_tail_is_short_and_plain():
     ("log", "expected"),
     [("…, quantization=gptq, enforce_eager=True", "gptq"), ("quantization=None, x", None), ("no word of it", None)],
 )
-def test_the_quantization_in_use_is_read_from_the_log(log, expected):
+def test_the_quantization_in_use_is_read_from_the_log(log: str, expected: str | None) -> None:
     assert quantization_of(log) == expected

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from tokenhour.serving.engine.log_files import (
 )
 
 
-def test_a_full_log_becomes_the_first_of_the_older_ones(tmp_path):
+def test_a_full_log_becomes_the_first_of_the_older_ones(tmp_path: Path) -> None:
     file = tmp_path / "server.log"
     log = RotatingLog(file, 100, 2)
     for number in range(20):
@@ -30,7 +32,7 @@ def test_a_full_log_becomes_the_first_of_the_older_ones(tmp_path):
     assert len(last_lines(file, 4)) == 4, "it looks into the older log"
 
 
-def test_nothing_older_is_kept_when_none_is_wanted(tmp_path):
+def test_nothing_older_is_kept_when_none_is_wanted(tmp_path: Path) -> None:
     log = RotatingLog(tmp_path / "l", 10, 0)
     for _ in range(5):
         log.feed(b"12345678\n")
@@ -39,7 +41,7 @@ def test_nothing_older_is_kept_when_none_is_wanted(tmp_path):
     assert (tmp_path / "l").read_bytes() == b"12345678\n"
 
 
-def test_whatever_is_named_like_a_secret_is_one():
+def test_whatever_is_named_like_a_secret_is_one() -> None:
     environment = {
         "MY_KEY": "short", "HF_TOKEN": "hf_0123456789", "DB_PASSWORD": "passw0rd", "AWS_SECRET": "1234567",
         "A_SECRET": "12345678", "TOKENIZERS": "0123456789", "KEYBOARD": "0123456789", "EMPTY_KEY": "",
@@ -52,7 +54,7 @@ def test_whatever_is_named_like_a_secret_is_one():
     }
 
 
-def test_an_earlier_engines_log_is_set_aside_and_is_not_this_ones(tmp_path):
+def test_an_earlier_engines_log_is_set_aside_and_is_not_this_ones(tmp_path: Path) -> None:
     file = tmp_path / "server.log"
     set_aside(file, 2)
     assert list(tmp_path.iterdir()) == [], "there was none"
@@ -68,7 +70,7 @@ def test_an_earlier_engines_log_is_set_aside_and_is_not_this_ones(tmp_path):
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_a_secret_is_hidden_however_the_output_is_cut(tmp_path_factory, cuts):
+def test_a_secret_is_hidden_however_the_output_is_cut(tmp_path_factory: pytest.TempPathFactory, cuts) -> None:
     file = tmp_path_factory.mktemp("log") / "l"
     text = b"before sk-very-secret-key after\nsk-very-secret-key\nlast sk-very-secret-key"
     log = RotatingLog(file, 10**6, 1, (b"sk-very-secret-key", b""))
@@ -80,13 +82,13 @@ def test_a_secret_is_hidden_however_the_output_is_cut(tmp_path_factory, cuts):
     assert file.read_bytes() == b"before *** after\n***\nlast ***"
 
 
-def test_following_goes_on_through_a_rotation(tmp_path):
+def test_following_goes_on_through_a_rotation(tmp_path: Path) -> None:
     file = tmp_path / "server.log"
     log = RotatingLog(file, 60, 3)
     log.feed(b"old\n")
     seen: list[str] = []
 
-    def read():
+    def read() -> None:
         for line in follow(file):
             seen.append(line)
             if line == "end":
@@ -105,12 +107,12 @@ def test_following_goes_on_through_a_rotation(tmp_path):
     assert [line.split(" x")[0] for line in seen] == ["new 0", "new 1", "new 2", "new 3", "end"]
 
 
-def test_a_log_that_is_not_there_has_no_lines(tmp_path):
+def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "none", 5) == []
     assert numbered(tmp_path / "server.log", 2).name == "server.log.2"
 
 
-def test_a_full_disk_does_not_stop_the_engine(tmp_path):
+def test_a_full_disk_does_not_stop_the_engine(tmp_path: Path) -> None:
     (tmp_path / "l").symlink_to("/dev/full")
     log = RotatingLog(tmp_path / "l", 100, 1)
     log.feed(b"lost\n")

@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,10 +31,10 @@ def answering(chat, completions=(500, b""), get=(200, b"vllm:num_requests_runnin
     seen = []
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
-        def reply(self, status, body):
+        def reply(self, status, body) -> None:
             seen.append((self.path, self.headers.get("Authorization")))
             if body is None:
                 return
@@ -42,10 +43,10 @@ def answering(chat, completions=(500, b""), get=(200, b"vllm:num_requests_runnin
             self.end_headers()
             self.wfile.write(body)
 
-        def do_GET(self):
+        def do_GET(self) -> None:
             self.reply(*get)
 
-        def do_POST(self):
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             told = {"/v1/chat/completions": chat, "/v1/completions": completions}
             self.reply(*told.get(self.path, (200, b"{}")))
@@ -70,19 +71,21 @@ def answering(chat, completions=(500, b""), get=(200, b"vllm:num_requests_runnin
         ((200, None), (200, TEXT), "first completion failed"),
     ],
 )
-def test_whatever_is_no_answer_is_one_message(chat, completions, said):
+def test_whatever_is_no_answer_is_one_message(
+    chat: tuple[bytes | int, ...] | tuple[int | None, ...], completions, said: str
+) -> None:
     with answering(chat, completions) as (launch, _), pytest.raises(RunFailedError, match=said) as caught:
         ask(launch, 5)
     assert caught.value.where == launch.base_url
 
 
 @pytest.mark.parametrize("chat", [(200, CHAT), (404, b"")])
-def test_the_answer_comes_through_the_chat_template_where_there_is_one(chat):
+def test_the_answer_comes_through_the_chat_template_where_there_is_one(chat) -> None:
     with answering(chat, (200, TEXT)) as (launch, _):
         assert ask(launch, 5) == "Paris."
 
 
-def test_nothing_of_ours_goes_through_a_proxy(monkeypatch):
+def test_nothing_of_ours_goes_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """urllib would hand 127.0.0.1 to http_proxy, and the key with it."""
     with answering((502, b""), get=(502, b"")) as (proxy, stolen), answering((200, CHAT)) as (launch, seen):
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
@@ -101,7 +104,9 @@ def test_nothing_of_ours_goes_through_a_proxy(monkeypatch):
     assert [path for path, _ in seen[1:]] == ["/metrics", "/health", "/sleep?level=1", "/wake_up"]
 
 
-def test_a_start_that_nobody_wants_any_more_does_not_wait_for_its_first_answer(tmp_path, monkeypatch):
+def test_a_start_that_nobody_wants_any_more_does_not_wait_for_its_first_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`serving down` while an engine is busy with its first completion."""
     release = threading.Event()
     with answering((200, CHAT)) as (launch, _):

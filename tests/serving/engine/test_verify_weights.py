@@ -1,5 +1,7 @@
 """A checkpoint's files against its manifest, before an engine starts."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.records import checkpoint
@@ -8,7 +10,7 @@ from tokenhour.contracts.io.atomic_io import sha256_file
 from tokenhour.serving.engine.verify_weights import Verification
 
 
-def test_weights_of_another_size_are_refused_before_their_hash_is_known(tmp_path):
+def test_weights_of_another_size_are_refused_before_their_hash_is_known(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(bytes(100))
     files = {file.name: sha256_file(file)}
@@ -17,7 +19,7 @@ def test_weights_of_another_size_are_refused_before_their_hash_is_known(tmp_path
         Verification(checkpoint(path=str(tmp_path), files=files, weight_bytes=200))
 
 
-def test_a_shape_has_no_weights_to_compare(tmp_path):
+def test_a_shape_has_no_weights_to_compare(tmp_path: Path) -> None:
     """Its manifest says what they would weigh: they are random numbers, made by the engine."""
     file = tmp_path / "config.json"
     file.write_text("{}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -42,7 +43,7 @@ MODULE = ("-m", "vllm.entrypoints.openai.api_server")
 
 
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path: Path):
     """Have a module and a program of vLLM's names; start them and take them away: house(words, port)."""
     package = tmp_path / "site/vllm/entrypoints/openai"
     package.mkdir(parents=True)
@@ -55,7 +56,7 @@ def house(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'site'}", ORDERS: json.dumps(orders)}
     started = []
 
-    def start(*words, port="-"):
+    def start(*words, port: str = "-"):
         child = subprocess.Popen([*map(str, words), str(port)], env=environment, stdin=subprocess.PIPE)
         started.append(child)
         deadline = time.monotonic() + 20
@@ -72,7 +73,7 @@ def house(tmp_path):
         child.wait(10)
 
 
-def serve(tmp_path):
+def serve(tmp_path: Path):
     return sys.executable, tmp_path / "bin/vllm", "serve"
 
 
@@ -81,7 +82,7 @@ def seen(found, *processes):
     return [each for each in found if each.pid in pids]
 
 
-def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(house, tmp_path):
+def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(house, tmp_path: Path) -> None:
     """Its command line is the engine's: it looked like a second, forgotten server of the same checkpoint."""
     port = choose_port("127.0.0.1", 0)
     guard = house(
@@ -101,7 +102,7 @@ def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(house, tmp_pat
     assert [(each.pid, each.checkpoint, each.unjudged) for each in found] == [(engine, "/c", "")]
 
 
-def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(house, tmp_path):
+def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(house, tmp_path: Path) -> None:
     port = choose_port("127.0.0.1", 0)
     guard = house(
         sys.executable,
@@ -130,7 +131,7 @@ def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(house
         assert find([], mine, [], policy) == []
 
 
-def test_what_runs_beside_a_server_of_ours_is_not_taken_for_a_strangers(house, tmp_path):
+def test_what_runs_beside_a_server_of_ours_is_not_taken_for_a_strangers(house, tmp_path: Path) -> None:
     """The supervisor's whole tree is known, the command of `serving run` too; here the supervisor is this test."""
     port = choose_port("127.0.0.1", 0)
     child = house(*serve(tmp_path), "B", "--port", port, port=port)
@@ -139,7 +140,7 @@ def test_what_runs_beside_a_server_of_ours_is_not_taken_for_a_strangers(house, t
     assert seen(servers(tmp_path / "results", History(), 0.0), child) == []
 
 
-def test_a_strangers_idle_server_is_waste_with_time_unless_its_command_line_is_protected(house, tmp_path):
+def test_a_strangers_idle_server_is_waste_with_time_unless_its_command_line_is_protected(house, tmp_path: Path) -> None:
     port = choose_port("127.0.0.1", 0)
     child = house(*serve(tmp_path), "/models/prod-b", "--api-key", "sesame", f"--port={port}", port=port)
     history = History()
@@ -156,7 +157,7 @@ def test_a_strangers_idle_server_is_waste_with_time_unless_its_command_line_is_p
     assert "sesame" not in waste.command
 
 
-def test_a_server_is_not_judged_by_what_another_one_answers_at_its_port(house, tmp_path):
+def test_a_server_is_not_judged_by_what_another_one_answers_at_its_port(house, tmp_path: Path) -> None:
     """As a container's server, whose port 8000 is not this machine's."""
     port = choose_port("127.0.0.1", 0)
     other = house(*serve(tmp_path), "A", "--port", port, port=port)
@@ -171,7 +172,7 @@ def test_a_server_is_not_judged_by_what_another_one_answers_at_its_port(house, t
 
 
 @pytest.mark.usefixtures("gpu")
-def test_one_that_cannot_be_judged_is_told(house, tmp_path):
+def test_one_that_cannot_be_judged_is_told(house, tmp_path: Path) -> None:
     contained = house(*serve(tmp_path), "B", "--port", "8000")
     words = ["--results", str(tmp_path), "--policy", str(policy_file(tmp_path))]
     said = CliRunner().invoke(scan, words, catch_exceptions=False)
@@ -181,7 +182,7 @@ def test_one_that_cannot_be_judged_is_told(house, tmp_path):
     assert contained.pid in [each["pid"] for each in told["servers_not_judged"]]
 
 
-def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_path):
+def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_path: Path) -> None:
     port = choose_port("127.0.0.1", 0)
     line = " ".join(map(str, (*serve(tmp_path), "B", "--port", port)))
     wrapper = house("sh", "-c", f'{line} "$0" & wait', port=port)
@@ -212,12 +213,12 @@ def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_pa
         ("vim vllm-serve.md", None),
     ],
 )
-def test_a_command_line_is_read_as_the_engine_reads_it(line, expected):
+def test_a_command_line_is_read_as_the_engine_reads_it(line: str, expected: tuple[int | str, ...] | None) -> None:
     found = command_of(1, line, frozenset({1}))
     assert (found and (found.port, found.model)) == expected
 
 
-def test_the_address_that_a_server_listens_at_is_asked(house, tmp_path):
+def test_the_address_that_a_server_listens_at_is_asked(house, tmp_path: Path) -> None:
     first, _ = choose_ports("127.0.0.1", [0, 0])
     child = house(*serve(tmp_path), "B", "--port", first, port=first)
     assert ("127.0.0.1", first) in foreign_servers.listening()[child.pid]

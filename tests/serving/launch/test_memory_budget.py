@@ -1,6 +1,8 @@
 """Weights and KV cache against what is there: figures that a person can check by hand."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,16 +34,16 @@ GIB = 2**30
         ({}, {}, None),
     ],
 )
-def test_kv_bytes_a_token_follow_the_models_config(config, options, expected):
+def test_kv_bytes_a_token_follow_the_models_config(config, options: dict[str, Any], expected: int | None) -> None:
     assert kv_bytes_per_token(config, **{"dtype": "auto", **options}) == expected
 
 
-def eight_billion(tmp_path, scheme="none", size=16 * 10**9):
+def eight_billion(tmp_path: Path, scheme: str = "none", size=16 * 10**9):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
     return checkpoint(scheme=scheme, path=str(tmp_path), parameters=8 * 10**9, weight_bytes=size, memory_bytes=size)
 
 
-def test_the_sequences_that_fit_at_once_are_counted(tmp_path):
+def test_the_sequences_that_fit_at_once_are_counted(tmp_path: Path) -> None:
     spec = experiment(max_model_len=8192).serving
     found = budget(eight_billion(tmp_path), spec, "cuda", 80 * GIB)
     assert found.kv_bytes == int(80 * GIB * 0.9) - 16 * 10**9 - int(1.5 * GIB)
@@ -50,7 +52,7 @@ def test_the_sequences_that_fit_at_once_are_counted(tmp_path):
     refuse(found, eight_billion(tmp_path), spec, "cuda")
 
 
-def test_a_gpu_that_is_too_small_is_refused_with_the_precisions_that_would_fit(tmp_path):
+def test_a_gpu_that_is_too_small_is_refused_with_the_precisions_that_would_fit(tmp_path: Path) -> None:
     spec = experiment(max_model_len=4096).serving
     weights = eight_billion(tmp_path)
     with pytest.raises(InputError, match="of memory are needed") as caught:
@@ -59,7 +61,7 @@ def test_a_gpu_that_is_too_small_is_refused_with_the_precisions_that_would_fit(t
     assert "none" not in caught.value.remedy
 
 
-def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fits(tmp_path):
+def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fits(tmp_path: Path) -> None:
     spec = experiment(max_model_len=131_072).serving
     weights = eight_billion(tmp_path)
     with pytest.raises(InputError, match="fewer than one sequence") as caught:
@@ -69,7 +71,7 @@ def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fit
     refuse(budget(weights, shorter, "cuda", 24 * GIB), weights, shorter, "cuda")
 
 
-def test_a_gpu_that_others_hold_too_much_of_is_refused_with_the_share_that_is_free():
+def test_a_gpu_that_others_hold_too_much_of_is_refused_with_the_share_that_is_free() -> None:
     """vLLM takes a share of the whole memory, and wants it to be free."""
     spec = experiment(gpu_memory_utilization=0.9).serving
     refuse_held([GpuMemory("0", 72 * GIB, 80 * GIB), GpuMemory("1", 80 * GIB, 80 * GIB)], spec)
@@ -84,7 +86,7 @@ def test_a_gpu_that_others_hold_too_much_of_is_refused_with_the_share_that_is_fr
     refuse_held([], spec)
 
 
-def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path):
+def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path: Path) -> None:
     weights = eight_billion(tmp_path, "w8a8", 10**9)
     one, two = experiment(kv_cache_gib=4).serving, experiment(kv_cache_gib=4, replicas=2).serving
     refuse(budget(weights, one, "cpu", 10 * GIB), weights, one, "cpu")
@@ -94,7 +96,7 @@ def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"])
-def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path, name):
+def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path: Path, name: str) -> None:
     """vLLM gives each of them VLLM_CPU_KVCACHE_SPACE; the weights are shared out, except to copies."""
     weights = eight_billion(tmp_path, "w8a8", 10**9)
     one, two = experiment(kv_cache_gib=4).serving, experiment(kv_cache_gib=4, **{name: 2}).serving
@@ -107,7 +109,7 @@ def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path, name
     assert f"serving.{name}" in caught.value.remedy
 
 
-def test_no_precision_is_named_that_this_device_cannot_run(tmp_path, monkeypatch):
+def test_no_precision_is_named_that_this_device_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = eight_billion(tmp_path)
     spec = experiment(kv_cache_gib=1).serving
     monkeypatch.setattr("tokenhour.machine.hardware.cpu_flags", lambda: ("avx2",))
@@ -120,7 +122,7 @@ def test_no_precision_is_named_that_this_device_cannot_run(tmp_path, monkeypatch
     assert "(gptq-int8, bnb-int8, gptq-int4, bnb-nf4 would fit)" in caught.value.remedy
 
 
-def test_what_would_fit_is_counted_over_replicas_and_ranks(tmp_path):
+def test_what_would_fit_is_counted_over_replicas_and_ranks(tmp_path: Path) -> None:
     weights = eight_billion(tmp_path)
     two = experiment(kv_cache_gib=1, replicas=2).serving
     with pytest.raises(InputError) as caught:
@@ -133,21 +135,21 @@ def test_what_would_fit_is_counted_over_replicas_and_ranks(tmp_path):
     assert "w8a8" in caught.value.remedy, "each of two GPUs takes half of it"
 
 
-def test_a_model_tells_its_head_size():
+def test_a_model_tells_its_head_size() -> None:
     assert head_size(LLAMA_8B) == 128
     assert head_size({**LLAMA_8B, "head_dim": 80}) == 80
     assert head_size({**LLAMA_8B, "kv_lora_rank": 512}) is None
     assert head_size({}) is None
 
 
-def test_a_definite_cache_size_is_taken_as_it_is(tmp_path):
+def test_a_definite_cache_size_is_taken_as_it_is(tmp_path: Path) -> None:
     spec = experiment(gpu_kv_cache_gib=8, max_model_len=1024).serving
     found = budget(eight_billion(tmp_path), spec, "cuda", 80 * GIB)
     assert found.kv_bytes == 8 * GIB
     assert found.concurrent_sequences() == 64
 
 
-def test_an_unknown_config_counts_no_sequences(tmp_path):
+def test_an_unknown_config_counts_no_sequences(tmp_path: Path) -> None:
     spec = experiment().serving
     found = budget(checkpoint(path=str(tmp_path)), spec, "cpu", 64 * GIB)
     assert found.concurrent_sequences() is None

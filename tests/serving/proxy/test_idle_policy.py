@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ def event(kind, at_s, **fields):
     return IdleEvent(kind, at_s, WHEN, **fields)
 
 
-def test_a_day_with_two_rests_is_added_up():
+def test_a_day_with_two_rests_is_added_up() -> None:
     found = derive(
         [
             event("up", 0.0),
@@ -66,7 +67,7 @@ def test_a_day_with_two_rests_is_added_up():
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e5), st.floats(0.1, 1e5)), max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_rest_is_never_longer_than_the_time_observed(spans):
+def test_rest_is_never_longer_than_the_time_observed(spans) -> None:
     at, events = 0.0, [event("up", 0.0)]
     for awake_s, asleep_s in spans:
         at += awake_s
@@ -80,12 +81,12 @@ def test_rest_is_never_longer_than_the_time_observed(spans):
     assert len(found.wakes) == len(spans)
 
 
-def test_a_mean_of_one_has_no_interval():
+def test_a_mean_of_one_has_no_interval() -> None:
     assert mean_interval([]) is None
     assert mean_interval([3.0]).low is None
 
 
-def test_the_record_is_derived_again_from_what_a_killed_supervisor_left(tmp_path):
+def test_the_record_is_derived_again_from_what_a_killed_supervisor_left(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     events = [event("up", 0.0), event("asleep", 10.0), event("awake", 30.0, took_s=5.0, held=2)]
     text = "".join(json.dumps(asdict(each)) + "\n" for each in events)
@@ -103,10 +104,10 @@ def test_the_record_is_derived_again_from_what_a_killed_supervisor_left(tmp_path
 class Gate:
     """A front that is always quiet."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.wanted, self.opened = threading.Event(), 0
 
-    def close_when_idle(self, _):
+    def close_when_idle(self, _) -> bool:
         return True
 
     def open(self):
@@ -118,10 +119,10 @@ class Gate:
 class Sleeper:
     """An engine that fails as told."""
 
-    def __init__(self, rest_fails=0, wake_fails=0, error=None):
+    def __init__(self, rest_fails: int = 0, wake_fails: int = 0, error=None) -> None:
         self.rest_fails, self.wake_fails, self.wakes, self.error = rest_fails, wake_fails, 0, error
 
-    def rest(self):
+    def rest(self) -> None:
         if self.rest_fails:
             self.rest_fails -= 1
             raise self.error or OSError("no")
@@ -132,18 +133,18 @@ class Sleeper:
             raise self.error
         return self.wakes > self.wake_fails
 
-    def used_bytes(self):
+    def used_bytes(self) -> None:
         return None
 
 
-def until(condition):
+def until(condition) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_an_engine_that_will_not_sleep_stays_open_and_is_asked_again(tmp_path):
+def test_an_engine_that_will_not_sleep_stays_open_and_is_asked_again(tmp_path: Path) -> None:
     gate = Gate()
     policy = IdlePolicy(gate, Sleeper(rest_fails=1), STOP, tmp_path)
     policy.start()
@@ -152,7 +153,7 @@ def test_an_engine_that_will_not_sleep_stays_open_and_is_asked_again(tmp_path):
     policy.close()
 
 
-def test_whatever_goes_wrong_the_gate_does_not_stay_closed(tmp_path, capsys):
+def test_whatever_goes_wrong_the_gate_does_not_stay_closed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not even an error that nobody thought of, on a disk that takes no record."""
     gate, engine = Gate(), Sleeper(rest_fails=1, wake_fails=2, error=ZeroDivisionError("never thought of"))
     policy = IdlePolicy(gate, engine, STOP, tmp_path / "no such folder")
@@ -165,7 +166,7 @@ def test_whatever_goes_wrong_the_gate_does_not_stay_closed(tmp_path, capsys):
     assert "never thought of" in capsys.readouterr().err
 
 
-def test_a_wake_that_fails_is_tried_again(tmp_path):
+def test_a_wake_that_fails_is_tried_again(tmp_path: Path) -> None:
     gate, engine = Gate(), Sleeper(wake_fails=1)
     policy = IdlePolicy(gate, engine, STOP, tmp_path)
     policy.start()
@@ -178,7 +179,7 @@ def test_a_wake_that_fails_is_tried_again(tmp_path):
     assert policy.wakes == 1
 
 
-def test_a_replica_that_is_gone_is_not_asked_and_holds_up_none_of_the_others():
+def test_a_replica_that_is_gone_is_not_asked_and_holds_up_none_of_the_others() -> None:
     seen: list[tuple[int, str]] = []
     with sleepers(seen) as urls:
         there = [urls[1]]
@@ -190,7 +191,7 @@ def test_a_replica_that_is_gone_is_not_asked_and_holds_up_none_of_the_others():
     assert seen == [(1, "/sleep?level=1"), (1, "/wake_up")]
 
 
-def test_what_a_killed_supervisor_left_is_derived_by_its_own_order(tmp_path):
+def test_what_a_killed_supervisor_left_is_derived_by_its_own_order(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     lines = [event("up", 0.0), event("asleep", 10.0), event("awake", 30.0, took_s=5.0, held=2)]
     (tmp_path / "idle.jsonl").write_text("".join(json.dumps(asdict(each)) + "\n" for each in lines))
@@ -214,10 +215,10 @@ def sleepers(seen, *refusing):
 
     def handler(number):
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_):
+            def log_message(self, *_) -> None:
                 pass
 
-            def do_POST(self):
+            def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 seen.append((number, self.path))
                 self.send_response(500 if number in refusing and "sleep" in self.path else 200)
@@ -235,7 +236,7 @@ def sleepers(seen, *refusing):
         server.server_close()
 
 
-def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_before_the_gate_opens(tmp_path):
+def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_before_the_gate_opens(tmp_path: Path) -> None:
     seen = []
 
     class Door(Gate):
@@ -259,14 +260,14 @@ def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_befor
         (2, ["/sleep?level=2", "/wake_up?tags=weights", "/collective_rpc", "/wake_up?tags=kv_cache"]),
     ],
 )
-def test_sleep_mode_asks_in_the_order_that_vllm_needs(level, asked):
+def test_sleep_mode_asks_in_the_order_that_vllm_needs(level: int, asked: list[str]) -> None:
     seen = []
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
-        def do_POST(self):
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             seen.append((self.path, json.loads(body)))
             self.send_response(200)

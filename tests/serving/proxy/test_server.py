@@ -49,7 +49,7 @@ def fronted(upstream, **fields):
         yield made, f"http://127.0.0.1:{port}"
 
 
-def call(url, body=None, key=None, timeout=20):
+def call(url, body=None, key=None, timeout: int = 20):
     headers = {"Content-Type": "application/json", **({"Authorization": key} if key else {})}
     data = json.dumps(body).encode() if body is not None else None
     try:
@@ -62,7 +62,7 @@ def call(url, body=None, key=None, timeout=20):
 ASK = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3}
 
 
-def test_what_clients_need_is_let_through_as_it_is(engine):
+def test_what_clients_need_is_let_through_as_it_is(engine) -> None:
     with fronted(engine) as (_, url):
         assert "Paris" in call(f"{url}/v1/completions", ASK)[1]
         status, text = call(f"{url}/v1/completions", {**ASK, "stream": True})
@@ -72,12 +72,12 @@ def test_what_clients_need_is_let_through_as_it_is(engine):
         assert json.loads(call(f"{url}/v1/models")[1])["data"][0]["id"] == "Toy-w8a8"
 
 
-def test_the_allow_list_names_nothing_that_changes_the_server():
+def test_the_allow_list_names_nothing_that_changes_the_server() -> None:
     forbidden = ("sleep", "wake", "profile", "lora", "reset", "rpc", "weights", "update", "scale", "server_info", "metrics")
     assert not [path for _, path in ALLOWED if any(word in path for word in forbidden)]
 
 
-def test_the_key_is_compared_in_constant_time(engine, monkeypatch):
+def test_the_key_is_compared_in_constant_time(engine, monkeypatch: pytest.MonkeyPatch) -> None:
     compared, original = [], hmac.compare_digest
 
     def compare(a, b):
@@ -94,7 +94,7 @@ def test_the_key_is_compared_in_constant_time(engine, monkeypatch):
     assert {len(a) for a, _ in compared} == {32}, "digests of equal length"
 
 
-def test_requests_wait_before_a_closed_gate_and_none_is_lost(engine):
+def test_requests_wait_before_a_closed_gate_and_none_is_lost(engine) -> None:
     with fronted(engine) as (made, url):
         assert made.close_when_idle(0.0)
         answers = []
@@ -115,7 +115,7 @@ def test_requests_wait_before_a_closed_gate_and_none_is_lost(engine):
         assert [status for status, _ in answers] == [200] * 50
 
 
-def test_the_gate_closes_only_when_nobody_is_there(engine):
+def test_the_gate_closes_only_when_nobody_is_there(engine) -> None:
     with fronted(engine) as (made, url):
         assert not made.close_when_idle(60.0), "somebody may just have been here"
         slow = threading.Thread(target=call, args=(f"{url}/v1/completions", {**ASK, "hold_s": 0.5}))
@@ -126,7 +126,7 @@ def test_the_gate_closes_only_when_nobody_is_there(engine):
         assert made.close_when_idle(0.0)
 
 
-def test_too_many_and_too_long_waits_are_refused_with_when_to_come_again(engine):
+def test_too_many_and_too_long_waits_are_refused_with_when_to_come_again(engine) -> None:
     with fronted(engine, max_waiting=1, wake_timeout_s=0.5) as (made, url):
         assert made.close_when_idle(0.0)
         first = []
@@ -142,7 +142,7 @@ def test_too_many_and_too_long_waits_are_refused_with_when_to_come_again(engine)
         assert "did not wake in time" in first[0][1]
 
 
-def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine):
+def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine) -> None:
     with fronted(engine) as (made, url):
         made.close_when_idle(0.0)
         held = []
@@ -157,7 +157,7 @@ def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine):
         assert call(f"{url}/v1/completions", ASK)[0] == 503
 
 
-def test_nobody_is_woken_for_those_who_have_gone(engine):
+def test_nobody_is_woken_for_those_who_have_gone(engine) -> None:
     """Nor does the next one's wait count from theirs."""
     with fronted(engine, wake_timeout_s=0.3) as (made, url):
         made.close_when_idle(0.0)
@@ -166,7 +166,7 @@ def test_nobody_is_woken_for_those_who_have_gone(engine):
         assert made.open() == (0, 0.0)
 
 
-def test_a_step_that_came_too_late_is_not_taken_after_all(engine, monkeypatch):
+def test_a_step_that_came_too_late_is_not_taken_after_all(engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its caller believes that the gate is open."""
     with fronted(engine) as (made, url):
         release = threading.Event()
@@ -179,18 +179,18 @@ def test_a_step_that_came_too_late_is_not_taken_after_all(engine, monkeypatch):
         assert "Paris" in call(f"{url}/v1/completions", ASK)[1]
 
 
-def test_malformed_requests_fill_no_log(engine, caplog):
+def test_malformed_requests_fill_no_log(engine, caplog: pytest.LogCaptureFixture) -> None:
     with fronted(engine) as (made, _), socket.create_connection(("127.0.0.1", made.spec.port), timeout=10) as line:
         line.sendall(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
         assert b"400" in line.recv(1000)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_the_key_is_not_shown():
+def test_the_key_is_not_shown() -> None:
     assert KEY not in repr(FrontSpec("127.0.0.1", 1, "http://127.0.0.1:2", "toy", key=KEY))
 
 
-def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch):
+def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request on a connection that the engine is just closing would be lost: vLLM keeps an idle one for 5 s."""
     assert _KEEPALIVE_S < 5
     monkeypatch.setattr("tokenhour.serving.proxy.upstream._KEEPALIVE_S", 0.2)
@@ -199,10 +199,10 @@ def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_):
+        def log_message(self, *_) -> None:
             pass
 
-        def do_POST(self):
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             ports.append(self.client_address[1])
             self.send_response(200)
@@ -220,7 +220,7 @@ def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch):
     assert ports[0] != ports[1]
 
 
-def test_an_engine_that_is_gone_is_a_502():
+def test_an_engine_that_is_gone_is_a_502() -> None:
     (nobody,) = choose_ports("127.0.0.1", [0])
     with fronted(f"http://127.0.0.1:{nobody}") as (_, url):
         status, text = call(f"{url}/v1/completions", ASK)
@@ -231,13 +231,13 @@ def test_an_engine_that_is_gone_is_a_502():
 class Broken:
     """An engine that sends one chunk and then either dies or waits to be hung up on."""
 
-    def __init__(self, mode):
+    def __init__(self, mode) -> None:
         self.mode, self.hung_up = mode, threading.Event()
         (self.port,) = choose_ports("127.0.0.1", [0])
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
-    async def serve(self, reader, writer):
+    async def serve(self, reader, writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n")
         await writer.drain()
@@ -262,14 +262,14 @@ class Broken:
         self.loop.close()
 
 
-def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one():
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
     with Broken("dies") as engine, fronted(f"http://127.0.0.1:{engine.port}") as (_, url):
         with pytest.raises((OSError, Exception)) as caught:
             call(f"{url}/v1/completions", ASK)
         assert type(caught.value).__name__ in {"IncompleteRead", "ConnectionResetError", "RemoteDisconnected"}
 
 
-def test_a_client_that_hangs_up_does_not_leave_the_engine_working():
+def test_a_client_that_hangs_up_does_not_leave_the_engine_working() -> None:
     with Broken("waits") as engine, fronted(f"http://127.0.0.1:{engine.port}") as (made, url):
         reply = urllib.request.urlopen(urllib.request.Request(f"{url}/v1/completions", b"{}"), timeout=10)
         assert reply.read(8) == b"data: 1\n"
@@ -282,7 +282,7 @@ def test_a_client_that_hangs_up_does_not_leave_the_engine_working():
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
+def certificate(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("tls")
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
@@ -290,7 +290,7 @@ def certificate(tmp_path_factory):
     return folder
 
 
-def test_tls_is_ended_by_the_front(engine, certificate):
+def test_tls_is_ended_by_the_front(engine, certificate) -> None:
     import ssl
 
     (port,) = choose_ports("127.0.0.1", [0])
@@ -303,7 +303,7 @@ def test_tls_is_ended_by_the_front(engine, certificate):
             call(f"http://127.0.0.1:{port}/v1/models")
 
 
-def test_a_certificate_that_is_none_and_a_taken_port_are_said(engine, certificate):
+def test_a_certificate_that_is_none_and_a_taken_port_are_said(engine, certificate) -> None:
     (port,) = choose_ports("127.0.0.1", [0])
     bad = FrontSpec("127.0.0.1", port, engine, "toy", tls_certificate=str(certificate / "key.pem"))
     with pytest.raises(InputError, match="not a usable certificate"), front(bad):

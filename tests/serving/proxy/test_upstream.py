@@ -7,6 +7,7 @@ import http.client
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,9 @@ LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 class Scripted:
     """An engine that answers the n-th request with the n-th script: pieces of bytes, each sent by itself, or functions."""
 
-    def __init__(self, *scripts):
-        self.scripts, self.requests, self.connections = list(scripts), [], 0
+    def __init__(self, *scripts) -> None:
+        self.scripts, self.connections = list(scripts), 0
+        self.requests: list[Any] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
 
@@ -33,14 +35,14 @@ class Scripted:
     def __exit__(self, *_):
         self.listener.close()
 
-    def _accept(self):
+    def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 line, _ = self.listener.accept()
                 self.connections += 1
                 threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
-    def _serve(self, line):
+    def _serve(self, line) -> None:
         with contextlib.suppress(OSError), line:
             while request := self._request(line):
                 self.requests.append(request)
@@ -66,14 +68,14 @@ class Scripted:
         return got
 
 
-def close(line):
+def close(line) -> None:
     line.shutdown(socket.SHUT_RDWR)
 
 
 class Client:
     """One connection to a front: called, it posts and returns (status, headers, body)."""
 
-    def __init__(self, port):
+    def __init__(self, port) -> None:
         self.port, self.line = port, http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
     def __call__(self, body=b'{"a": 1}', **headers):
@@ -111,7 +113,7 @@ def connected(engine):
         [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", LENGTH % (4, b"abcd")],
     ],
 )
-def test_each_kind_of_answer_arrives_whole(script):
+def test_each_kind_of_answer_arrives_whole(script) -> None:
     with Scripted(script, [LENGTH % (1, b"2")]) as engine, asking(engine) as ask:
         status, headers, body = ask()
         assert (status, body) == (200, b"abcd")
@@ -119,7 +121,7 @@ def test_each_kind_of_answer_arrives_whole(script):
         assert ask()[2] == b"2", "and the client's connection goes on"
 
 
-def test_headers_pass_but_for_those_of_one_connection():
+def test_headers_pass_but_for_those_of_one_connection() -> None:
     answer = b"HTTP/1.1 429 Slow\r\nX-A: 1\r\nX-A: 2\r\nRetry-After: 7\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n"
     with Scripted([answer]) as engine, asking(engine) as ask:
         status, headers, body = ask(**{"X-Request-Id": "r1", "TE": "trailers", "Content-Type": "application/json"})
@@ -135,7 +137,7 @@ def test_headers_pass_but_for_those_of_one_connection():
     assert b"trailers" not in asked
 
 
-def test_an_expectation_is_answered_by_the_front_and_goes_no_further():
+def test_an_expectation_is_answered_by_the_front_and_goes_no_further() -> None:
     with Scripted([LENGTH % (2, b"ok")]) as engine, connected(engine) as line:
         line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert b" 100 " in line.recv(1000)
@@ -146,21 +148,21 @@ def test_an_expectation_is_answered_by_the_front_and_goes_no_further():
     assert b"expect" not in engine.requests[0].lower()
 
 
-def test_connections_are_kept_and_used_again():
+def test_connections_are_kept_and_used_again() -> None:
     with Scripted(*[[LENGTH % (1, b"x")]] * 3) as engine, asking(engine) as ask:
         for _ in range(3):
             assert ask()[2] == b"x"
     assert engine.connections == 1
 
 
-def test_one_that_the_engine_does_not_keep_is_not_used_again():
+def test_one_that_the_engine_does_not_keep_is_not_used_again() -> None:
     last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
     with Scripted([last], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[2], ask()[2]] == [b"x", b"y"]
     assert engine.connections == 2
 
 
-def test_a_request_that_met_a_closing_connection_is_sent_once_more():
+def test_a_request_that_met_a_closing_connection_is_sent_once_more() -> None:
     with Scripted([LENGTH % (1, b"x")], [close], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[2], ask()[2]] == [b"x", b"y"]
     assert len(engine.requests) == 3
@@ -168,7 +170,7 @@ def test_a_request_that_met_a_closing_connection_is_sent_once_more():
 
 
 @pytest.mark.parametrize("fault", [[b"HTTP/1.1 2", close], [lambda _: time.sleep(1.2), close]])
-def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault):
+def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault) -> None:
     with Scripted([LENGTH % (1, b"x")], fault, [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert ask()[0] == 200
         status, _, body = ask()
@@ -177,16 +179,16 @@ def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault):
     assert len(engine.requests) == 2
 
 
-def test_however_many_connections_were_kept_it_is_sent_once_more_and_no_oftener():
+def test_however_many_connections_were_kept_it_is_sent_once_more_and_no_oftener() -> None:
     together = threading.Barrier(3)
     first = [lambda _: together.wait(5), LENGTH % (1, b"x")]
 
-    async def ask(upstream):
+    async def ask(upstream) -> None:
         connection = await upstream.ask("POST", "/v1/completions", (), b"{}")
         await connection._end
         connection.release()
 
-    async def story(upstream):
+    async def story(upstream) -> None:
         await asyncio.gather(*(ask(upstream) for _ in range(3)))
         with pytest.raises(EngineGoneError):
             await ask(upstream)
@@ -197,7 +199,7 @@ def test_however_many_connections_were_kept_it_is_sent_once_more_and_no_oftener(
     assert len(engine.requests) == 3 + 2
 
 
-def test_what_is_left_of_a_request_that_was_answered_early_does_not_stand_before_the_next():
+def test_what_is_left_of_a_request_that_was_answered_early_does_not_stand_before_the_next() -> None:
     class Hasty(Scripted):
         @staticmethod
         def _request(line):
@@ -211,37 +213,37 @@ def test_what_is_left_of_a_request_that_was_answered_early_does_not_stand_before
     assert engine.connections == 2
 
 
-def test_half_of_an_answer_for_which_nobody_asked_does_not_stand_before_the_next():
+def test_half_of_an_answer_for_which_nobody_asked_does_not_stand_before_the_next() -> None:
     stray = (LENGTH % (4, b"abcd")) + b"HTTP/1.1 200 OK\r\nCont"
     with Scripted([stray], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[2], ask()[2]] == [b"abcd", b"y"]
     assert engine.connections == 2
 
 
-def test_an_answer_without_a_body_ends_without_its_connection():
+def test_an_answer_without_a_body_ends_without_its_connection() -> None:
     with Scripted([b"HTTP/1.1 204 No Content\r\n\r\n"], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[0], ask()[2]] == [204, b"y"]
     assert engine.connections == 1
 
 
-def test_a_packed_request_goes_on_unpacked_and_says_so():
+def test_a_packed_request_goes_on_unpacked_and_says_so() -> None:
     with Scripted([LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert ask(body=gzip.compress(b'{"a": 2}'), **{"Content-Encoding": "gzip"})[0] == 200
     assert engine.requests[0].endswith(b'\r\n\r\n{"a": 2}')
     assert b"gzip" not in engine.requests[0]
 
 
-def test_the_engine_is_asked_for_the_path_that_was_looked_at():
+def test_the_engine_is_asked_for_the_path_that_was_looked_at() -> None:
     with Scripted([LENGTH % (2, b"ok")]) as engine, connected(engine) as line:
         line.sendall(b"POST /v1/completions?x=1#/../../sleep HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         assert b" 200 " in line.recv(1000)
     assert engine.requests[0].startswith(b"POST /v1/completions?x=1 HTTP/1.1\r\n")
 
 
-def test_a_client_that_hangs_up_before_the_answer_begins_stops_the_engine():
+def test_a_client_that_hangs_up_before_the_answer_begins_stops_the_engine() -> None:
     gone = threading.Event()
 
-    def think(line):
+    def think(line) -> None:
         assert line.recv(1) == b""
         gone.set()
 
@@ -253,11 +255,11 @@ def test_a_client_that_hangs_up_before_the_answer_begins_stops_the_engine():
         assert gone.wait(5)
 
 
-def test_a_client_that_neither_reads_nor_leaves_does_not_keep_the_engine_working():
+def test_a_client_that_neither_reads_nor_leaves_does_not_keep_the_engine_working() -> None:
     """It has said that it is done, and takes no more: its connection cannot be closed in order."""
     gone = threading.Event()
 
-    def flood(line):
+    def flood(line) -> None:
         try:
             while True:
                 line.sendall(b"10000\r\n%b\r\n" % bytes(1 << 16))
@@ -271,7 +273,7 @@ def test_a_client_that_neither_reads_nor_leaves_does_not_keep_the_engine_working
         assert gone.wait(5)
 
 
-def test_an_answer_that_is_no_http_is_a_502():
+def test_an_answer_that_is_no_http_is_a_502() -> None:
     with Scripted([b"SSH-2.0-OpenSSH\r\n"]) as engine, asking(engine) as ask:
         status, _, body = ask()
     assert status == 502
@@ -279,13 +281,13 @@ def test_an_answer_that_is_no_http_is_a_502():
 
 
 @pytest.mark.parametrize("script", [[LENGTH % (9, b"abcd"), close], [CHUNKED, b"4\r\nabcd\r\n", close], [CHUNKED, b"zz"]])
-def test_an_answer_that_breaks_off_breaks_off_for_the_client_too(script):
+def test_an_answer_that_breaks_off_breaks_off_for_the_client_too(script) -> None:
     with Scripted(script) as engine, asking(engine) as ask, pytest.raises((http.client.HTTPException, OSError)):
         ask()
 
 
 @pytest.mark.parametrize("kept", [b"", b"Connection: keep-alive\r\n"])
-def test_a_client_of_http_1_0_gets_the_body_without_chunks(kept):
+def test_a_client_of_http_1_0_gets_the_body_without_chunks(kept: bytes) -> None:
     with Scripted([CHUNKED, b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n"]) as engine, connected(engine) as line:
         line.sendall(b"POST /v1/completions HTTP/1.0\r\n%bContent-Length: 2\r\n\r\n{}" % kept)
         got = b""
@@ -294,12 +296,12 @@ def test_a_client_of_http_1_0_gets_the_body_without_chunks(kept):
     assert got.endswith(b"\r\n\r\nabcd")
 
 
-def test_a_client_that_reads_slowly_holds_the_engine_back_and_loses_nothing():
+def test_a_client_that_reads_slowly_holds_the_engine_back_and_loses_nothing() -> None:
     """Not the front's memory, but the engine's socket keeps what is too much."""
     size, sent = 64 << 20, threading.Event()
     block = bytes(range(256)) * 256
 
-    def body(line):
+    def body(line) -> None:
         for _ in range(size // len(block)):
             line.sendall(b"%x\r\n%b\r\n" % (len(block), block))
         sent.set()

@@ -27,7 +27,7 @@ DCGM_SERIES = frozenset({"DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_GPU_UTIL"})
 UNITS = {"short", "currencyUSD", "percentunit", "percent", "s", "watt"}
 
 
-def rules(own_job=True):
+def rules(own_job: bool = True):
     (group,) = monitoring.prometheus_rules(2.95, own_job=own_job)["groups"]
     return group["rules"]
 
@@ -45,7 +45,7 @@ def series(expression):
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("own_job", [True, False])
-def test_every_panel_rule_and_alert_names_only_series_that_are_there(device, own_job):
+def test_every_panel_rule_and_alert_names_only_series_that_are_there(device: str, own_job: bool) -> None:
     recorded = {rule["record"] for rule in rules(own_job) if "record" in rule}
     there = VLLM_SERIES | recorded | (DCGM_SERIES if device == "cuda" else set()) | ({"up"} if own_job else set())
     board = json.loads(monitoring.dashboard(device))
@@ -56,13 +56,13 @@ def test_every_panel_rule_and_alert_names_only_series_that_are_there(device, own
         assert expression.count("(") == expression.count(")")
 
 
-def test_a_name_that_nothing_tells_is_noticed():
+def test_a_name_that_nothing_tells_is_noticed() -> None:
     """The check itself can fail."""
     assert not series("rate(vllm:generated_tokens_total[1m])") <= VLLM_SERIES
     assert series('count(up{job="vllm"}) * vllm:x') == {"up", "vllm:x"}
 
 
-def test_the_dashboard_shows_what_an_operator_asks_for():
+def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
     shown = monitoring.dashboard("cuda")
     for metric in (
         "tokenhour:output_tokens_per_s", "tokenhour:usd_per_hour", "tokenhour:usd_per_mtok", "vllm:kv_cache_usage_perc",
@@ -71,7 +71,7 @@ def test_the_dashboard_shows_what_an_operator_asks_for():
         assert metric in shown
 
 
-def test_on_a_cpu_no_panel_is_empty():
+def test_on_a_cpu_no_panel_is_empty() -> None:
     """DCGM tells of GPUs only."""
     assert "DCGM" not in monitoring.dashboard("cpu")
     for render in (render_compose, render_kubernetes):
@@ -80,7 +80,7 @@ def test_on_a_cpu_no_panel_is_empty():
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_the_dashboard_is_one_that_grafana_can_draw(device):
+def test_the_dashboard_is_one_that_grafana_can_draw(device: str) -> None:
     board = json.loads(monitoring.dashboard(device))
     assert set(board) == {"uid", "title", "schemaVersion", "refresh", "time", "panels"}
     sources, _ = monitoring.grafana_provisioning()
@@ -99,7 +99,7 @@ def test_the_dashboard_is_one_that_grafana_can_draw(device):
         cells |= mine
 
 
-def test_prometheus_configuration_has_documented_keys_only():
+def test_prometheus_configuration_has_documented_keys_only() -> None:
     """prometheus.io/docs: configuration and recording_rules; the keys in use, spelled as there."""
     configuration = yaml.safe_load(yaml.safe_dump(monitoring.prometheus_config(["a:1", "b:1"], "router:2", "gpu:3")))
     assert set(configuration) == {"global", "rule_files", "scrape_configs"}
@@ -114,7 +114,7 @@ def test_prometheus_configuration_has_documented_keys_only():
 
 
 @pytest.mark.parametrize("own_job", [True, False])
-def test_rules_have_documented_keys_only(own_job):
+def test_rules_have_documented_keys_only(own_job: bool) -> None:
     document = monitoring.prometheus_rules(1.0, own_job=own_job)
     assert set(document) == {"groups"}
     for group in document["groups"]:
@@ -128,13 +128,13 @@ def dollars(own_job):
     return next(rule["expr"] for rule in rules(own_job) if rule.get("record") == "tokenhour:usd_per_hour")
 
 
-def test_dollars_an_hour_count_every_allocated_engine():
+def test_dollars_an_hour_count_every_allocated_engine() -> None:
     assert dollars(own_job=True) == 'count(up{job="vllm"}) * 2.95'
     jobs = [each["job_name"] for each in monitoring.prometheus_config(["a:1"], None, None)["scrape_configs"]]
     assert jobs == ["vllm"], "the job that is counted"
 
 
-def test_on_kubernetes_no_rule_waits_for_a_job_that_nobody_has_named():
+def test_on_kubernetes_no_rule_waits_for_a_job_that_nobody_has_named() -> None:
     """Pods are found by their annotations, by a job of whoever runs Prometheus: dollars an hour had no data there."""
     text = render_kubernetes(rendered("cuda"))
     (config,) = [each for each in yaml.safe_load_all(text) if each["kind"] == "ConfigMap"]

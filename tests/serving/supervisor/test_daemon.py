@@ -35,7 +35,7 @@ KEY = "0123456789abcdef-very-secret"
 class Up:
     """A server that was started with `serving up`, and the commands that speak to it."""
 
-    def __init__(self, root: Path, mode: str = "fleet", environment: dict | None = None, **fields):
+    def __init__(self, root: Path, mode: str = "fleet", environment: dict | None = None, **fields) -> None:
         self.root = root
         self.spec, self.run = house(root, mode, **fields)
         self.environment = environment or {}
@@ -59,21 +59,21 @@ class Up:
     def state(self):
         return read_state(self.run.path)
 
-    def until(self, condition, limit_s=60.0):
+    def until(self, condition, limit_s: float = 60.0):
         deadline = time.monotonic() + limit_s
         while not condition(self.state()):
             assert time.monotonic() < deadline, self.state()
             time.sleep(0.02)
         return self.state()
 
-    def ask(self, path="/v1/completions", key=None, timeout=60, **fields):
+    def ask(self, path: str = "/v1/completions", key=None, timeout: int = 60, **fields):
         body = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3, **fields}
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         request = urllib.request.Request(self.state().base_url + path, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return reply.read().decode()
 
-    def status_of(self, path, method="GET", key=None, timeout=10):
+    def status_of(self, path, method: str = "GET", key=None, timeout: int = 10):
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         body = b'{"model": "Toy-w8a8", "prompt": "x"}' if method == "POST" else None
         request = urllib.request.Request(self.state().base_url + path, body, headers)
@@ -86,10 +86,10 @@ class Up:
 
 
 @pytest.fixture
-def up(tmp_path):
+def up(tmp_path: Path):
     made = []
 
-    def make(mode="fleet", **fields):
+    def make(mode: str = "fleet", **fields):
         made.append(Up(tmp_path, mode, **fields))
         return made[-1]
 
@@ -104,7 +104,7 @@ def up(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up):
+def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up) -> None:
     server = up(operations={"drain_s": 10})
     server.start()
     record = Server.read(server.run.path)
@@ -134,7 +134,7 @@ def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up):
 
 
 @pytest.mark.parametrize("fronted", [False, True])
-def test_a_second_signal_to_the_supervisor_stops_it_at_once(up, fronted):
+def test_a_second_signal_to_the_supervisor_stops_it_at_once(up, fronted: bool) -> None:
     idle = {"idle": {"policy": "stop", "after_s": 600}} if fronted else {}
     server = up(operations={"drain_s": 60, **idle})
     server.start()
@@ -152,7 +152,7 @@ def test_a_second_signal_to_the_supervisor_stops_it_at_once(up, fronted):
     thread.join(10)
 
 
-def test_a_crash_is_told_within_a_second_with_its_cause(up):
+def test_a_crash_is_told_within_a_second_with_its_cause(up) -> None:
     server = up()
     server.start()
     with (server.run.path / "server.log").open("a") as log:
@@ -167,7 +167,7 @@ def test_a_crash_is_told_within_a_second_with_its_cause(up):
     assert "out of memory" in shown.stdout
 
 
-def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up):
+def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up) -> None:
     server = up(operations={"restart": {"max_restarts": 1, "backoff_s": 0.1}})
     server.start()
     first = server.state().replicas[0].pid
@@ -185,7 +185,7 @@ def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up):
     assert "out of memory" not in state.error, "and is not taken for why the second one did"
 
 
-def test_an_engine_that_never_came_up_is_not_started_again(up):
+def test_an_engine_that_never_came_up_is_not_started_again(up) -> None:
     server = up("dies", operations={"restart": {"max_restarts": 5}})
     done = server.command("up", str(server.root / "experiment.json"))
     assert done.returncode == 1
@@ -194,7 +194,7 @@ def test_an_engine_that_never_came_up_is_not_started_again(up):
     assert server.state().state == "failed"
 
 
-def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up):
+def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up) -> None:
     server = up("mute")
     done = server.command("up", str(server.root / "experiment.json"))
     assert done.returncode == 1
@@ -203,7 +203,7 @@ def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up):
 
 
 @pytest.mark.parametrize("mode", ["fleet", "dies"])
-def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up, mode):
+def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up, mode: str) -> None:
     """They are hashed beside the start, and judged before it is ready."""
     server = up(mode)
     weights = server.root / "model/model.safetensors"
@@ -220,7 +220,7 @@ def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up, mode):
     assert not Server.exists(server.run.path)
 
 
-def test_what_only_the_supervisor_could_find_is_a_mistake_too(up, monkeypatch):
+def test_what_only_the_supervisor_could_find_is_a_mistake_too(up, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a port that was taken after `up` had looked."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -234,7 +234,7 @@ def test_what_only_the_supervisor_could_find_is_a_mistake_too(up, monkeypatch):
     assert "0 for a free one" in done.stderr
 
 
-def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up):
+def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up) -> None:
     server = up("keyed", replicas=2, environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
     server.start()
     assert "Paris" in server.ask(key=KEY), "the router hands the key on"
@@ -261,7 +261,7 @@ def routers(server):
     ]
 
 
-def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
+def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up) -> None:
     server = up(replicas=2, operations={"restart": {"max_restarts": 3, "backoff_s": 1.0}})
     server.start()
     record = Server.read(server.run.path)
@@ -292,7 +292,7 @@ def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up):
     assert answers[0].rstrip().endswith("data: [DONE]"), "the router outlived the engine's last answer"
 
 
-def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_recorded(up):
+def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_recorded(up) -> None:
     server = up(operations={"idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].pid is None)
@@ -323,7 +323,7 @@ def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_re
     assert record.released_bytes > 10e6, "an interpreter is more than that"
 
 
-def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up):
+def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up) -> None:
     server = up(replicas=2, operations={"idle": {"policy": "stop", "after_s": 5}})
     server.start()
     os.kill(server.state().replicas[0].pid, signal.SIGKILL)
@@ -335,7 +335,7 @@ def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up):
     assert IdleRecord.read(server.run.path).accelerators == 1, "two engines on one CPU"
 
 
-def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up):
+def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up) -> None:
     server = up("moody", operations={"idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
@@ -350,7 +350,7 @@ def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up):
     assert "Paris" in answers[0]
 
 
-def test_going_down_does_not_wait_for_a_wake_that_takes_long(up):
+def test_going_down_does_not_wait_for_a_wake_that_takes_long(up) -> None:
     server = up("moody", operations={"drain_s": 2, "idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
@@ -368,7 +368,7 @@ def test_going_down_does_not_wait_for_a_wake_that_takes_long(up):
     assert IdleRecord.read(server.run.path).wakes == ()
 
 
-def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next_start(up):
+def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next_start(up) -> None:
     server = up(operations={"idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
@@ -386,7 +386,7 @@ def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next
     assert IdleRecord.exists(server.run.path)
 
 
-def test_behind_a_proxy_nothing_of_ours_goes_there(up):
+def test_behind_a_proxy_nothing_of_ours_goes_there(up) -> None:
     """Neither the probes nor the router's requests, and the key with them."""
     with socket.socket() as proxy:
         proxy.bind(("127.0.0.1", 0))
@@ -402,7 +402,7 @@ def test_behind_a_proxy_nothing_of_ours_goes_there(up):
             proxy.accept()
 
 
-def test_a_secret_is_asked_for_and_stands_nowhere(up):
+def test_a_secret_is_asked_for_and_stands_nowhere(up) -> None:
     secrets = {"MY_KEY": KEY, "HF_TOKEN": "hf-token-0123456789", "REGISTRY_PASSWORD": "correct horse"}
     server = up("leaks", environment=secrets, operations={"api_key_env": "MY_KEY"})
     server.start()
@@ -423,7 +423,7 @@ def test_a_secret_is_asked_for_and_stands_nowhere(up):
     assert 'VLLM_API_KEY="$MY_KEY"' in shown.stdout
 
 
-def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_behind_loopback(up):
+def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_behind_loopback(up) -> None:
     server = up("keyed", host="0.0.0.0", environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
     server.start()
     argv = Server.read(server.run.path).argv
@@ -436,7 +436,7 @@ def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_
     assert "Paris" in server.ask(key=KEY)
 
 
-def test_interrupting_the_command_while_it_waits_takes_the_server_down(up):
+def test_interrupting_the_command_while_it_waits_takes_the_server_down(up) -> None:
     server = up("silent")
     argv = [sys.executable, "-m", "tokenhour", "serving", "up", str(server.root / "experiment.json")]
     argv += ["--results", str(server.root / "results")]
@@ -448,7 +448,7 @@ def test_interrupting_the_command_while_it_waits_takes_the_server_down(up):
     server.until(lambda s: s.state == "stopped")
 
 
-def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up):
+def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up) -> None:
     server = up()
     file = str(server.root / "experiment.json")
     for words in (("down", file), ("logs", file)):
@@ -471,7 +471,7 @@ def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up):
         (("up", "absent.yaml"), "no such file"),
     ],
 )
-def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
+def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     argv = [sys.executable, "-m", "tokenhour", "serving", *words]
     argv += ["--results", str(tmp_path)] if words != ("nonsense",) else []
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -480,14 +480,14 @@ def test_mistakes_are_one_message_and_exit_2(tmp_path, words, said):
     assert "Traceback" not in done.stderr
 
 
-def test_status_of_nothing_says_how_to_start(tmp_path):
+def test_status_of_nothing_says_how_to_start(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tokenhour", "serving", "status", "--results", str(tmp_path / "none")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "serving up EXP" in done.stdout
 
 
-def test_a_chatty_engine_does_not_fill_the_disk(up):
+def test_a_chatty_engine_does_not_fill_the_disk(up) -> None:
     server = up("chatty", operations={"log": {"max_mib": 0.1, "keep": 2}})
     server.start()
     deadline = time.monotonic() + 20

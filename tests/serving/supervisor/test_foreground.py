@@ -104,7 +104,7 @@ def left_over(tmp_path: Path) -> list[str]:
     ]
 
 
-def test_a_session_records_what_runs_and_takes_everything_down(tmp_path):
+def test_a_session_records_what_runs_and_takes_everything_down(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
         assert Server.read(run.path) == server
@@ -120,7 +120,7 @@ def test_a_session_records_what_runs_and_takes_everything_down(tmp_path):
     assert read_state(run.path).state == "stopped"
 
 
-def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path, monkeypatch):
+def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens per GPU-hour, the price of a replica and its watts are those of the GPUs that it uses."""
     monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6")
@@ -141,7 +141,9 @@ def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path, monkey
         accelerator.cache_clear()
 
 
-def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(tmp_path, gpu, monkeypatch):
+def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(
+    tmp_path: Path, gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process holds memory of GPU 5: vLLM would load, and then refuse to start."""
     monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6")
@@ -159,7 +161,7 @@ def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(tmp_p
         accelerator.cache_clear()
 
 
-def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
+def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path: Path) -> None:
     spec, _ = house(tmp_path, "no-chat")
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
         assert server.greeting == "Paris."
@@ -177,7 +179,7 @@ def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path):
         ("silent", "not ready in time"),
     ],
 )
-def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path, mode, expected):
+def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path: Path, mode: str, expected: str) -> None:
     spec, run = house(tmp_path, mode, ready_timeout_s=3 if mode in {"silent", "hangs"} else 20)
     with pytest.raises(RunFailedError, match=expected) as caught, serve(spec, "w8a8", tmp_path / "results", tmp_path):
         pass
@@ -188,7 +190,7 @@ def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path,
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path, killer):
+def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path: Path, killer) -> None:
     house(tmp_path)
     child = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
@@ -203,7 +205,7 @@ def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path, 
     assert left_over(tmp_path) == []
 
 
-def test_sigterm_lets_a_running_request_end(tmp_path):
+def test_sigterm_lets_a_running_request_end(tmp_path: Path) -> None:
     _, run = house(tmp_path, "drains", operations={"drain_s": 10})
     child = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
@@ -219,7 +221,7 @@ def test_sigterm_lets_a_running_request_end(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def run_in(tmp_path, *command) -> subprocess.Popen[str]:
+def run_in(tmp_path: Path, *command) -> subprocess.Popen[str]:
     """Start `serving run` as a person does, and return it once the server is ready."""
     argv = [sys.executable, "-m", "tokenhour", "serving", "run", str(tmp_path / "experiment.json")]
     argv += ["--results", str(tmp_path / "results"), *(["--", *command] if command else [])]
@@ -235,7 +237,7 @@ def run_in(tmp_path, *command) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("stopper", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path, stopper):
+def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path: Path, stopper) -> None:
     """It was asked to serve until then: exit 0, and what runs may end."""
     _, run = house(tmp_path, "drains", operations={"drain_s": 10})
     child = run_in(tmp_path)
@@ -258,7 +260,7 @@ def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path, stopper):
 def hold(url):
     """Leave a request that would run for a minute with the server."""
 
-    def ask():
+    def ask() -> None:
         body = json.dumps({"stream": True, "max_tokens": 600, "interval_s": 0.1}).encode()
         with contextlib.suppress(OSError, http.client.HTTPException):
             urllib.request.urlopen(f"{url}/v1/completions", body, timeout=90).read()
@@ -270,7 +272,7 @@ def hold(url):
 
 
 @pytest.mark.parametrize("stopper", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path, stopper):
+def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path: Path, stopper) -> None:
     _, run = house(tmp_path, "drains", operations={"drain_s": 60})
     child = run_in(tmp_path)
     while "Ctrl-C stops it" not in child.stderr.readline():
@@ -291,7 +293,7 @@ def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path, stopper):
     thread.join(10)
 
 
-def test_a_second_signal_beside_a_command_that_will_not_end_stops_both_at_once(tmp_path):
+def test_a_second_signal_beside_a_command_that_will_not_end_stops_both_at_once(tmp_path: Path) -> None:
     house(tmp_path, "stubborn", operations={"drain_s": 60})
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(90)"
     child = run_in(tmp_path, sys.executable, "-c", deaf)
@@ -306,7 +308,9 @@ def test_a_second_signal_beside_a_command_that_will_not_end_stops_both_at_once(t
     assert left_over(tmp_path) == []
 
 
-def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(tmp_path, monkeypatch):
+def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not by the supervisor's own last resort: that waits longer."""
     monkeypatch.setattr(process, "GRACE_S", 0.5)
     spec, run = house(tmp_path, "stubborn", operations={"drain_s": 0})
@@ -318,7 +322,7 @@ def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(tmp_path, m
     assert run.status()["serving"].state == "done"
 
 
-def test_interrupting_the_command_beside_a_server_is_an_interruption(tmp_path):
+def test_interrupting_the_command_beside_a_server_is_an_interruption(tmp_path: Path) -> None:
     _, run = house(tmp_path)
     child = run_in(tmp_path, sys.executable, "-c", "import time; time.sleep(60)")
     time.sleep(0.3)
@@ -330,7 +334,7 @@ def test_interrupting_the_command_beside_a_server_is_an_interruption(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_weights_are_hashed_beside_the_start_and_wrong_ones_never_become_ready(tmp_path):
+def test_weights_are_hashed_beside_the_start_and_wrong_ones_never_become_ready(tmp_path: Path) -> None:
     """What is small is looked at before anything starts; gigabytes are not waited for, and judged before `ready`."""
     spec, run = house(tmp_path)
     weights = tmp_path / "model/model.safetensors"
@@ -356,7 +360,7 @@ def test_weights_are_hashed_beside_the_start_and_wrong_ones_never_become_ready(t
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_an_engine_that_dies_of_wrong_weights_is_not_blamed(tmp_path, right):
+def test_an_engine_that_dies_of_wrong_weights_is_not_blamed(tmp_path: Path, right: bool) -> None:
     """It may die of them before they are hashed: they are judged first, and hashing ends with the start."""
     spec, run = house(tmp_path, "dies")
     weights = tmp_path / "model/model.safetensors"
@@ -372,7 +376,7 @@ def test_an_engine_that_dies_of_wrong_weights_is_not_blamed(tmp_path, right):
     assert [thread.name for thread in threading.enumerate() if "hashing" in thread.name] == []
 
 
-def test_truncated_weights_are_refused_before_anything_starts(tmp_path):
+def test_truncated_weights_are_refused_before_anything_starts(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(bytes(2 * SMALL_BYTES))
@@ -386,10 +390,10 @@ def test_truncated_weights_are_refused_before_anything_starts(tmp_path):
     assert not (run.path / "server.log").exists()
 
 
-def test_a_server_whose_engine_crashed_is_told_as_failed(tmp_path):
+def test_a_server_whose_engine_crashed_is_told_as_failed(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
 
-    def crash():
+    def crash() -> None:
         with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (engine, server):
             os.kill(server.engine_pid, signal.SIGKILL)
             run_beside(engine, (sys.executable, "-c", "import time; time.sleep(60)"), run.path / "server.json")
@@ -401,7 +405,7 @@ def test_a_server_whose_engine_crashed_is_told_as_failed(tmp_path):
     assert "vLLM ended" in state.error
 
 
-def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp_path):
+def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("no certificate")
     spec, _ = house(tmp_path, operations={"tls_certificate": str(tmp_path / "cert.pem")})
     with pytest.raises(InputError, match="not a usable certificate") as caught:
@@ -409,7 +413,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp
     assert caught.value.where == "operations.tls_certificate"
 
 
-def test_killing_the_guardian_takes_the_engine_down(tmp_path):
+def test_killing_the_guardian_takes_the_engine_down(tmp_path: Path) -> None:
     spec, _ = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
         deadline = time.monotonic() + 10
@@ -427,7 +431,7 @@ def test_killing_the_guardian_takes_the_engine_down(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_command_runs_beside_and_its_code_is_returned(tmp_path):
+def test_a_command_runs_beside_and_its_code_is_returned(tmp_path: Path) -> None:
     house(tmp_path)
     show = "import os, sys; print(os.environ['TOKENHOUR_SERVER']); sys.exit(7)"
     argv = [sys.executable, "-c", SERVE, str(tmp_path), sys.executable, "-c", show]
@@ -437,7 +441,7 @@ def test_a_command_runs_beside_and_its_code_is_returned(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_command_is_stopped_when_the_engine_ends(tmp_path):
+def test_a_command_is_stopped_when_the_engine_ends(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (engine, server):
         os.kill(server.engine_pid, signal.SIGKILL)
@@ -446,7 +450,7 @@ def test_a_command_is_stopped_when_the_engine_ends(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_command_that_does_not_exist_is_refused(tmp_path):
+def test_a_command_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     with (
         pytest.raises(InputError, match="cannot run no-such-command"),
@@ -455,7 +459,7 @@ def test_a_command_that_does_not_exist_is_refused(tmp_path):
         run_beside(engine, ("no-such-command",), run.path / "server.json")
 
 
-def test_a_busy_port_is_named_before_anything_starts(tmp_path):
+def test_a_busy_port_is_named_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -467,7 +471,7 @@ def test_a_busy_port_is_named_before_anything_starts(tmp_path):
     assert not (run.path / "server.log").exists()
 
 
-def test_a_run_folder_has_one_server_at_a_time(tmp_path):
+def test_a_run_folder_has_one_server_at_a_time(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     with (
         exclusive(run),
@@ -477,7 +481,7 @@ def test_a_run_folder_has_one_server_at_a_time(tmp_path):
         pass
 
 
-def test_an_earlier_session_is_moved_aside(tmp_path):
+def test_an_earlier_session_is_moved_aside(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     for _ in range(2):
         with serve(spec, "w8a8", tmp_path / "results", tmp_path):
@@ -485,7 +489,7 @@ def test_an_earlier_session_is_moved_aside(tmp_path):
     assert json.loads((run.path / "superseded/1/server.json").read_text())["record"] == "server"
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
     spec, run = house(tmp_path)
     with pytest.raises(InputError, match="no checkpoint"):
         prepare(spec, "none", tmp_path / "results", tmp_path)
@@ -502,7 +506,7 @@ def test_what_is_missing_is_said(tmp_path):
     assert run.events() == []
 
 
-def test_a_ready_server_is_announced_with_its_checkpoints_quality_verdict(capsys):
+def test_a_ready_server_is_announced_with_its_checkpoints_quality_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     why = ("mean KL divergence 0.2 is above 0.05",)
     announce(server_record("http://127.0.0.1:1", "/m", quality_gate="FAIL", quality_reasons=why))
     assert "none: quality gate FAIL (mean KL divergence 0.2 is above 0.05)" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,15 +24,16 @@ pytestmark = pytest.mark.system
 class Engines:
     """What one keeper starts: a start does what the next of `plan` says, else it is good."""
 
-    def __init__(self):
-        self.plan, self.dead = [], threading.Event()
+    def __init__(self) -> None:
+        self.plan: list[Any] = []
+        self.dead = threading.Event()
 
     @contextlib.contextmanager
     def start(self):
         self.dead.clear()
         yield SimpleNamespace(engines=self, check=self.check, ended=lambda: True, drain=lambda: None, kill=lambda: None)
 
-    def check(self):
+    def check(self) -> None:
         if self.dead.is_set():
             raise RunFailedError("it crashed")
 
@@ -47,7 +49,7 @@ class Engines:
 
 
 @pytest.fixture
-def keep(monkeypatch, tmp_path):
+def keep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Make keepers of engines that do as planned."""
     made: dict[str, tuple[Keeper, Engines]] = {}
 
@@ -66,7 +68,7 @@ def keep(monkeypatch, tmp_path):
         assert not kept.is_alive()
 
 
-def test_an_error_that_nobody_thought_of_is_a_failed_engine_with_its_message(keep):
+def test_an_error_that_nobody_thought_of_is_a_failed_engine_with_its_message(keep) -> None:
     """A thread that is gone in the state `starting` would be waited for for ever."""
     kept, engines = keep()
     engines.plan = [KeyError("choices")]
@@ -75,14 +77,14 @@ def test_an_error_that_nobody_thought_of_is_a_failed_engine_with_its_message(kee
     assert kept.error == "KeyError: 'choices'"
 
 
-def test_a_state_that_cannot_be_written_stops_nobody(tmp_path):
+def test_a_state_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     state = ServerState("toy", "ready", 1, 1, "http://127.0.0.1:1", "toy", "up", "", "")
     state.write(tmp_path / "no such folder")
     state.write(tmp_path)
     assert read_state(tmp_path).run == "toy"
 
 
-def test_a_wake_that_fails_leaves_the_engine_stopped_and_it_can_be_woken_again(keep):
+def test_a_wake_that_fails_leaves_the_engine_stopped_and_it_can_be_woken_again(keep) -> None:
     kept, engines = keep()
     kept.start()
     assert kept.wait_for("ready", timeout_s=5)
@@ -98,7 +100,7 @@ def test_a_wake_that_fails_leaves_the_engine_stopped_and_it_can_be_woken_again(k
     assert kept.wait_for("failed", timeout_s=5), "a crash afterwards is one"
 
 
-def test_a_wake_has_the_restarts_that_the_experiment_gives(keep):
+def test_a_wake_has_the_restarts_that_the_experiment_gives(keep) -> None:
     kept, engines = keep(restart={"max_restarts": 1, "backoff_s": 0.01})
     kept.start()
     assert kept.wait_for("ready", timeout_s=5)
@@ -112,7 +114,7 @@ def test_a_wake_has_the_restarts_that_the_experiment_gives(keep):
     assert how.wake()
 
 
-def test_a_fleet_wakes_without_the_replica_that_failed_for_good(keep):
+def test_a_fleet_wakes_without_the_replica_that_failed_for_good(keep) -> None:
     (first, broken), (second, engines) = keep(), keep()
     for each in (first, second):
         each.start()
@@ -128,7 +130,7 @@ def test_a_fleet_wakes_without_the_replica_that_failed_for_good(keep):
     assert not how.wake(), "nobody is left"
 
 
-def test_an_engine_that_is_closed_in_mid_wake_ends_the_wake(keep):
+def test_an_engine_that_is_closed_in_mid_wake_ends_the_wake(keep) -> None:
     kept, engines = keep()
     kept.start()
     assert kept.wait_for("ready", timeout_s=5)
@@ -145,10 +147,10 @@ def test_an_engine_that_is_closed_in_mid_wake_ends_the_wake(keep):
     assert not how.wake(), "and nobody can ask for another"
 
 
-def test_the_replica_that_cannot_start_is_told_while_another_still_loads(monkeypatch):
+def test_the_replica_that_cannot_start_is_told_while_another_still_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in their order: the first may load for minutes."""
 
-    def wait_ready(engine, _, __, cancelled):
+    def wait_ready(engine, _, __, cancelled) -> None:
         if engine == "dead":
             raise RunFailedError("out of memory")
         until = time.monotonic() + 20
