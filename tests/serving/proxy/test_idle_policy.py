@@ -146,7 +146,6 @@ class Sleeper:
 
     def used_bytes(self) -> None:
         """Report that memory cannot be read."""
-        return
 
 
 def until(condition: Callable[[], object]) -> None:
