@@ -23,7 +23,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Say what the driver of a machine with H100s answers: gpu(processes=[(pid, bytes)], utilization=0, ...)."""
+    """Say what the driver of a machine with H100s answers; it takes processes=[(pid, bytes)], utilization=0 and so on."""
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "_nvmlLib_refcount", 0)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})

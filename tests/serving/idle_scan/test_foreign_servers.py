@@ -46,7 +46,7 @@ MODULE = ("-m", "vllm.entrypoints.openai.api_server")
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Have a module and a program of vLLM's names; start them and take them away: house(words, port)."""
+    """Have a module and a program of vLLM's names; start them and take them away."""
     package = tmp_path / "site/vllm/entrypoints/openai"
     package.mkdir(parents=True)
     for name in ("vllm", "vllm/entrypoints", "vllm/entrypoints/openai"):
