@@ -28,7 +28,7 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SI
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StageRun:
     """A stage to run: what it is called, its arguments after `tokenhour`, and the scheme that it is for."""
 
     title: str
@@ -36,16 +36,16 @@ class Step:
     scheme: str | None = None
 
 
-def steps(file: str, experiment: Experiment, results: str) -> Iterator[Step]:
+def steps(file: str, experiment: Experiment, results: str) -> Iterator[StageRun]:
     """List the steps of an experiment in order."""
     to = ("--results", results)
-    yield Step(f"quantize: {', '.join(experiment.schemes)}", ("quantize", "run", file, *to))
+    yield StageRun(f"quantize: {', '.join(experiment.schemes)}", ("quantize", "run", file, *to))
     for scheme in experiment.schemes:
         chosen = (file, "--scheme", scheme, *to)
         bench = (sys.executable, "-m", "tokenhour", "bench", "run", *chosen)
-        yield Step(f"serve and measure: {scheme}", ("serving", "run", *chosen, "--", *bench), scheme)
-    yield Step("break-even", ("breakeven", "solve", file, *to))
-    yield Step("report", ("report", file, *to))
+        yield StageRun(f"serve and measure: {scheme}", ("serving", "run", *chosen, "--", *bench), scheme)
+    yield StageRun("break-even", ("breakeven", "solve", file, *to))
+    yield StageRun("report", ("report", file, *to))
 
 
 def run_step(arguments: tuple[str, ...], limit_s: float | None = None, stop_s: float = _STOP_GRACE_S) -> int:

@@ -17,7 +17,7 @@ from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep
 from tokenhour.frontdoor.gpu_benchmark import experiments as proof_plan
 from tokenhour.frontdoor.gpu_benchmark import published_figures, time_budget
-from tokenhour.frontdoor.gpu_benchmark.steps import Session, file_of, run
+from tokenhour.frontdoor.gpu_benchmark.steps import ProofSession, file_of, run
 from tokenhour.frontdoor.gpu_benchmark.table import table
 from tokenhour.frontdoor.pipeline import preflight
 from tokenhour.machine.hardware import accelerator, accelerator_for, compute_capability
@@ -61,7 +61,9 @@ def cli(quick: bool, model: str, device: str, instance: str | None, minutes: flo
         raise RunFailedError(f"the proof is not complete: {bad}", remedy="run the same command to go on")
 
 
-def prepare(quick: bool, model: str, device: str, instance: str | None, minutes: float | None, results: Path) -> Session:
+def prepare(
+    quick: bool, model: str, device: str, instance: str | None, minutes: float | None, results: Path
+) -> ProofSession:
     """Resolve what was asked for; InputError for a machine, a model or a price row that does not do."""
     from tokenhour.breakeven.prices.tables import load_tables
     from tokenhour.quantize.source.synthetic import is_shape, shape_of
@@ -81,12 +83,12 @@ def prepare(quick: bool, model: str, device: str, instance: str | None, minutes:
         shape_of(model)
     said = instance or ("c7i.large@aws" if chosen == "cpu" else None)
     row = proof_plan.instance_of(here.name, load_tables(prices_folder()).instances, said)
-    wanted = proof_plan.Wanted(model, chosen, quick, row)
+    wanted = proof_plan.ProofRequest(model, chosen, quick, row)
     budget = 60 * (minutes or proof_plan.MINUTES["quick" if quick else "full"])
-    return Session(wanted, budget, results, engine)
+    return ProofSession(wanted, budget, results, engine)
 
 
-def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
+def planned(session: ProofSession) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
     """Leave out precisions without a kernel, share out the time, check prices and port, write the experiments."""
     wanted = session.wanted
     schemes, without = served(wanted)
@@ -110,7 +112,7 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
     return schemes, experiments
 
 
-def allot(session: Session, schemes: Sequence[str]) -> time_budget.Allotment:
+def allot(session: ProofSession, schemes: Sequence[str]) -> time_budget.Allotment:
     """Share out the time, more of it for measuring where the generator's certificate is kept.
 
     A proof that was begun without one keeps the windows that it began with: with others nothing of it would be current.
@@ -127,7 +129,7 @@ def allot(session: Session, schemes: Sequence[str]) -> time_budget.Allotment:
     return found
 
 
-def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+def served(wanted: proof_plan.ProofRequest) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
     """Return the precisions that this device has kernels for, and (precision, reason) for the others."""
     from tokenhour.machine.kernel_support import refuse_without_kernel
 
@@ -150,7 +152,7 @@ def unfinished(steps: Sequence[ProofStep]) -> list[ProofStep]:
     return [step for step in left if not step.detail.startswith(("not applicable", "this version"))]
 
 
-def conclude(session: Session, experiments: tuple[Experiment, ...]) -> Proof:
+def conclude(session: ProofSession, experiments: tuple[Experiment, ...]) -> Proof:
     """Write proof.json and proof.md."""
     wanted = session.wanted
     folders = [RunDir.of(session.results, each, scheme).path for each in experiments for scheme in each.schemes]

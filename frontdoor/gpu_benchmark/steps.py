@@ -33,10 +33,10 @@ _KERNEL = re.compile(
 
 
 @dataclass(slots=True)
-class Session:
+class ProofSession:
     """One call: what is wanted, the time left, the steps so far."""
 
-    wanted: proof_plan.Wanted
+    wanted: proof_plan.ProofRequest
     budget_s: float
     results: Path
     engine: str
@@ -79,12 +79,12 @@ class Session:
         return state
 
 
-def file_of(session: Session, experiment: Experiment, suffix: str = "") -> Path:
+def file_of(session: ProofSession, experiment: Experiment, suffix: str = "") -> Path:
     """Return where the proof keeps an experiment's file."""
     return session.folder / f"{experiment.name.removeprefix(session.wanted.name + '-')}{suffix}.json"
 
 
-def run(session: Session, schemes: tuple[str, ...], experiments: tuple[Experiment, ...]) -> None:
+def run(session: ProofSession, schemes: tuple[str, ...], experiments: tuple[Experiment, ...]) -> None:
     """Do every step in order."""
     session.step("the machine's rates", lambda: rates(session))
     session.step("calibrate the load generator", lambda: calibrate(session))
@@ -98,7 +98,7 @@ def run(session: Session, schemes: tuple[str, ...], experiments: tuple[Experimen
         session.step(f"verdict: {each.name}", lambda each=each: decide(session, each))  # type: ignore[misc]
 
 
-def rates(session: Session) -> Outcome:
+def rates(session: ProofSession) -> Outcome:
     """Measure copy bandwidth and matrix rates, unless this machine's stand there."""
     here = accelerator_for(session.wanted.device)
     if MachineRates.exists(session.folder) and MachineRates.read(session.folder).accelerator == here:
@@ -108,7 +108,7 @@ def rates(session: Session) -> Outcome:
     return "done", ""
 
 
-def calibrate(session: Session) -> Outcome:
+def calibrate(session: ProofSession) -> Outcome:
     """Certify the load generator on this machine; every run below takes the certificate that is kept."""
     from tokenhour.bench.calibration.calibrate import certified
 
@@ -119,7 +119,7 @@ def calibrate(session: Session) -> Outcome:
     return ("reused" if "reused" in how else "done"), ""
 
 
-def make(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
+def make(session: ProofSession, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
     """Make or reuse a precision's checkpoint: a shape's config and tokenizer, or quantized weights with their quality."""
     code, after = 0, proof_plan.work_of(session.wanted, (scheme,)).after_s
     for each in experiments:
@@ -128,7 +128,7 @@ def make(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> 
     return ("done", "") if code == 0 else ("failed", f"exit code {code}")
 
 
-def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
+def measure(session: ProofSession, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
     """Serve one precision once and measure every mix of it, if there is time left."""
     runs = [RunDir.of(session.results, each, scheme).path for each in experiments]
     if is_current(session, experiments, runs):
@@ -167,7 +167,7 @@ def named(reason: Reason) -> str:
     return f"{reason.rule} ({reason.explanation})" if reason.explanation else reason.rule
 
 
-def is_current(session: Session, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:
+def is_current(session: ProofSession, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:
     """Tell whether every mix of a precision stands there, VALID and of these inputs."""
     return not any(stale_summary(run, each, session.engine) for run, each in zip(runs, experiments, strict=True))
 
@@ -177,7 +177,7 @@ def digests(runs: list[Path]) -> list[str | None]:
     return [Summary.sha256_in(run) if Summary.exists(run) else None for run in runs]
 
 
-def serve(session: Session, experiments: tuple[Experiment, ...], scheme: str, limit_s: float) -> int:
+def serve(session: ProofSession, experiments: tuple[Experiment, ...], scheme: str, limit_s: float) -> int:
     """Serve one precision and measure its mixes beside it; OutOfTimeError after `limit_s`."""
     files = [str(file_of(session, each)) for each in experiments]
     inner = (sys.executable, "-m", "tokenhour.frontdoor.gpu_benchmark.measure_mixes", scheme, str(session.results), *files)
@@ -185,7 +185,7 @@ def serve(session: Session, experiments: tuple[Experiment, ...], scheme: str, li
     return run_step(("serving", "run", files[0], *where, "--", *inner), limit_s, time_budget.STOP_S)
 
 
-def note_loaded(session: Session, scheme: str, run: Path) -> None:
+def note_loaded(session: ProofSession, scheme: str, run: Path) -> None:
     """Keep what the engine said that it loaded; RunFailedError for another format than the one that was asked for."""
     server = Server.read(run)
     session.starts_s.append(server.cold_start.ready_s)
@@ -202,7 +202,7 @@ def kernels_of(log: str) -> tuple[str, ...]:
     return tuple(sorted(set(_KERNEL.findall(re.sub(r"\x1b\[[0-9;]*m", "", log)))))
 
 
-def decide(session: Session, experiment: Experiment) -> Outcome:
+def decide(session: ProofSession, experiment: Experiment) -> Outcome:
     """Rooflines, verdict, report and comparison over the VALID runs of one mix."""
     runs = valid_runs(session, experiment)
     if not runs:
@@ -222,7 +222,7 @@ def decide(session: Session, experiment: Experiment) -> Outcome:
     return compare(session, runs)
 
 
-def compare(session: Session, runs: list[Path]) -> Outcome:
+def compare(session: ProofSession, runs: list[Path]) -> Outcome:
     """Lay the runs side by side."""
     if len(runs) < 2:
         return "done", "one run: nothing to compare"
@@ -230,7 +230,7 @@ def compare(session: Session, runs: list[Path]) -> Outcome:
     return ("done", "") if code == 0 else ("failed", f"compare: exit code {code}")
 
 
-def valid_runs(session: Session, experiment: Experiment) -> list[Path]:
+def valid_runs(session: ProofSession, experiment: Experiment) -> list[Path]:
     """Return the folders of one mix's VALID runs, in the order of its precisions."""
     folders = [RunDir.of(session.results, experiment, scheme).path for scheme in experiment.schemes]
     return [run for run in folders if Summary.exists(run) and Summary.read(run).validity == "VALID"]

@@ -33,7 +33,7 @@ _OUT_OF_MEMORY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class DecoderShape:
     """What of a decoder decides how much memory a pass over it takes."""
 
     hidden: int
@@ -49,14 +49,14 @@ class Shape:
         return self.hidden, self.intermediate, self.heads_width
 
 
-def shape_of(folder: Path) -> Shape:
+def decoder_shape(folder: Path) -> DecoderShape:
     """Read a decoder's shape from its config.json; InputError for a model that is none."""
     file = folder / "config.json"
     try:
         whole = json.loads(file.read_text())
         config = whole.get("text_config", whole)
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        return Shape(
+        return DecoderShape(
             hidden=hidden,
             intermediate=int(config["intermediate_size"]),
             heads_width=heads * int(config.get("head_dim") or hidden // heads),
@@ -111,7 +111,7 @@ def _standing(place: Path) -> Path:
 
 
 def preflight_device(
-    shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None, *, learned: bool = False
+    shape: DecoderShape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None, *, learned: bool = False
 ) -> None:
     """Raise InputError when one layer's calibration will not fit on the GPU; without a GPU nothing is asked."""
     found = here or accelerator()
@@ -126,7 +126,7 @@ def preflight_device(
         )
 
 
-def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec, *, learned: bool = False) -> int:
+def device_bytes(shape: DecoderShape, weight_bytes: int, spec: QuantizeSpec, *, learned: bool = False) -> int:
     """Estimate the GPU memory of a layer-by-layer calibration, bytes.
 
     The embeddings and one decoder layer (bf16, the layer twice while it is replaced), a Hessian and its inverse for each of

