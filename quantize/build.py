@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenhour.contracts.config.experiment import Experiment
-from tokenhour.contracts.config.model_quantize import QuantizeSpec
+from tokenhour.contracts.config.model_quantize import QuantizeSpec, is_shape
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import atomic_folder, disk_errors, sha256_file
 from tokenhour.contracts.records.checkpoint import Checkpoint, Packed, SourceRecord, TextRecord
@@ -22,13 +22,13 @@ from tokenhour.quantize.cache_key import Workshop, calibrated, expected_inputs, 
 from tokenhour.quantize.data.text import Windows, calibration_windows, evaluation_windows
 from tokenhour.quantize.library_output import PeakMemory, quiet
 from tokenhour.quantize.manifest import finish
+from tokenhour.quantize.memory_errors import memory_errors
 from tokenhour.quantize.model.layer_rules import HEAD, group_notes, linear_layers, special, wants_head
 from tokenhour.quantize.model.layer_rules import resolve as resolve_layers
 from tokenhour.quantize.model.tokenizer import ModelTokens
 from tokenhour.quantize.preflight.resources import (
     QUANTIZING_COPIES,
     decoder_shape,
-    memory_errors,
     preflight,
     preflight_download,
 )
@@ -37,7 +37,7 @@ from tokenhour.quantize.scheme_table import GROUPED, Job, Recipe, group_note, re
 from tokenhour.quantize.scheme_table.w4a16_method import settle
 from tokenhour.quantize.schemes.none import export
 from tokenhour.quantize.source.resolve import ModelSource, download_of, resolve
-from tokenhour.quantize.source.synthetic import is_shape, make_shape
+from tokenhour.quantize.source.synthetic import make_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ def source_record(experiment: Experiment, source: ModelSource) -> SourceRecord:
 
 def _head_note(name: str, spec: QuantizeSpec) -> tuple[str, ...]:
     learned = name == "w4a16" and spec.w4a16_method == "autoround"
-    if not (name.startswith("gptq-") or learned) or not wants_head(spec):
+    if not (name in {"gptq-int4", "gptq-int8"} or learned) or not wants_head(spec):
         return ()
     why = "AutoRound learns" if learned else "GPTQModel packs"
     return (f"{HEAD} stays in its original precision although nothing ignores it: {why} the decoder alone",)

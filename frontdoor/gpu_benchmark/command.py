@@ -10,14 +10,16 @@ from pathlib import Path
 import click
 
 from tokenhour.contracts.config.experiment import Experiment, load_experiment
+from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.input_keys import SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import write_bytes_atomic
 from tokenhour.contracts.io.package_data import prices_folder
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep
 from tokenhour.frontdoor.gpu_benchmark import experiments as proof_plan
 from tokenhour.frontdoor.gpu_benchmark import published_figures, time_budget
-from tokenhour.frontdoor.gpu_benchmark.steps import ProofSession, file_of, run
+from tokenhour.frontdoor.gpu_benchmark.steps import UNFINISHED, ProofSession, file_of, not_applicable, run
 from tokenhour.frontdoor.gpu_benchmark.table import table
 from tokenhour.frontdoor.pipeline import preflight
 from tokenhour.machine.hardware import accelerator, accelerator_for, compute_capability
@@ -66,7 +68,7 @@ def prepare(
 ) -> ProofSession:
     """Resolve what was asked for; InputError for a machine, a model or a price row that does not do."""
     from tokenhour.breakeven.prices.tables import load_tables
-    from tokenhour.quantize.source.synthetic import is_shape, shape_of
+    from tokenhour.quantize.source.synthetic import shape_of
 
     engine = engine_version(Path.cwd())
     if engine is None:
@@ -106,7 +108,7 @@ def planned(session: ProofSession) -> tuple[tuple[str, ...], tuple[Experiment, .
         write_bytes_atomic(file_of(session, each), each.to_json())
     RunDir(session.folder).open(experiments[0])
     for scheme, why in without:
-        session.step(f"{scheme}", lambda why=why: ("skipped", why))  # type: ignore[misc]
+        session.step(scheme, not_applicable, why)
     probes = f"{allotted.search.max_probes} rates of at most {allotted.search.max_probe_s:.0f} s"
     print(f"   each measurement: saturated {allotted.search.saturation_s:.0f} s, {probes}", file=sys.stderr)
     return schemes, experiments
@@ -140,16 +142,15 @@ def served(wanted: proof_plan.ProofRequest) -> tuple[tuple[str, ...], list[tuple
             refuse_without_kernel(scheme, wanted.device, capability)
             good.append(scheme)
         except InputError as error:
-            without.append((scheme, f"not applicable: {error.what}"))
+            without.append((scheme, error.what))
     if wanted.dummy:
-        without += [(name, "not applicable: it packs weights, and there are none") for name in proof_plan.WITH_WEIGHTS]
+        without += [(name, "it packs weights, and there are none") for name in proof_plan.WITH_WEIGHTS]
     return tuple(good), without
 
 
 def unfinished(steps: Sequence[ProofStep]) -> list[ProofStep]:
     """Return the steps that should have been done and were not; what this machine cannot do is none of them."""
-    left = [step for step in steps if step.state in {"failed", "invalid", "skipped"}]
-    return [step for step in left if not step.detail.startswith(("not applicable", "this version"))]
+    return [step for step in steps if step.applicable and step.state in UNFINISHED]
 
 
 def conclude(session: ProofSession, experiments: tuple[Experiment, ...]) -> Proof:
@@ -175,7 +176,7 @@ def conclude(session: ProofSession, experiments: tuple[Experiment, ...]) -> Proo
         complete=not unfinished(session.steps)
         and len(runs) == len(folders)
         and all(s.validity == "VALID" for s in summaries),
-        inputs={f"summary:{run.name}": Summary.sha256_in(run) for run in runs},
+        inputs={f"{SUMMARY_PREFIX}{run.name}": Summary.sha256_in(run) for run in runs},
         created_utc=now_utc(),
     )
     RunDir(session.folder).supersede(Proof.file_name, PROOF_TABLE)

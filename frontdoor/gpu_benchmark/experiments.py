@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenhour.contracts.config.bench import SearchSpec
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.contracts.config.prices import InstancePrice
 from tokenhour.contracts.errors import InputError
 from tokenhour.frontdoor.gpu_benchmark.time_budget import LONGEST_START_S, Work
@@ -71,7 +72,7 @@ class ProofRequest:
     @property
     def dummy(self) -> bool:
         """Without weights."""
-        return self.model.startswith("shape:")
+        return is_shape(self.model)
 
     @property
     def mixes(self) -> tuple[RequestMix, ...]:

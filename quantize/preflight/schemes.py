@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.quantize.cache_key import calibrated
 from tokenhour.quantize.data.text import calibration_windows, evaluation_windows
 from tokenhour.quantize.evaluation.lm_eval_tasks import check_tasks
@@ -16,7 +17,7 @@ from tokenhour.quantize.model.tokenizer import ModelTokens
 from tokenhour.quantize.preflight.resources import COPIES, QUANTIZING_COPIES, decoder_shape, preflight_device
 from tokenhour.quantize.scheme_table import GROUPED, check, resolve_group_size
 from tokenhour.quantize.scheme_table.w4a16_method import settle
-from tokenhour.quantize.source.synthetic import is_shape, refuse_without_weights
+from tokenhour.quantize.source.synthetic import refuse_without_weights
 
 
 def look_at_settings(experiment: Experiment, names: Sequence[str]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from tokenhour.contracts.errors import InputError
 from tokenhour.quantize.evaluation.forward import load_dense
+from tokenhour.quantize.memory_errors import out_of_memory
 from tokenhour.quantize.model.load import tokenizer_of
-from tokenhour.quantize.preflight.resources import out_of_memory
 from tokenhour.quantize.scheme_table import Recipe
 from tokenhour.quantize.source.gguf_header import REMEDY
 from tokenhour.quantize.source.resolve import ModelSource, taken_along

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.model_quantize import SHAPE, is_shape
 from tokenhour.contracts.errors import InputError, nearest
 from tokenhour.contracts.io.atomic_io import atomic_folder, sha256_file, sha256_of
 from tokenhour.contracts.records.checkpoint import Checkpoint, SourceRecord
@@ -18,7 +19,6 @@ from tokenhour.machine.run_folder import now_utc
 from tokenhour.quantize.scheme_table import group_note, resolve_group_size
 from tokenhour.quantize.source.synthetic_tokenizer import write_tokenizer
 
-PREFIX = "shape:"
 NOTE = "No weights: the engine fills in random ones of this shape. Says nothing of quality."
 WITHOUT_WEIGHTS = ("none", "fp8", "w8a8", "w4a16")
 _VERSION = 1  # raise it when the same shape and scheme would give other files
@@ -83,14 +83,9 @@ SHAPES = {
 }
 
 
-def is_shape(source: str) -> bool:
-    """Tell whether a model source names a shape."""
-    return source.startswith(PREFIX)
-
-
 def shape_of(source: str) -> PublishedShape:
     """Return the shape that `shape:NAME` names; InputError for an unknown one."""
-    name = source.removeprefix(PREFIX)
+    name = source.removeprefix(SHAPE)
     if name not in SHAPES:
         raise InputError(f"unknown shape {name!r}", where="model.source", remedy=nearest(name, SHAPES))
     return SHAPES[name]
@@ -195,7 +190,7 @@ def make_shape(experiment: Experiment, scheme: str, folder: Path, inputs: dict[s
         files = sorted(file for file in part.iterdir() if file.is_file())
         manifest = Checkpoint(
             scheme=scheme,
-            model_name=source.removeprefix(PREFIX),
+            model_name=source.removeprefix(SHAPE),
             path=str(folder.resolve()),
             source=SourceRecord(source=source, files={}, note=NOTE),
             recipe={"method": "shape without weights", "weights": "dummy", "group_size": group, "symmetric": symmetric},

@@ -17,13 +17,13 @@ from tokenhour.contracts.config.model_quantize import QuantizeSpec
 from tokenhour.contracts.errors import InputError, RunFailedError, exit_code_of
 from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.quantize.cli import cli
+from tokenhour.quantize.memory_errors import memory_errors
 from tokenhour.quantize.model.load import refuse_unusable
 from tokenhour.quantize.model.tokenizer import ModelTokens
 from tokenhour.quantize.preflight.resources import (
     DecoderShape,
     decoder_shape,
     device_bytes,
-    memory_errors,
     preflight_device,
     preflight_download,
 )
