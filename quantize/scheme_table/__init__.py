@@ -1,4 +1,4 @@
-"""What each scheme is and needs. A new scheme: a module in schemes/ with `make` and `load`, named here in MODULES."""
+"""One small file a scheme. A new scheme: a module here with `make` and `load`, its name in SCHEMES and in MODULES."""
 
 from __future__ import annotations
 

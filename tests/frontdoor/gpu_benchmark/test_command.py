@@ -16,10 +16,10 @@ from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.contracts.records.server import Server
-from tokenhour.contracts.standalone.gpu_benchmark import Proof
+from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep, StepState
 from tokenhour.contracts.standalone.roofline import Roofline
 from tokenhour.frontdoor.gpu_benchmark import experiments, measure_mixes
-from tokenhour.frontdoor.gpu_benchmark.command import cli
+from tokenhour.frontdoor.gpu_benchmark.command import cli, unfinished
 from tokenhour.frontdoor.gpu_benchmark.experiments import instance_of
 from tokenhour.frontdoor.gpu_benchmark.measure_mixes import share_server
 from tokenhour.machine.lineage import measurement_inputs
@@ -52,6 +52,16 @@ def test_a_proof_measures_each_precision_and_leaves_its_record(stages) -> None:
     assert "weights: **dummy**" in page
     assert "says nothing of any GPU" in page
     assert f"| {NAME}-chat-w4a16 | VALID |" in page
+
+
+def test_a_code_and_no_word_of_it_says_which_steps_are_left_to_do() -> None:
+    """Whoever rewords a step's detail changes nothing of what a proof still lacks."""
+
+    def step(name: str, state: StepState, *, applicable: bool = True) -> ProofStep:
+        return ProofStep(name=name, state=state, detail="not applicable: reworded", seconds=0, applicable=applicable)
+
+    steps = (step("a", "skipped"), step("b", "skipped", applicable=False), step("c", "failed"), step("d", "reused"))
+    assert [left.name for left in unfinished(steps)] == ["a", "c"]
 
 
 def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of_its_own(
