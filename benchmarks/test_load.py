@@ -197,9 +197,10 @@ def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate, 
     """n random arrivals have a sampling error of 1/sqrt(n) in their own mean: 1.8 % of 3,000, 0.5 % of 40,000.
 
     So what was sent is held against its schedule within 1 %, and against the nominal rate within three sampling errors;
-    within 1 % of the nominal rate where there are enough arrivals to tell. `tests/bench/test_arrivals.py` holds schedules
-    of 200,000 arrivals against the nominal rate. Gaps as the server saw them are exponential to Kolmogorov and Smirnov, but
-    for chance and for the share of them that is below a tenth of a millisecond; on a grid of milliseconds they are not.
+    within 1 % of the nominal rate where there are enough arrivals to tell. `tests/bench/workload/test_arrivals.py` holds
+    schedules of 200,000 arrivals against the nominal rate. Gaps as the server saw them are exponential to Kolmogorov and
+    Smirnov, but for chance and for the share of them that is below a tenth of a millisecond; on a grid of milliseconds they
+    are not.
     """
     length = max(10.0, arrivals / rate)
 

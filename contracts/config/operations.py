@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tokenhour.contracts.record import Part
-from tokenhour.contracts.record_numbers import Count, NotNegative, Positive
+from tokenhour.contracts.record import Count, NotNegative, Part, Positive
 
 IdlePolicy = Literal["none", "sleep-1", "sleep-2", "stop"]
 

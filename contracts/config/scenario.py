@@ -15,8 +15,7 @@ from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.config.economics import EconomicsSpec
 from tokenhour.contracts.io.atomic_io import sha256_of
 from tokenhour.contracts.io.yaml_loader import validate_yaml
-from tokenhour.contracts.record import Part, Record
-from tokenhour.contracts.record_numbers import Count, NotNegative, Positive
+from tokenhour.contracts.record import Count, NotNegative, Part, Positive, Record
 
 
 class AssumedCapacity(Part):

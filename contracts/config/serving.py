@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tokenhour.contracts.record import Part
-from tokenhour.contracts.record_numbers import Count, Positive
+from tokenhour.contracts.record import Count, Part, Positive
 
 KvCacheDtype = Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"]
 

@@ -11,8 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tokenhour.contracts.config.bench import BenchSpec
-from tokenhour.contracts.record import Part, Record
-from tokenhour.contracts.record_numbers import Count
+from tokenhour.contracts.record import Count, Part, Record
 from tokenhour.contracts.records.environment import Accelerator
 
 

@@ -1,7 +1,7 @@
 """What a GPU proof did: every step with its outcome, what the engine said that it loaded, figures beside published ones.
 
 History
-    1  first version
+    1  first version; steps of older proofs do not say `applicable`
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class ProofStep(Part):
     detail: str = ""
     """Why it was skipped, failed or is INVALID."""
     seconds: float
+    applicable: bool = True
+    """Not so for what this machine or these weights cannot do: the proof is complete without it."""
 
 
 class Loaded(Part):

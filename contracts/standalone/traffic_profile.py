@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from tokenhour.contracts.record import Part, Record
-from tokenhour.contracts.record_numbers import NotNegative, Positive
+from tokenhour.contracts.record import NotNegative, Part, Positive, Record
 
 HOURS_PER_WEEK = 168
 

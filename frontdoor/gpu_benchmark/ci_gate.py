@@ -62,7 +62,7 @@ def held(found: Proof, results: Path) -> Outcome:
     """Compare each run of a proof with its counterpart in the reference of this GPU."""
     kept = results / REFERENCE / slug(found.accelerator.name)
     if not Proof.exists(kept / found.name):
-        return without_reference(found.name, kept)
+        return without_reference(found, kept)
     # The folders that are there: a list may have lost some.
     reference = [run for run in Proof.read(kept / found.name).runs if Summary.exists(kept / run)]
     both = [run for run in found.runs if run in reference]
@@ -76,9 +76,9 @@ def held(found: Proof, results: Path) -> Outcome:
     return Outcome(tuple(sentences), bad=bool(worse or lacking or not both))
 
 
-def without_reference(name: str, kept: Path) -> Outcome:
+def without_reference(found: Proof, kept: Path) -> Outcome:
     """Say that nothing was compared; a reference of the other length alone is a mistake, not a lack."""
-    other = name.removesuffix(QUICK) if name.endswith(QUICK) else name + QUICK
+    other = found.name.removesuffix(QUICK) if found.quick else found.name + QUICK
     if Proof.exists(kept / other):
         said = f"**the only reference of this model and GPU is {other}**, which is measured otherwise: nothing was compared"
         return Outcome((said,), bad=True)

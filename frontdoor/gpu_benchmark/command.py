@@ -10,14 +10,16 @@ from pathlib import Path
 import click
 
 from tokenhour.contracts.config.experiment import Experiment, load_experiment
+from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.input_keys import SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import write_bytes_atomic
 from tokenhour.contracts.io.package_data import prices_folder
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep
 from tokenhour.frontdoor.gpu_benchmark import experiments as proof_plan
 from tokenhour.frontdoor.gpu_benchmark import published_figures, time_budget
-from tokenhour.frontdoor.gpu_benchmark.steps import Session, file_of, run
+from tokenhour.frontdoor.gpu_benchmark.steps import UNFINISHED, ProofSession, file_of, not_applicable, run
 from tokenhour.frontdoor.gpu_benchmark.table import table
 from tokenhour.frontdoor.pipeline import preflight
 from tokenhour.machine.hardware import accelerator, accelerator_for, compute_capability
@@ -61,10 +63,12 @@ def cli(quick: bool, model: str, device: str, instance: str | None, minutes: flo
         raise RunFailedError(f"the proof is not complete: {bad}", remedy="run the same command to go on")
 
 
-def prepare(quick: bool, model: str, device: str, instance: str | None, minutes: float | None, results: Path) -> Session:
+def prepare(
+    quick: bool, model: str, device: str, instance: str | None, minutes: float | None, results: Path
+) -> ProofSession:
     """Resolve what was asked for; InputError for a machine, a model or a price row that does not do."""
     from tokenhour.breakeven.prices.tables import load_tables
-    from tokenhour.quantize.source.synthetic import is_shape, shape_of
+    from tokenhour.quantize.source.synthetic import shape_of
 
     engine = engine_version(Path.cwd())
     if engine is None:
@@ -81,12 +85,12 @@ def prepare(quick: bool, model: str, device: str, instance: str | None, minutes:
         shape_of(model)
     said = instance or ("c7i.large@aws" if chosen == "cpu" else None)
     row = proof_plan.instance_of(here.name, load_tables(prices_folder()).instances, said)
-    wanted = proof_plan.Wanted(model, chosen, quick, row)
+    wanted = proof_plan.ProofRequest(model, chosen, quick, row)
     budget = 60 * (minutes or proof_plan.MINUTES["quick" if quick else "full"])
-    return Session(wanted, budget, results, engine)
+    return ProofSession(wanted, budget, results, engine)
 
 
-def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
+def planned(session: ProofSession) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
     """Leave out precisions without a kernel, share out the time, check prices and port, write the experiments."""
     wanted = session.wanted
     schemes, without = served(wanted)
@@ -104,13 +108,13 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
         write_bytes_atomic(file_of(session, each), each.to_json())
     RunDir(session.folder).open(experiments[0])
     for scheme, why in without:
-        session.step(f"{scheme}", lambda why=why: ("skipped", why))  # type: ignore[misc]
+        session.step(scheme, not_applicable, why)
     probes = f"{allotted.search.max_probes} rates of at most {allotted.search.max_probe_s:.0f} s"
     print(f"   each measurement: saturated {allotted.search.saturation_s:.0f} s, {probes}", file=sys.stderr)
     return schemes, experiments
 
 
-def allot(session: Session, schemes: Sequence[str]) -> time_budget.Allotment:
+def allot(session: ProofSession, schemes: Sequence[str]) -> time_budget.Allotment:
     """Share out the time, more of it for measuring where the generator's certificate is kept.
 
     A proof that was begun without one keeps the windows that it began with: with others nothing of it would be current.
@@ -127,7 +131,7 @@ def allot(session: Session, schemes: Sequence[str]) -> time_budget.Allotment:
     return found
 
 
-def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+def served(wanted: proof_plan.ProofRequest) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
     """Return the precisions that this device has kernels for, and (precision, reason) for the others."""
     from tokenhour.machine.kernel_support import refuse_without_kernel
 
@@ -138,19 +142,18 @@ def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, 
             refuse_without_kernel(scheme, wanted.device, capability)
             good.append(scheme)
         except InputError as error:
-            without.append((scheme, f"not applicable: {error.what}"))
+            without.append((scheme, error.what))
     if wanted.dummy:
-        without += [(name, "not applicable: it packs weights, and there are none") for name in proof_plan.WITH_WEIGHTS]
+        without += [(name, "it packs weights, and there are none") for name in proof_plan.WITH_WEIGHTS]
     return tuple(good), without
 
 
 def unfinished(steps: Sequence[ProofStep]) -> list[ProofStep]:
     """Return the steps that should have been done and were not; what this machine cannot do is none of them."""
-    left = [step for step in steps if step.state in {"failed", "invalid", "skipped"}]
-    return [step for step in left if not step.detail.startswith(("not applicable", "this version"))]
+    return [step for step in steps if step.applicable and step.state in UNFINISHED]
 
 
-def conclude(session: Session, experiments: tuple[Experiment, ...]) -> Proof:
+def conclude(session: ProofSession, experiments: tuple[Experiment, ...]) -> Proof:
     """Write proof.json and proof.md."""
     wanted = session.wanted
     folders = [RunDir.of(session.results, each, scheme).path for each in experiments for scheme in each.schemes]
@@ -173,7 +176,7 @@ def conclude(session: Session, experiments: tuple[Experiment, ...]) -> Proof:
         complete=not unfinished(session.steps)
         and len(runs) == len(folders)
         and all(s.validity == "VALID" for s in summaries),
-        inputs={f"summary:{run.name}": Summary.sha256_in(run) for run in runs},
+        inputs={f"{SUMMARY_PREFIX}{run.name}": Summary.sha256_in(run) for run in runs},
         created_utc=now_utc(),
     )
     RunDir(session.folder).supersede(Proof.file_name, PROOF_TABLE)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenhour.contracts.config.bench import SearchSpec
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.contracts.config.prices import InstancePrice
 from tokenhour.contracts.errors import InputError
 from tokenhour.frontdoor.gpu_benchmark.time_budget import LONGEST_START_S, Work
@@ -40,7 +41,7 @@ APIS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
+class RequestMix:
     """A mix of request lengths and its objective. Lengths vary by a quarter: equal ones would march in step."""
 
     name: str
@@ -50,17 +51,17 @@ class Mix:
     tpot_s: float
 
 
-CHAT = Mix("chat", 512, 256, 0.5, 0.05)
-SUMMARISE = Mix("summarise", 2048, 128, 2.0, 0.05)
+CHAT = RequestMix("chat", 512, 256, 0.5, 0.05)
+SUMMARISE = RequestMix("summarise", 2048, 128, 2.0, 0.05)
 
 
-def on_a_cpu(mix: Mix) -> Mix:
+def on_a_cpu(mix: RequestMix) -> RequestMix:
     """Shorten a mix eightfold and loosen its objective: there the way is tried, and a percentile wants its 64 samples."""
-    return Mix(mix.name, mix.prompt_tokens // 8, mix.output_tokens // 8, 4 * mix.ttft_s, 4 * mix.tpot_s)
+    return RequestMix(mix.name, mix.prompt_tokens // 8, mix.output_tokens // 8, 4 * mix.ttft_s, 4 * mix.tpot_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProofRequest:
     """What the command line asked for, resolved."""
 
     model: str
@@ -71,10 +72,10 @@ class Wanted:
     @property
     def dummy(self) -> bool:
         """Without weights."""
-        return self.model.startswith("shape:")
+        return is_shape(self.model)
 
     @property
-    def mixes(self) -> tuple[Mix, ...]:
+    def mixes(self) -> tuple[RequestMix, ...]:
         """A quick proof measures the chat mix alone."""
         both = (CHAT, SUMMARISE) if self.device == "cuda" else tuple(map(on_a_cpu, (CHAT, SUMMARISE)))
         return both[:1] if self.quick else both
@@ -88,12 +89,12 @@ class Wanted:
         return f"proof-{self.device}-{label or 'model'}{'-quick' if self.quick else ''}"
 
 
-def schemes_for(wanted: Wanted) -> tuple[str, ...]:
+def schemes_for(wanted: ProofRequest) -> tuple[str, ...]:
     """List the precisions; those of bitsandbytes need weights."""
     return SCHEMES if wanted.dummy else (*SCHEMES, *WITH_WEIGHTS)
 
 
-def work_of(wanted: Wanted, schemes: Sequence[str], *, certified: bool = False) -> Work:
+def work_of(wanted: ProofRequest, schemes: Sequence[str], *, certified: bool = False) -> Work:
     """Say what has to be done and what each thing is expected to take; `certified`: the generator's certificate is kept."""
     cuda = wanted.device == "cuda"
     # Measured there without compilation: 34 to 44 s, 162 for four, with the stop and the plots. With it: a guess.
@@ -114,7 +115,11 @@ def work_of(wanted: Wanted, schemes: Sequence[str], *, certified: bool = False) 
 
 
 def experiment(
-    wanted: Wanted, mix: Mix, schemes: Sequence[str], search: SearchSpec, ready_timeout_s: float = LONGEST_START_S
+    wanted: ProofRequest,
+    mix: RequestMix,
+    schemes: Sequence[str],
+    search: SearchSpec,
+    ready_timeout_s: float = LONGEST_START_S,
 ) -> Experiment:
     """Write the experiment of one mix. Mixes differ in their bench section alone, so that one server serves them all."""
     cuda = wanted.device == "cuda"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import OutOfTimeError, RunFailedError, TokenhourError
@@ -25,18 +26,26 @@ from tokenhour.machine.hardware import accelerator_for
 from tokenhour.machine.lineage import stale_summary
 from tokenhour.machine.run_folder import RunDir
 
-Outcome = tuple[StepState, str]
+UNFINISHED: tuple[StepState, ...] = ("skipped", "failed", "invalid")
 _KERNEL = re.compile(
     r"Using [A-Za-z0-9_]+Kernel\b[^\n]*|Selected [A-Za-z0-9_]+ for [^\n]*|Using [A-Z_]+ attention backend|"
     r"Using FlashAttention version [^\n]*"
 )
 
 
+class StepResult(NamedTuple):
+    """How a step went; the fields as in ProofStep."""
+
+    state: StepState
+    detail: str = ""
+    applicable: bool = True
+
+
 @dataclass(slots=True)
-class Session:
+class ProofSession:
     """One call: what is wanted, the time left, the steps so far."""
 
-    wanted: proof_plan.Wanted
+    wanted: proof_plan.ProofRequest
     budget_s: float
     results: Path
     engine: str
@@ -63,83 +72,96 @@ class Session:
             raise OutOfTimeError("no time is left", remedy="run the same command to go on")
         return run_step(arguments, limit_s, stop_s)
 
-    def step(self, name: str, run: Callable[[], Outcome]) -> StepState:
-        """Do one step, say it, and keep its outcome; our own errors fail the step and not the proof."""
+    def step(self, name: str, run: Callable[..., StepResult], *arguments: object) -> None:
+        """Do one step, `run` with this session and `arguments`, say it, and keep its result.
+
+        Our own errors fail the step and not the proof.
+        """
         print(
             f"\n== {name}  [{human_seconds(self.spent_s())} of {human_seconds(self.budget_s)}]", file=sys.stderr, flush=True
         )
         before = self.spent_s()
         try:
-            state, detail = run()
+            result = run(self, *arguments)
         except TokenhourError as error:
-            state, detail = "failed", f"{error.where}: {error.what}" if error.where else error.what
-        if state in {"skipped", "failed", "invalid"}:
-            print(f"   {state}: {detail}", file=sys.stderr)
-        self.steps.append(ProofStep(name=name, state=state, detail=detail, seconds=self.spent_s() - before))
-        return state
+            result = StepResult("failed", f"{error.where}: {error.what}" if error.where else error.what)
+        if result.state in UNFINISHED:
+            print(f"   {result.state}: {result.detail}", file=sys.stderr)
+        self.steps.append(ProofStep(name=name, seconds=self.spent_s() - before, **result._asdict()))
 
 
-def file_of(session: Session, experiment: Experiment, suffix: str = "") -> Path:
+def not_applicable(_session: ProofSession, why: str) -> StepResult:
+    """Leave out what this machine or these weights cannot do."""
+    return StepResult("skipped", f"not applicable: {why}", applicable=False)
+
+
+def file_of(session: ProofSession, experiment: Experiment, suffix: str = "") -> Path:
     """Return where the proof keeps an experiment's file."""
     return session.folder / f"{experiment.name.removeprefix(session.wanted.name + '-')}{suffix}.json"
 
 
-def run(session: Session, schemes: tuple[str, ...], experiments: tuple[Experiment, ...]) -> None:
+def run(session: ProofSession, schemes: tuple[str, ...], experiments: tuple[Experiment, ...]) -> None:
     """Do every step in order."""
-    session.step("the machine's rates", lambda: rates(session))
-    session.step("calibrate the load generator", lambda: calibrate(session))
+    session.step("the machine's rates", rates)
+    session.step("calibrate the load generator", calibrate)
     for scheme in schemes:
-        session.step(f"checkpoint: {scheme}", lambda scheme=scheme: make(session, experiments, scheme))  # type: ignore[misc]
+        session.step(f"checkpoint: {scheme}", make, experiments, scheme)
     # Quantizing real weights takes what it takes; the budget is that of measuring.
     session.began = time.monotonic() if not session.wanted.dummy else session.began
     for scheme in schemes:
-        session.step(f"measure: {scheme}", lambda scheme=scheme: measure(session, experiments, scheme))  # type: ignore[misc]
+        session.step(f"measure: {scheme}", measure, experiments, scheme)
     for each in experiments:
-        session.step(f"verdict: {each.name}", lambda each=each: decide(session, each))  # type: ignore[misc]
+        session.step(f"verdict: {each.name}", decide, each)
 
 
-def rates(session: Session) -> Outcome:
+def rates(session: ProofSession) -> StepResult:
     """Measure copy bandwidth and matrix rates, unless this machine's stand there."""
     here = accelerator_for(session.wanted.device)
     if MachineRates.exists(session.folder) and MachineRates.read(session.folder).accelerator == here:
-        return "reused", ""
+        return StepResult("reused")
     RunDir(session.folder).supersede(MachineRates.file_name)
     measured(session.wanted.device).write(session.folder)
-    return "done", ""
+    return StepResult("done")
 
 
-def calibrate(session: Session) -> Outcome:
+def calibrate(session: ProofSession) -> StepResult:
     """Certify the load generator on this machine; every run below takes the certificate that is kept."""
-    from tokenhour.bench.calibration.calibrate import certified
+    from tokenhour.bench.calibration.calibrate import certified, kept_at
 
+    kept = kept_at(session.results, 1).is_file()
     found, how = certified(session.results)
     print(f"   {how}", file=sys.stderr)
-    if found is None:
-        return "skipped", f"not applicable: {how}"
-    return ("reused" if "reused" in how else "done"), ""
+    return not_applicable(session, how) if found is None else StepResult("reused" if kept else "done")
 
 
-def make(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
+def ended(code: int, what: str = "") -> StepResult:
+    """Say how a stage ended, by its exit code."""
+    return StepResult("done") if code == 0 else StepResult("failed", f"{what}exit code {code}")
+
+
+def make(session: ProofSession, experiments: tuple[Experiment, ...], scheme: str) -> StepResult:
     """Make or reuse a precision's checkpoint: a shape's config and tokenizer, or quantized weights with their quality."""
     code, after = 0, proof_plan.work_of(session.wanted, (scheme,)).after_s
     for each in experiments:
         arguments = ("quantize", "run", str(file_of(session, each)), "--scheme", scheme, "--results", str(session.results))
         code = code or (session.run(arguments, after) if session.wanted.dummy else run_step(arguments))
-    return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+    return ended(code)
 
 
-def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
+def measure(session: ProofSession, experiments: tuple[Experiment, ...], scheme: str) -> StepResult:
     """Serve one precision once and measure every mix of it, if there is time left."""
     runs = [RunDir.of(session.results, each, scheme).path for each in experiments]
     if is_current(session, experiments, runs):
         note_loaded(session, scheme, runs[0])
-        return "reused", ""
+        return StepResult("reused")
     work = proof_plan.work_of(session.wanted, (scheme,))
     measuring = work.mixes * time_budget.cost_s(experiments[0].bench.search)
     needed = time_budget.start_s(work.start_s, session.starts_s) + measuring
     times = (session.spent_s(), session.budget_s, work.after_s)
     if not time_budget.fits(needed, *times):
-        return "skipped", f"not measured for time: it takes up to {human_seconds(needed)}; run the same command to go on"
+        return StepResult(
+            "skipped", f"not measured for time: it takes up to {human_seconds(needed)}; run the same command to go on"
+        )
     before = digests(runs)
     try:
         ready, left = experiments[0].serving.ready_timeout_s, time_budget.left_s(*times)
@@ -148,18 +170,18 @@ def measure(session: Session, experiments: tuple[Experiment, ...], scheme: str) 
         # It may have been measured whole, VALID or not, and hung in its stop.
         untouched = any(now in {None, was} for now, was in zip(digests(runs), before, strict=True))
         if untouched and not is_current(session, experiments, runs):
-            return "skipped", f"not measured for time: {late.what}; {late.remedy}"
+            return StepResult("skipped", f"not measured for time: {late.what}; {late.remedy}")
         code = 0
     if code in STOPPED:
         raise KeyboardInterrupt
     missing = [run.name for run in runs if not Summary.exists(run)]
     if missing:
-        return "failed", f"exit code {code}; no summary in {', '.join(missing)}"
+        return StepResult("failed", f"exit code {code}; no summary in {', '.join(missing)}")
     note_loaded(session, scheme, runs[0])
     invalid = [s for s in map(Summary.read, runs) if s.validity == "INVALID"]
     if invalid:
-        return "invalid", "; ".join(f"{s.run}: {', '.join(map(named, s.reasons))}" for s in invalid)
-    return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+        return StepResult("invalid", "; ".join(f"{s.run}: {', '.join(map(named, s.reasons))}" for s in invalid))
+    return ended(code)
 
 
 def named(reason: Reason) -> str:
@@ -167,7 +189,7 @@ def named(reason: Reason) -> str:
     return f"{reason.rule} ({reason.explanation})" if reason.explanation else reason.rule
 
 
-def is_current(session: Session, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:
+def is_current(session: ProofSession, experiments: tuple[Experiment, ...], runs: list[Path]) -> bool:
     """Tell whether every mix of a precision stands there, VALID and of these inputs."""
     return not any(stale_summary(run, each, session.engine) for run, each in zip(runs, experiments, strict=True))
 
@@ -177,7 +199,7 @@ def digests(runs: list[Path]) -> list[str | None]:
     return [Summary.sha256_in(run) if Summary.exists(run) else None for run in runs]
 
 
-def serve(session: Session, experiments: tuple[Experiment, ...], scheme: str, limit_s: float) -> int:
+def serve(session: ProofSession, experiments: tuple[Experiment, ...], scheme: str, limit_s: float) -> int:
     """Serve one precision and measure its mixes beside it; OutOfTimeError after `limit_s`."""
     files = [str(file_of(session, each)) for each in experiments]
     inner = (sys.executable, "-m", "tokenhour.frontdoor.gpu_benchmark.measure_mixes", scheme, str(session.results), *files)
@@ -185,7 +207,7 @@ def serve(session: Session, experiments: tuple[Experiment, ...], scheme: str, li
     return run_step(("serving", "run", files[0], *where, "--", *inner), limit_s, time_budget.STOP_S)
 
 
-def note_loaded(session: Session, scheme: str, run: Path) -> None:
+def note_loaded(session: ProofSession, scheme: str, run: Path) -> None:
     """Keep what the engine said that it loaded; RunFailedError for another format than the one that was asked for."""
     server = Server.read(run)
     session.starts_s.append(server.cold_start.ready_s)
@@ -202,11 +224,11 @@ def kernels_of(log: str) -> tuple[str, ...]:
     return tuple(sorted(set(_KERNEL.findall(re.sub(r"\x1b\[[0-9;]*m", "", log)))))
 
 
-def decide(session: Session, experiment: Experiment) -> Outcome:
+def decide(session: ProofSession, experiment: Experiment) -> StepResult:
     """Rooflines, verdict, report and comparison over the VALID runs of one mix."""
     runs = valid_runs(session, experiment)
     if not runs:
-        return "skipped", "no VALID run"
+        return StepResult("skipped", "no VALID run")
     if MachineRates.exists(session.folder):
         found = MachineRates.read(session.folder)
         for run in runs:
@@ -218,19 +240,19 @@ def decide(session: Session, experiment: Experiment) -> Outcome:
     synthetic = ("--allow-synthetic",) if session.wanted.dummy else ()
     code = session.run(("breakeven", "solve", str(file), *to)) or session.run(("report", str(file), *to, *synthetic))
     if code:
-        return "failed", f"exit code {code}"
+        return ended(code)
     return compare(session, runs)
 
 
-def compare(session: Session, runs: list[Path]) -> Outcome:
+def compare(session: ProofSession, runs: list[Path]) -> StepResult:
     """Lay the runs side by side."""
     if len(runs) < 2:
-        return "done", "one run: nothing to compare"
+        return StepResult("done", "one run: nothing to compare")
     code = session.run(("compare", *map(str, runs), "--out", str(session.folder / runs[0].name)))
-    return ("done", "") if code == 0 else ("failed", f"compare: exit code {code}")
+    return ended(code, "compare: ")
 
 
-def valid_runs(session: Session, experiment: Experiment) -> list[Path]:
+def valid_runs(session: ProofSession, experiment: Experiment) -> list[Path]:
     """Return the folders of one mix's VALID runs, in the order of its precisions."""
     folders = [RunDir.of(session.results, experiment, scheme).path for scheme in experiment.schemes]
     return [run for run in folders if Summary.exists(run) and Summary.read(run).validity == "VALID"]

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from tokenhour.contracts.errors import RunFailedError
+from tokenhour.quantize.memory_errors import out_of_memory
 from tokenhour.quantize.model.layer_rules import HEAD, Layers
 from tokenhour.quantize.model.load import causal_model, tokenizer_of
-from tokenhour.quantize.preflight.resources import out_of_memory
 from tokenhour.quantize.scheme_table import Job
 from tokenhour.quantize.scheme_table.w4a16_method import REMEDY, WHERE
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenhour.contracts.config.model_quantize import QuantizeSpec
-from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.io.atomic_io import make_folder
 from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.contracts.units import human_bytes
@@ -23,17 +21,10 @@ _LIBRARIES_BYTES = 900_000_000
 COPIES = 3
 # The same for making a quantized one from it, or for unpacking a GGUF file: fp32 twice, bf16 once.
 QUANTIZING_COPIES = 5
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "defaultcpuallocator",
-)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class DecoderShape:
     """What of a decoder decides how much memory a pass over it takes."""
 
     hidden: int
@@ -49,14 +40,14 @@ class Shape:
         return self.hidden, self.intermediate, self.heads_width
 
 
-def shape_of(folder: Path) -> Shape:
+def decoder_shape(folder: Path) -> DecoderShape:
     """Read a decoder's shape from its config.json; InputError for a model that is none."""
     file = folder / "config.json"
     try:
         whole = json.loads(file.read_text())
         config = whole.get("text_config", whole)
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        return Shape(
+        return DecoderShape(
             hidden=hidden,
             intermediate=int(config["intermediate_size"]),
             heads_width=heads * int(config.get("head_dim") or hidden // heads),
@@ -111,7 +102,7 @@ def _standing(place: Path) -> Path:
 
 
 def preflight_device(
-    shape: Shape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None, *, learned: bool = False
+    shape: DecoderShape, weight_bytes: int, spec: QuantizeSpec, here: Accelerator | None = None, *, learned: bool = False
 ) -> None:
     """Raise InputError when one layer's calibration will not fit on the GPU; without a GPU nothing is asked."""
     found = here or accelerator()
@@ -126,7 +117,7 @@ def preflight_device(
         )
 
 
-def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec, *, learned: bool = False) -> int:
+def device_bytes(shape: DecoderShape, weight_bytes: int, spec: QuantizeSpec, *, learned: bool = False) -> int:
     """Estimate the GPU memory of a layer-by-layer calibration, bytes.
 
     The embeddings and one decoder layer (bf16, the layer twice while it is replaced), a Hessian and its inverse for each of
@@ -143,24 +134,3 @@ def device_bytes(shape: Shape, weight_bytes: int, spec: QuantizeSpec, *, learned
     step = 2 * 4 * 4 * spec.calibration.window_tokens * (8 * shape.hidden + 4 * shape.intermediate)
     # Another scheme of the same run may calibrate by GPTQ.
     return max(by_gptq, 16 * layer + 4 * activations + step) if learned else by_gptq
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether an allocation failed: torch says so in the text of a RuntimeError."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in said for s in _OUT_OF_MEMORY))
-
-
-@contextlib.contextmanager
-def memory_errors(what: str) -> Iterator[None]:
-    """Turn an allocation that failed after all into one message."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise RunFailedError(
-            f"memory ran out: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
-            where=what,
-            remedy="close other programs, ask for fewer calibration windows, or use a larger machine",
-        ) from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.quantize.cache_key import calibrated
 from tokenhour.quantize.data.text import calibration_windows, evaluation_windows
 from tokenhour.quantize.evaluation.lm_eval_tasks import check_tasks
@@ -13,10 +14,10 @@ from tokenhour.quantize.model.layer_rules import linear_layers, special
 from tokenhour.quantize.model.layer_rules import resolve as resolve_layers
 from tokenhour.quantize.model.load import refuse_unusable
 from tokenhour.quantize.model.tokenizer import ModelTokens
-from tokenhour.quantize.preflight.resources import COPIES, QUANTIZING_COPIES, preflight_device, shape_of
+from tokenhour.quantize.preflight.resources import COPIES, QUANTIZING_COPIES, decoder_shape, preflight_device
 from tokenhour.quantize.scheme_table import GROUPED, check, resolve_group_size
 from tokenhour.quantize.scheme_table.w4a16_method import settle
-from tokenhour.quantize.source.synthetic import is_shape, refuse_without_weights
+from tokenhour.quantize.source.synthetic import refuse_without_weights
 
 
 def look_at_settings(experiment: Experiment, names: Sequence[str]) -> None:
@@ -33,7 +34,7 @@ def look_at_model(experiment: Experiment, names: Sequence[str], folder: Path, we
     """Raise InputError for rules, groups and calibrations that do not fit the model in `folder`; no weights are read."""
     spec, trusted = experiment.quantize, experiment.model.trust_remote_code
     refuse_unusable(folder, trusted=trusted)
-    shape = shape_of(folder)
+    shape = decoder_shape(folder)
     if any(name in GROUPED for name in names):
         resolve_group_size(spec.group_size, shape.widths)
     layers = {}

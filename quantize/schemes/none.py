@@ -11,16 +11,16 @@ from typing import Any
 
 from tokenhour.contracts.errors import InputError
 from tokenhour.quantize.evaluation.forward import load_dense
+from tokenhour.quantize.memory_errors import out_of_memory
 from tokenhour.quantize.model.load import tokenizer_of
-from tokenhour.quantize.preflight.resources import out_of_memory
 from tokenhour.quantize.scheme_table import Recipe
 from tokenhour.quantize.source.gguf_header import REMEDY
-from tokenhour.quantize.source.resolve import Source, taken_along
+from tokenhour.quantize.source.resolve import ModelSource, taken_along
 
 load = load_dense
 
 
-def export(source: Source, target: Path, *, trusted: bool = False) -> Recipe:
+def export(source: ModelSource, target: Path, *, trusted: bool = False) -> Recipe:
     """Write the source into `target` as a folder that transformers and vLLM read."""
     if source.gguf is None:
         _copy(source.folder, target, trusted=trusted)

@@ -30,10 +30,10 @@ def make(job: Job) -> Recipe:
         **said(job.spec),
     }
     modifiers: list[Any] = []
-    if method.startswith("smoothquant"):
+    if method in {"smoothquant-gptq", "smoothquant"}:
         modifiers.append(smoothing())
         recipe |= {"smoothing_strength": STRENGTH, "smoothing_strength_of_the_mlps_last_layer": LAST_STRENGTH}
-    if method.endswith("gptq"):
+    if method in {"smoothquant-gptq", "gptq"}:
         actorder = "static" if job.spec.act_order else None
         modifiers.append(
             GPTQModifier(scheme="W8A8", targets="Linear", ignore=ignore, dampening_frac=dampening, actorder=actorder)

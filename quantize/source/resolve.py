@@ -23,7 +23,7 @@ GGUF_NOTE = "The original is itself de-quantized from the GGUF file's {kind}: qu
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """Weights on this machine: a folder of safetensors, or one GGUF file."""
 
     name: str
@@ -39,7 +39,7 @@ class Source:
     """Of a GGUF file, by its head."""
 
 
-def resolve(spec: ModelSpec) -> Source:
+def resolve(spec: ModelSpec) -> ModelSource:
     """Find the weights, fetching them when they are on a hub; InputError says what is missing and what to do."""
     if spec.source.startswith(_PACKAGE):
         return _package(spec.source.removeprefix(_PACKAGE))
@@ -77,7 +77,7 @@ def download_of(spec: ModelSpec) -> Download | None:
     return None if spec.source.startswith((_PACKAGE, *_LOCAL)) else download(spec)
 
 
-def _package(wanted: str) -> Source:
+def _package(wanted: str) -> ModelSource:
     name, _, inside = wanted.partition("/")
     try:
         distribution = metadata.distribution(name)
@@ -97,7 +97,7 @@ def _package(wanted: str) -> Source:
     file = Path(str(distribution.locate_file(found[0])))
     label, _, kind = file.stem.partition(".")
     head = read_head(file)
-    return Source(
+    return ModelSource(
         name=label,
         folder=file.parent,
         gguf=file.name,
@@ -109,7 +109,7 @@ def _package(wanted: str) -> Source:
     )
 
 
-def _gguf_file(file: Path) -> Source:
+def _gguf_file(file: Path) -> ModelSource:
     if not file.is_file():
         raise InputError("no such file", where=f"model.source: {file}", remedy="check the path")
     with file.open("rb") as stream:
@@ -117,7 +117,7 @@ def _gguf_file(file: Path) -> Source:
             raise InputError("not a GGUF file", where=f"model.source: {file}", remedy="fetch it again")
     label, _, kind = file.stem.rpartition(".") if "." in file.stem else (file.stem, "", "")
     head = read_head(file)
-    return Source(
+    return ModelSource(
         name=label,
         folder=file.parent,
         gguf=file.name,
@@ -138,7 +138,9 @@ def _metadata(distribution: metadata.Distribution, key: str) -> str | None:
     return str(found[0]) if found else None
 
 
-def _folder(folder: Path, *, name: str | None = None, revision: str | None = None, license_id: str | None = None) -> Source:
+def _folder(
+    folder: Path, *, name: str | None = None, revision: str | None = None, license_id: str | None = None
+) -> ModelSource:
     if not folder.is_dir():
         raise InputError("no such folder", where=f"model.source: {folder}", remedy="check the path")
     weights = _weights(folder)
@@ -157,7 +159,7 @@ def _folder(folder: Path, *, name: str | None = None, revision: str | None = Non
         raise InputError("no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder), remedy="copy it there")
     other = tuple(sorted(folder.glob("*.json")))
     license_id = license_id or _stated_licence(folder / "README.md")
-    return Source(name or folder.resolve().name, folder, None, (*weights, *other), license_id, revision)
+    return ModelSource(name or folder.resolve().name, folder, None, (*weights, *other), license_id, revision)
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:
@@ -198,6 +200,6 @@ def _check_safetensors(file: Path) -> None:
         raise InputError(f"not a whole safetensors file: {error}", where=str(file), remedy="fetch it again") from error
 
 
-def _hub(spec: ModelSpec) -> Source:
+def _hub(spec: ModelSpec) -> ModelSource:
     folder = snapshot(spec)
     return _folder(folder, name=spec.source.split("/")[-1], revision=folder.name, license_id=licence(spec))

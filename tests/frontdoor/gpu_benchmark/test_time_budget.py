@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenhour.contracts.errors import InputError
-from tokenhour.frontdoor.gpu_benchmark.experiments import MINUTES, SCHEMES, WITH_WEIGHTS, Wanted, schemes_for, work_of
+from tokenhour.frontdoor.gpu_benchmark.experiments import MINUTES, SCHEMES, WITH_WEIGHTS, ProofRequest, schemes_for, work_of
 from tokenhour.frontdoor.gpu_benchmark.time_budget import (
     LATEST,
     SHORTEST_S,
@@ -63,7 +63,7 @@ def test_more_time_never_measures_less(work: Work, budget: float) -> None:
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick: bool) -> None:
     """The advertised minutes suffice for four precisions on a GPU and are nearly all used."""
-    wanted = Wanted("shape:llama-3.1-8b", "cuda", quick, None)
+    wanted = ProofRequest("shape:llama-3.1-8b", "cuda", quick, None)
     budget = 60 * MINUTES["quick" if quick else "full"]
     found = share_out(budget, work_of(wanted, SCHEMES))
     assert 0.9 * budget < found.total_s <= budget
@@ -73,7 +73,7 @@ def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick: bool) -> No
 @pytest.mark.parametrize(("quick", "minutes"), [(True, 3.1), (False, 9.5)])
 def test_bitsandbytes_comes_on_top_of_the_promised_minutes(quick: bool, minutes: float) -> None:
     """Six precisions would not fit 20 minutes with windows that say anything: the four keep theirs."""
-    wanted = Wanted("./Llama-3.1-8B-Instruct", "cuda", quick, None)
+    wanted = ProofRequest("./Llama-3.1-8B-Instruct", "cuda", quick, None)
     schemes = schemes_for(wanted)
     budget = 60 * MINUTES["quick" if quick else "full"]
     assert [scheme for scheme in schemes if scheme not in WITH_WEIGHTS] == list(SCHEMES)
@@ -106,13 +106,13 @@ def test_a_measured_start_replaces_the_guess() -> None:
 def test_no_start_may_eat_the_time_of_the_others(quick: bool) -> None:
     """A start may take a fixed part of the minutes, so that one slow server does not use them up."""
     budget = 60 * MINUTES["quick" if quick else "full"]
-    found = share_out(budget, work_of(Wanted("shape:llama-3.1-8b", "cuda", quick, None), SCHEMES))
+    found = share_out(budget, work_of(ProofRequest("shape:llama-3.1-8b", "cuda", quick, None), SCHEMES))
     assert found.ready_timeout_s == (180 if quick else budget / 3)
 
 
 def test_a_kept_certificate_leaves_more_time_for_measuring() -> None:
     """Reusing a load generator certificate saves preparation time, which goes into longer measurements."""
-    wanted = Wanted("shape:llama-3.1-8b", "cuda", quick=True, instance=None)
+    wanted = ProofRequest("shape:llama-3.1-8b", "cuda", quick=True, instance=None)
     without, with_one = (work_of(wanted, SCHEMES, certified=kept) for kept in (False, True))
     assert (without.before_s, with_one.before_s) == (55, 25)
     assert share_out(480, with_one).measurement_s > share_out(480, without).measurement_s + 5

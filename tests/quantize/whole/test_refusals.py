@@ -19,19 +19,19 @@ from tokenhour.contracts.config.model_quantize import QuantizeSpec
 from tokenhour.contracts.errors import InputError, RunFailedError, exit_code_of
 from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.quantize.cli import cli
+from tokenhour.quantize.memory_errors import memory_errors
 from tokenhour.quantize.model.load import refuse_unusable
 from tokenhour.quantize.model.tokenizer import ModelTokens
 from tokenhour.quantize.preflight.resources import (
-    Shape,
+    DecoderShape,
+    decoder_shape,
     device_bytes,
-    memory_errors,
     preflight_device,
     preflight_download,
-    shape_of,
 )
 from tokenhour.quantize.schemes.none import export
 from tokenhour.quantize.source.hub import Download
-from tokenhour.quantize.source.resolve import Source
+from tokenhour.quantize.source.resolve import ModelSource
 
 pytestmark = pytest.mark.system
 
@@ -56,7 +56,7 @@ from tokenhour.quantize.cli import cli
 shutil.disk_usage = lambda _: type("Usage", (), {"free": int(sys.argv[1])})
 print(exit_code_of(lambda: cli.main(sys.argv[2:], standalone_mode=False)))
 """
-SMOL = Shape(hidden=576, intermediate=1536, heads_width=576, layers=30, vocabulary=49152)
+SMOL = DecoderShape(hidden=576, intermediate=1536, heads_width=576, layers=30, vocabulary=49152)
 
 
 class Desk:
@@ -455,7 +455,7 @@ def test_device_memory_counts_one_layer_the_embeddings_and_all_windows() -> None
 def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that() -> None:
     """A GPU too small for AutoRound may still do with GPTQ, and the remedy says so."""
     spec, weights = QuantizeSpec(), 16_060_000_000
-    shape = Shape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
+    shape = DecoderShape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
     needed = device_bytes(shape, weights, spec, learned=True)
     assert device_bytes(shape, weights, spec) < needed < 16e9
     small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
@@ -483,7 +483,7 @@ def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp
     # An architecture that transformers has of its own needs none of it.
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "modeling.X"}}))
     refuse_unusable(folder, trusted=False)
-    source = Source("m", folder, None, (folder / "model.safetensors",), None, None)
+    source = ModelSource("m", folder, None, (folder / "model.safetensors",), None, None)
     for trusted in (False, True):
         target = tmp_path / str(trusted)
         target.mkdir()
@@ -499,11 +499,11 @@ def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp
 def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path: Path) -> None:
     """Models that wrap a language model are measured by its part."""
     folder = tiny_model(tmp_path / "m")
-    found = shape_of(folder)
+    found = decoder_shape(folder)
     assert (found.hidden, found.intermediate, found.heads_width, found.layers) == (48, 96, 48, 2)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({"text_config": config | {"head_dim": 16}}))
-    assert shape_of(folder).heads_width == 64
+    assert decoder_shape(folder).heads_width == 64
 
 
 def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
