@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -17,7 +18,7 @@ from tests import ROOT
 from tests.serving.cli.test_scan import policy_file, state
 from tokenhour.contracts.config.idle_scan import ScanPolicy
 from tokenhour.serving.cli.scan import scan
-from tokenhour.serving.engine.guardian import ORDERS, children_of
+from tokenhour.serving.engine.guardian import ORDERS
 from tokenhour.serving.idle_scan import foreign_servers
 from tokenhour.serving.idle_scan.foreign_servers import command_of, once_each
 from tokenhour.serving.idle_scan.history import History
@@ -78,7 +79,7 @@ def serve(tmp_path: Path):
 
 
 def seen(found, *processes):
-    pids = {pid for process in processes for pid in (process.pid, *foreign_servers.descendants(process.pid))}
+    pids = {pid for process in processes for pid in foreign_servers.tree_of(process.pid)}
     return [each for each in found if each.pid in pids]
 
 
@@ -97,7 +98,7 @@ def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(house, tmp_pat
         port,
         port=port,
     )
-    (engine,) = children_of(guard.pid)
+    (engine,) = [each.pid for each in psutil.Process(guard.pid).children()]
     found = seen(servers(tmp_path / "results", History(), 0.0), guard)
     assert [(each.pid, each.checkpoint, each.unjudged) for each in found] == [(engine, "/c", "")]
 
@@ -116,7 +117,7 @@ def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(house
         port,
         port=port,
     )
-    (engine,) = children_of(guard.pid)
+    (engine,) = [each.pid for each in psutil.Process(guard.pid).children()]
     folder = tmp_path / "results/prod-chat"
     folder.mkdir(parents=True)
     now_s = time.time()
@@ -186,7 +187,7 @@ def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_pa
     port = choose_port("127.0.0.1", 0)
     line = " ".join(map(str, (*serve(tmp_path), "B", "--port", port)))
     wrapper = house("sh", "-c", f'{line} "$0" & wait', port=port)
-    (engine,) = children_of(wrapper.pid)
+    (engine,) = [each.pid for each in psutil.Process(wrapper.pid).children()]
     try:
         assert [each.pid for each in seen(servers(tmp_path, History(), 0.0), wrapper)] == [engine]
     finally:
