@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -20,6 +21,11 @@ def die_with_parent(parent_pid: int, signal_number: int = signal.SIGTERM) -> Non
     _prctl(_PR_SET_PDEATHSIG, signal_number)
     if sys.platform == "linux" and os.getppid() != parent_pid:
         os.kill(os.getpid(), signal_number)
+
+
+def bound_to_us(command: Sequence[str]) -> list[str]:
+    """Return `command` as one that dies with this process; safe where threads run, unlike a function before exec."""
+    return [sys.executable, "-m", __spec__.name, str(os.getpid()), *command]
 
 
 def adopt_orphans() -> None:
@@ -39,3 +45,11 @@ def raise_file_limit() -> None:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    # What Python set for itself is not for whoever comes after it.
+    for _number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(_number, signal.SIG_DFL)
+    die_with_parent(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 (the caller's own command)

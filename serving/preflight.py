@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
+from tokenhour.machine.file_lock import locked
 from tokenhour.machine.hardware import accelerator, available_memory_bytes, compute_capabilities
 from tokenhour.machine.kernel_support import (
     refuse_bits_without_kernel,
@@ -226,19 +226,10 @@ def _fits(
     return found
 
 
-@contextlib.contextmanager
-def exclusive(run: RunDir) -> Iterator[None]:
-    """Hold the run folder for this process; the kernel lets go of it however the process ends."""
-    with (run.path / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                "another server is using this run folder",
-                where=str(run.path),
-                remedy="stop it first: tokenhour serving down",
-            ) from error
-        yield
+def exclusive(run: RunDir) -> contextlib.AbstractContextManager[None]:
+    """Hold the run folder for this process; InputError when another server has it."""
+    remedy = "stop it first: tokenhour serving down"
+    return locked(run.path / ".lock", "another server is using this run folder", where=run.path, remedy=remedy, leave=True)
 
 
 def say_memory(prepared: Prepared) -> None:

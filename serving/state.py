@@ -35,7 +35,7 @@ class ReplicaState:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class EngineLoad:
     """How busy the engines were since the supervisor looks; requests at once over all replicas."""
 
     observed_s: float = 0.0
@@ -69,7 +69,7 @@ class ServerState:
     asleep_s: float = 0.0
     error: str = ""
     replicas: tuple[ReplicaState, ...] = ()
-    load: Load = field(default_factory=Load)
+    load: EngineLoad = field(default_factory=EngineLoad)
 
     def write(self, folder: Path) -> None:
         """Replace the state file at once; a disk that is full leaves the old one."""
@@ -105,7 +105,7 @@ def read_state(folder: Path) -> ServerState | None:
     try:
         data: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
         data["replicas"] = tuple(ReplicaState(**replica) for replica in data["replicas"])
-        data["load"] = Load(**data["load"])
+        data["load"] = EngineLoad(**data["load"])
         found = ServerState(**data)
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -36,9 +36,8 @@ def render(what: str, experiment_file: Path, only: str | None, results: Path, ou
       tokenhour serving render gateway EXP.yaml --out deploy/mine
     """
     from tokenhour.serving.cli.run import chosen_schemes
-    from tokenhour.serving.render.compose import render_compose
     from tokenhour.serving.render.context import deployment
-    from tokenhour.serving.render.kubernetes import render_kubernetes
+    from tokenhour.serving.render.documents import render_compose, render_kubernetes
     from tokenhour.serving.render.litellm import hybrid_of, render_gateway
 
     experiment = load_experiment(experiment_file)

@@ -21,7 +21,7 @@ from tokenhour.contracts.units import BYTES_PER_MIB, human_bytes, human_seconds
 from tokenhour.serving.idle_scan import gpus as scan_gpus
 from tokenhour.serving.idle_scan import own_servers
 from tokenhour.serving.idle_scan.history import HISTORY_FILE, History
-from tokenhour.serving.idle_scan.rules import MEANING, Finding, Gpu, Seen, find, may_stop
+from tokenhour.serving.idle_scan.rules import MEANING, Gpu, IdleFinding, Seen, find, may_stop
 
 
 @click.command("scan")
@@ -94,7 +94,7 @@ def _check(policy: ScanPolicy, *, stop: bool) -> None:
         )
 
 
-def _stop(finding: Finding) -> bool:
+def _stop(finding: IdleFinding) -> bool:
     """Send SIGTERM, if it is still the process that was seen and ours to signal; tell whether it was sent."""
     if finding.pid is None or finding.start is None or not own_servers.same_process(finding.pid, finding.start):
         return False
@@ -138,7 +138,7 @@ def _who(gpu: Gpu, policy: ScanPolicy) -> str:
     return ", ".join(pids) or (scan_gpus.NOBODY if held else "nobody uses it")
 
 
-def _print(found: list[Finding], stopped: list[Finding], servers: int, holders: int, policy: ScanPolicy) -> None:
+def _print(found: list[IdleFinding], stopped: list[IdleFinding], servers: int, holders: int, policy: ScanPolicy) -> None:
     print(f"{servers} servers and {holders} processes with GPU memory were looked at")
     for each in found:
         state = "stopped" if each in stopped else "waste" if each.confirmed else "looks idle"

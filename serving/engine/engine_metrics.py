@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tokenhour.machine.http import NO_ANSWER, urlopen
 from tokenhour.machine.run_folder import now_utc
 from tokenhour.serving.launch.argv import Launch
-from tokenhour.serving.state import Load
+from tokenhour.serving.state import EngineLoad
 
 _PERIOD_S = 5.0
 _WINDOW = 720
@@ -50,12 +50,12 @@ class Activity:
             self.last_request_utc = now_utc()
         self._done = done
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """Sum up the window."""
         if not self._samples:
-            return Load(capacity=self._capacity)
+            return EngineLoad(capacity=self._capacity)
         values = [running for _, running in self._samples]
-        return Load(
+        return EngineLoad(
             observed_s=round(self._samples[-1][0] - self._samples[0][0], 1),
             mean_running=round(sum(values) / len(values), 3),
             peak_running=max(values),

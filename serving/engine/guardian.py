@@ -55,6 +55,8 @@ def main(argv: list[str]) -> int:
         log.feed(f"cannot start {argv[0]}: {error}\n".encode())
         log.close()
         return 127
+    import psutil  # noqa: F401 (beside the engine's start: it is there when everything has to go at once)
+
     ward = Ward(engine, log, wake_reader, orders["grace_s"])
     why = ward.watch(until_s=None)
     if why in {"told", "left"}:
@@ -120,22 +122,14 @@ class Ward:
             self._log.feed(data)
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the direct children of `pid` as the kernel lists them."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found
-
-
 def kill_descendants() -> None:
     """SIGKILL all descendants; orphans come to us, so that the loop ends only when none is left."""
-    while children := children_of(os.getpid()):
-        for pid in children:
-            for each in (*_below(pid), pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
+    import psutil
+
+    while children := psutil.Process().children(recursive=True):
+        for each in reversed(children):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -144,15 +138,12 @@ def kill_descendants() -> None:
 
 def kill_marked(mark: str) -> None:
     """SIGKILL every process that inherited `mark` as the environment variable MARK: for when the guardian was killed."""
-    needle = f"{MARK}={mark}".encode()
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if needle in environ.read_bytes().split(b"\0"):
-                os.kill(int(environ.parent.name), signal.SIGKILL)
+    import psutil
 
-
-def _below(pid: int) -> list[int]:
-    return [each for child in children_of(pid) for each in (*_below(child), child)]
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.environ().get(MARK) == mark:
+                each.kill()
 
 
 if __name__ == "__main__":

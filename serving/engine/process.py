@@ -19,7 +19,7 @@ from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.io.atomic_io import disk_errors
 from tokenhour.contracts.units import BYTES_PER_MIB
 from tokenhour.serving.engine.crash_diagnosis import cause_of, tail
-from tokenhour.serving.engine.guardian import AT_ONCE, GRACE_S, MARK, ORDERS, children_of, kill_marked
+from tokenhour.serving.engine.guardian import AT_ONCE, GRACE_S, MARK, ORDERS, kill_marked
 from tokenhour.serving.engine.log_files import identity_of, numbered, read_all, set_aside
 from tokenhour.serving.launch.argv import Launch
 
@@ -42,8 +42,12 @@ class Engine:
 
     def pid(self) -> int:
         """Return the root of the engine's process tree."""
-        children = children_of(self.guard.pid)
-        return children[0] if children else self.guard.pid
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if children := psutil.Process(self.guard.pid).children():
+                return children[0].pid
+        return self.guard.pid
 
     def ended(self) -> bool:
         """Tell whether it has ended."""

@@ -10,10 +10,8 @@ import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokenhour.serving.engine.engine_metrics import read_metrics
-from tokenhour.serving.engine.guardian import children_of
 from tokenhour.serving.idle_scan.history import History
 from tokenhour.serving.idle_scan.rules import Seen
 from tokenhour.serving.launch.argv import base_url
@@ -77,7 +75,7 @@ def others(known: Collection[int], history: History, now_s: float) -> Iterator[S
     found = [
         command
         for pid, line in processes()
-        if pid not in known and (command := command_of(pid, line, frozenset((pid, *descendants(pid)))))
+        if pid not in known and _SERVER.search(line) and (command := command_of(pid, line, tree_of(pid)))
     ]
     if not found:
         return
@@ -128,23 +126,28 @@ def listening() -> dict[int, set[tuple[str, int]]]:
     return found
 
 
-def descendants(pid: int) -> Iterator[int]:
-    """Yield every process below `pid`."""
-    for child in children_of(pid):
-        yield child
-        yield from descendants(child)
+def tree_of(pid: int) -> frozenset[int]:
+    """Return `pid` and every process below it."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return frozenset((pid, *(each.pid for each in psutil.Process(pid).children(recursive=True))))
+    return frozenset((pid,))
 
 
 def processes() -> Iterator[tuple[int, str]]:
     """Yield (pid, command line) of every process that may be read; keys and tokens in it are masked."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        if line := command_line(int(folder.name)):
-            yield int(folder.name), line
+    import psutil
+
+    for pid in psutil.pids():
+        if line := command_line(pid):
+            yield pid, line
 
 
 def command_line(pid: int) -> str:
     """Return a process's command line, keys and tokens masked; empty when it may not be read or has none."""
-    with contextlib.suppress(OSError):
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        return _SECRET.sub(r"\1***", line)
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return _SECRET.sub(r"\1***", " ".join(psutil.Process(pid).cmdline()).strip())
     return ""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from tokenhour.contracts.records.telemetry import TELEMETRY_FILE
-from tokenhour.serving.idle_scan.foreign_servers import command_line, descendants, others
+from tokenhour.serving.idle_scan.foreign_servers import command_line, others, tree_of
 from tokenhour.serving.idle_scan.history import History
 from tokenhour.serving.idle_scan.rules import Recorded, Seen
 from tokenhour.serving.state import ServerState, all_states, start_of
@@ -18,7 +18,7 @@ def servers(results: Path, history: History, now_s: float) -> list[Seen]:
     """Return our servers that live, and every other vLLM server of this machine."""
     live = _live(results)
     # Guardians and routers are no servers of their own, nor is anything that `serving run` has beside its server.
-    known = {pid for _, state in live for pid in (state.supervisor_pid, *descendants(state.supervisor_pid))}
+    known = {pid for _, state in live for pid in tree_of(state.supervisor_pid)}
     ours = [_ours(state, now_s) for _, state in live]
     known |= {pid for server in ours for pid in server.pids}
     return [*ours, *others(known, history, now_s)]
@@ -45,7 +45,7 @@ def _ours(state: ServerState, now_s: float) -> Seen:
         peak_running=state.load.peak_running,
         observed_s=state.load.observed_s,
         command=" | ".join(line for pid in (state.supervisor_pid, *roots) if (line := command_line(pid))),
-        pids=frozenset(pid for root in roots for pid in (root, *descendants(root))),
+        pids=frozenset(pid for root in roots for pid in tree_of(root)),
     )
 
 

@@ -111,7 +111,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class IdleFinding:
     """Something that costs money and does nothing."""
 
     pattern: Pattern
@@ -129,7 +129,7 @@ class Finding:
 
 def find(
     holders: Sequence[Holder], servers: Sequence[Seen], recorded: Sequence[Recorded], policy: ScanPolicy
-) -> list[Finding]:
+) -> list[IdleFinding]:
     """Judge everything that was seen, the longest idle first."""
     serving = {pid for server in servers if not server.unjudged for pid in (server.pid, *server.pids)}
     found = [
@@ -140,7 +140,7 @@ def find(
     return sorted(found, key=lambda each: (-each.confirmed, -each.idle_s, each.what))
 
 
-def _idle_servers(servers: Sequence[Seen], policy: ScanPolicy) -> Iterator[Finding]:
+def _idle_servers(servers: Sequence[Seen], policy: ScanPolicy) -> Iterator[IdleFinding]:
     limit_s = policy.idle_minutes * 60
     for server in servers:
         if not server.idle_s:
@@ -151,7 +151,7 @@ def _idle_servers(servers: Sequence[Seen], policy: ScanPolicy) -> Iterator[Findi
             other.idle_s is not None and (other.idle_s, other.pid) < (server.idle_s, server.pid) for other in twins
         )
         pattern: Pattern = "forgotten-clone" if server.checkpoint and forgotten else "pinned-idle-weights"
-        yield Finding(
+        yield IdleFinding(
             pattern,
             f"{server.run} at {server.url}",
             server.pid,
@@ -166,14 +166,14 @@ def _idle_servers(servers: Sequence[Seen], policy: ScanPolicy) -> Iterator[Findi
         )
 
 
-def _fleets(servers: Sequence[Seen], recorded: Sequence[Recorded], policy: ScanPolicy) -> Iterator[Finding]:
+def _fleets(servers: Sequence[Seen], recorded: Sequence[Recorded], policy: ScanPolicy) -> Iterator[IdleFinding]:
     for server in servers:
         if server.replicas < 2 or not server.capacity:
             continue
         share = server.peak_running / server.capacity
         needed = max(1, math.ceil(server.peak_running / (server.capacity / server.replicas)))
         if share < policy.fleet_share and needed < server.replicas:
-            yield Finding(
+            yield IdleFinding(
                 "peak-sized-fleet",
                 f"{server.run}: {server.replicas} replicas, busiest moment {share:.0%} of their sequences",
                 server.pid,
@@ -185,7 +185,7 @@ def _fleets(servers: Sequence[Seen], recorded: Sequence[Recorded], policy: ScanP
             )
     for run in recorded:
         if run.accelerators > 1 and run.peak_share < policy.fleet_share:
-            yield Finding(
+            yield IdleFinding(
                 "peak-sized-fleet",
                 f"{run.run}: {run.accelerators} accelerators, recorded utilization {run.mean_share:.0%} on average, "
                 f"{run.peak_share:.0%} at most",
@@ -198,13 +198,13 @@ def _fleets(servers: Sequence[Seen], recorded: Sequence[Recorded], policy: ScanP
             )
 
 
-def _idle_holders(holders: Sequence[Holder], policy: ScanPolicy) -> Iterator[Finding]:
+def _idle_holders(holders: Sequence[Holder], policy: ScanPolicy) -> Iterator[IdleFinding]:
     for holder in holders:
         if holder.memory_bytes < policy.min_memory_mib * BYTES_PER_MIB:
             continue
         if holder.busy_share is None or holder.busy_share > policy.gpu_idle_share:
             continue
-        yield Finding(
+        yield IdleFinding(
             pattern_of(holder.command),
             f"{holder.gpu_name} {holder.gpu}: "
             + (f"pid {holder.pid}, {holder.command[:60]}" if holder.pid else holder.command),
@@ -226,7 +226,7 @@ def pattern_of(command: str) -> Pattern:
     return "idle-sweep" if _SWEEP.search(command) else "idle-memory"
 
 
-def may_stop(finding: Finding, policy: ScanPolicy) -> bool:
+def may_stop(finding: IdleFinding, policy: ScanPolicy) -> bool:
     """Tell whether the policy names this finding: confirmed, its pattern listed, a process to signal, not protected."""
     if finding.pattern == "peak-sized-fleet" or finding.pid is None or not finding.confirmed:
         return False

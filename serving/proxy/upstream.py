@@ -47,7 +47,7 @@ class Head:
     """Bytes of the body; None where it ends with a last chunk or with the connection."""
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """A connection to the engine, and the answer that comes over it."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -226,9 +226,9 @@ class Upstream:
         where = urlsplit(url)
         self._named = where.netloc
         self._host, self._port = where.hostname or "127.0.0.1", where.port or 80
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[UpstreamConnection] = deque()
 
-    async def ask(self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Connection:
+    async def ask(self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamConnection:
         """Send a request and return its connection once the answer has begun; release it in the end.
 
         Raises EngineGoneError. A request that met a kept connection which was just being closed is sent once more, on
@@ -249,7 +249,7 @@ class Upstream:
         return await self._begun(await self._connect(), request)
 
     @staticmethod
-    async def _begun(connection: Connection, request: bytes) -> Connection:
+    async def _begun(connection: UpstreamConnection, request: bytes) -> UpstreamConnection:
         connection.begin(request)
         try:
             await connection.head()
@@ -258,28 +258,28 @@ class Upstream:
             raise
         return connection
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_S):
-                return (await loop.create_connection(lambda: Connection(self), self._host, self._port))[1]
+                return (await loop.create_connection(lambda: UpstreamConnection(self), self._host, self._port))[1]
         except TimeoutError:
             raise EngineGoneError(f"no connection within {_CONNECT_S:g} s") from None
         except OSError as error:
             raise EngineGoneError(error.strerror or str(error)) from error
 
-    def _kept(self) -> Connection | None:
+    def _kept(self) -> UpstreamConnection | None:
         oldest = time.monotonic() - _KEEPALIVE_S
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle.popleft().close()
         return self._idle.pop() if self._idle else None
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: UpstreamConnection) -> None:
         """Take a connection back for another request."""
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """Drop a connection that is gone."""
         if connection in self._idle:
             self._idle.remove(connection)

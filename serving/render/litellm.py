@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.verdict import Comparison, RunVerdict, Verdict
 from tokenhour.contracts.units import HOURS_PER_MONTH
 from tokenhour.machine.run_folder import RunDir
-from tokenhour.serving.render.compose import dump_all
 from tokenhour.serving.render.context import Deployment
+from tokenhour.serving.render.documents import fill
 
 _MINUTES_PER_MONTH = HOURS_PER_MONTH * 60
 # The pre-call check that makes `tpm` a limit came between 1.81.6, which lacks it, and 1.81.9, which has it.
@@ -48,7 +47,7 @@ _MODEL_IDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Hybrid:
+class GatewayMix:
     """What the verdict says about one run beside one API."""
 
     api_model: str
@@ -76,7 +75,7 @@ class Hybrid:
         )
 
 
-def hybrid_of(experiment: Experiment, run: str, results: Path) -> Hybrid:
+def hybrid_of(experiment: Experiment, run: str, results: Path) -> GatewayMix:
     """Read the optimum of `run` from the verdict: beside the API with which the month is cheapest.
 
     Raises InputError without a verdict, for a run that it does not know, and for one without capacity at the SLO.
@@ -98,9 +97,9 @@ def hybrid_of(experiment: Experiment, run: str, results: Path) -> Hybrid:
     return _hybrid(found, best, named)
 
 
-def _hybrid(run: RunVerdict, best: Comparison, provider_model: str | None) -> Hybrid:
+def _hybrid(run: RunVerdict, best: Comparison, provider_model: str | None) -> GatewayMix:
     capacity = (run.capacity_tokens_per_month or 0.0) * best.hybrid.base_replicas
-    return Hybrid(
+    return GatewayMix(
         api_model=best.price.model,
         api_host=best.price.host,
         base_replicas=best.hybrid.base_replicas,
@@ -111,56 +110,20 @@ def _hybrid(run: RunVerdict, best: Comparison, provider_model: str | None) -> Hy
     )
 
 
-def render_gateway(found: Deployment, hybrid: Hybrid) -> str:
+def render_gateway(found: Deployment, hybrid: GatewayMix) -> str:
     """Return LiteLLM's config.yaml. With no base replica in the optimum everything goes to the API.
 
     Raises InputError where it is not known what the API's host calls the model.
     """
     prefix, key = _PROVIDERS.get(hybrid.api_host, (hybrid.api_host, f"{hybrid.api_host.upper().replace('-', '_')}_API_KEY"))
-    api = {"model": f"{prefix}/{hybrid.model_id()}", **({"api_key": f"os.environ/{key}"} if key else {})}
-    name, overflow = found.model_id, f"{found.model_id}-overflow"
-    own = {
-        "model": f"hosted_vllm/{found.model_id}",
-        "api_base": "os.environ/SELF_HOSTED_URL",
-        "api_key": "os.environ/VLLM_API_KEY",
-        "tpm": hybrid.tokens_per_minute,
-    }
     base = hybrid.base_replicas > 0 and hybrid.tokens_per_minute > 0
-    models = [{"model_name": name, "litellm_params": own}] if base else []
-    models.append({"model_name": overflow if base else name, "litellm_params": api})
-    router: dict[str, Any] = {"num_retries": 0, "cooldown_time": 5, "allowed_fails": 3}
-    if base:
-        # Beyond tpm the engine is not asked: the request goes to the API at once.
-        router |= {"optional_pre_call_checks": ["enforce_model_rate_limits"], "fallbacks": [{name: [overflow]}]}
-    settings = {
-        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
-        "litellm_settings": {"drop_params": True},
-    }
-    return _heading(found, hybrid) + dump_all([{"model_list": models, "router_settings": router, **settings}])
-
-
-def _replicas(found: Deployment, hybrid: Hybrid) -> str:
-    """Say how the optimum's replicas compare with those that the other files start."""
-    if hybrid.base_replicas == found.replicas:
-        return f"serving.replicas = {found.replicas} is what the optimum has."
-    best, here = hybrid.base_replicas, found.replicas
-    if not best:
-        return f"The optimum has none, serving.replicas = {here}: the fleet is not asked, and need not run."
-    return (
-        f"The optimum has {best}, serving.replicas = {here}: tpm below is for {best}.\n"
-        f"# Set serving.replicas: {best} and render the fleet again."
-    )
-
-
-def _heading(found: Deployment, hybrid: Hybrid) -> str:
-    return (
-        f"# Rendered by `tokenhour serving render gateway` for {found.name}; do not edit, render again.\n"
-        f"# The verdict's optimum: {hybrid.base_replicas} replicas, {hybrid.overflow_share:.0%} of the tokens to "
-        f"{hybrid.api_model} ({hybrid.api_host}), ${hybrid.usd_per_month:.2f} a month.\n"
-        f"# {hybrid.tokens_per_minute} tokens a minute is their planned capacity at the latency objective.\n"
-        f"# {_replicas(found, hybrid)}\n"
-        "#\n"
-        "#   export SELF_HOSTED_URL=http://router:8080/v1 VLLM_API_KEY=... LITELLM_MASTER_KEY=... and the API's key\n"
-        f"#   pip install 'litellm[proxy]>={_LITELLM_FROM}'   (earlier ones lack the check that makes tpm a limit)\n"
-        "#   litellm --config THIS\n"
+    return fill(
+        "litellm.yaml.j2",
+        found=found,
+        hybrid=hybrid,
+        base=base,
+        api_name=f"{found.model_id}-overflow" if base else found.model_id,
+        api_model=f"{prefix}/{hybrid.model_id()}",
+        api_key=key,
+        litellm_from=_LITELLM_FROM,
     )

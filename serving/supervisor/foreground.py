@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,21 +16,23 @@ from types import FrameType
 from typing import NoReturn
 
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.config.operations import RestartSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.records.server import Server
-from tokenhour.machine.processes import die_with_parent
+from tokenhour.machine.processes import bound_to_us
+from tokenhour.machine.progress import Status
 from tokenhour.machine.run_folder import now_utc
 from tokenhour.serving.engine.verify_weights import Verification
-from tokenhour.serving.preflight import exclusive, old_logs, prepare, say_memory
+from tokenhour.serving.preflight import Prepared, exclusive, old_logs, prepare, say_memory
 from tokenhour.serving.state import State
-from tokenhour.serving.supervisor.fleet import Fleet, announce, started
+from tokenhour.serving.supervisor.start_sequence import ServerProcesses
 
 _POLL_S = 0.2
 _GRACE_S = 15.0
 
 
 @contextlib.contextmanager
-def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Iterator[tuple[Fleet, Server]]:
+def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Iterator[tuple[ServerProcesses, Server]]:
     """Start the engines of one scheme, write server.json once they have answered, stop them when the block ends.
 
     The weights are hashed while the engines start: InputError, and no engine, when they are not their manifest's.
@@ -42,31 +45,73 @@ def serve(experiment: Experiment, scheme: str, results: Path, root: Path) -> Ite
         run.supersede(Server.file_name, *old_logs(run))
         run.note("serving", "started")
         try:
-            with weights.beside(), started(prepared, weights) as fleet:
-                server = fleet.record()
+            with weights.beside(), _started(prepared, weights, asked) as running:
+                server = _recorded(running)
                 server.write(run.path)
-                told = announce(prepared, server, "run", "ready")
+                told = running.state("run", "ready", now_utc())
                 told.write(run.path)
                 state: State = "stopped"
                 failure = ""
                 try:
-                    yield fleet, server
+                    yield running, server
                 except SystemExit as leaving:
                     if leaving.code == 128 + signal.SIGTERM and asked.times == 1:
-                        fleet.drain()
+                        drain(running)
                     raise
                 except RunFailedError as error:
                     state, failure = "failed", str(error)
                     raise
                 finally:
-                    if asked.times > 1:
-                        fleet.kill()
                     replace(told, state=state, error=failure, since_utc=now_utc()).write(run.path)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             run.note("serving", "interrupted" if stopped else "failed", str(error)[:300])
             raise
         run.note("serving", "done")
+
+
+@contextlib.contextmanager
+def _started(prepared: Prepared, weights: Verification, asked: Asked) -> Iterator[ServerProcesses]:
+    """Start a server of which nothing is started again: a measurement with a part of the fleet is none."""
+    once = prepared.experiment.operations.model_copy(update={"restart": RestartSpec(max_restarts=0)})
+    running = ServerProcesses(prepared, weights, once)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_end, running, asked)
+        with Status(f"vLLM with {prepared.scheme}") as status:
+
+            def show() -> bool:
+                waited = [keeper.phase for keeper in running.keepers if keeper.is_alive() and keeper.state == "starting"]
+                status.update(", ".join(dict.fromkeys(waited)) or "hashing the weights")
+                return False
+
+            running.start(show)
+            status.update("ready")
+        running.open_front(stack)
+        yield running
+
+
+def _recorded(running: ServerProcesses) -> Server:
+    found = running.record()
+    if found is None:
+        running.check()
+        raise RunFailedError("an engine ended as soon as it was ready", where=str(running.prepared.run.path))
+    return found
+
+
+def _end(running: ServerProcesses, asked: Asked) -> None:
+    try:
+        running.stop(drain=False, at_once=lambda: asked.times > 1)
+    except BaseException:
+        # A signal says that whoever waits has waited enough.
+        running.stop(drain=False, at_once=lambda: True)
+        raise
+
+
+def drain(running: ServerProcesses) -> None:
+    """Take no new requests, let running ones end (operations.drain_s), and wait until the engines have ended."""
+    if running.front is not None:
+        running.front.refuse()
+    running.stop(drain=True, at_once=lambda: False)
 
 
 @dataclass(slots=True)
@@ -98,7 +143,7 @@ def signals_leave() -> Iterator[Asked]:
             signal.signal(number, handler)
 
 
-def stay(running: Fleet) -> None:
+def stay(running: ServerProcesses) -> None:
     """Serve until somebody asks for the end, by Ctrl-C, SIGTERM or SIGHUP; then let running requests end.
 
     That was all the work: it returns. Raises RunFailedError when an engine ends by itself.
@@ -109,23 +154,17 @@ def stay(running: Fleet) -> None:
             time.sleep(_POLL_S)
     except (KeyboardInterrupt, SystemExit):
         print("\n   stopping; once more stops it at once", file=sys.stderr)
-        running.drain()
+        drain(running)
 
 
-def run_beside(running: Fleet, command: tuple[str, ...], server_json: Path) -> int:
+def run_beside(running: ServerProcesses, command: tuple[str, ...], server_json: Path) -> int:
     """Run `command` while the engine lives; return its exit code. It dies with us, and is stopped if the engine ends."""
-    me = os.getpid()
     environment = {**os.environ, "TOKENHOUR_SERVER": str(server_json)}
     if key := running.prepared.secrets.get("VLLM_API_KEY"):
         environment.setdefault("OPENAI_API_KEY", key)
-    try:
-        child = subprocess.Popen(
-            command,
-            env=environment,
-            preexec_fn=lambda: die_with_parent(me),  # noqa: PLW1509 (no other thread holds a lock here)
-        )
-    except OSError as error:
-        raise InputError(f"cannot run {command[0]}: {error.strerror}", where="--", remedy="check the command") from error
+    if shutil.which(command[0]) is None:
+        raise InputError(f"cannot run {command[0]}: no such program", where="--", remedy="check the command")
+    child = subprocess.Popen(bound_to_us(command), env=environment)
     try:
         while (code := child.poll()) is None:
             running.check()

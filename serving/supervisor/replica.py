@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenhour.contracts.config.operations import OperationsSpec
-from tokenhour.contracts.errors import TokenhourError
+from tokenhour.contracts.errors import RunFailedError, TokenhourError
 from tokenhour.contracts.records.server import ColdStart
 from tokenhour.serving.engine.guardian import GRACE_S
 from tokenhour.serving.engine.process import Engine, engine
@@ -33,6 +33,7 @@ class Keeper(threading.Thread):
         self.starts = 0
         """How often it became ready."""
         self.error = ""
+        self._exception: Exception | None = None
         self.engine: Engine | None = None
         self.cold_start: ColdStart | None = None
         self.greeting = ""
@@ -75,6 +76,10 @@ class Keeper(threading.Thread):
         with self._change:
             return self._change.wait_for(lambda: self.state in states, timeout_s)
 
+    def failure(self) -> RunFailedError:
+        """Return why it ended, as an exception to raise."""
+        return self._exception if isinstance(self._exception, RunFailedError) else RunFailedError(self.error)
+
     def update(self, text: str) -> None:
         """Take the phase of a start (what a Status shows)."""
         self.phase = text
@@ -87,6 +92,7 @@ class Keeper(threading.Thread):
             try:
                 self._live()
             except Exception as error:  # noqa: BLE001 (a keeper that is gone without a word would be waited for for ever)
+                self._exception = error
                 self.error = str(error) if isinstance(error, TokenhourError) else f"{type(error).__name__}: {error}"
                 if self._unwanted():
                     continue

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.machine.hardware import accelerator
 from tokenhour.machine.nvml import memory
-from tokenhour.serving.engine.guardian import children_of
 from tokenhour.serving.engine.readiness import ask
 from tokenhour.serving.launch.argv import Launch
 from tokenhour.serving.supervisor.replica import Keeper
@@ -82,9 +80,12 @@ def _gpu_memory() -> int | None:
 
 
 def _tree_bytes(pid: int) -> int:
+    import psutil
+
     total = 0
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                total = int(line.split()[1]) * 1024
-    return total + sum(_tree_bytes(child) for child in children_of(pid))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for each in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += each.memory_info().rss
+    return total

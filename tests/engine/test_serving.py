@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests import ROOT
-from tests.serving.render.test_monitoring import VLLM_SERIES
+from tests.serving.render.test_documents import VLLM_SERIES
 from tokenhour.contracts.config.experiment import load_experiment
 from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.standalone.idle import IdleRecord

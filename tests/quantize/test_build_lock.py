@@ -49,7 +49,7 @@ def test_a_folder_that_takes_nothing_is_one_message(tmp_path: Path, monkeypatch:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     with pytest.raises(RunFailedError, match="cannot write here") as caught, claimed(tmp_path / "model"):
         pass
     assert caught.value.where == str(tmp_path)

@@ -31,11 +31,9 @@ from tokenhour.contracts.records.server import ColdStart
 from tokenhour.machine.hardware import host
 from tokenhour.machine.run_folder import RunDir
 from tokenhour.serving.launch.engine_env import choose_ports
-from tokenhour.serving.render.compose import render_compose
 from tokenhour.serving.render.context import Deployment, deployment
-from tokenhour.serving.render.haproxy import haproxy_config
-from tokenhour.serving.render.kubernetes import render_kubernetes
-from tokenhour.serving.render.litellm import Hybrid, hybrid_of, render_gateway
+from tokenhour.serving.render.documents import haproxy_config, render_compose, render_kubernetes
+from tokenhour.serving.render.litellm import GatewayMix, hybrid_of, render_gateway
 
 EXAMPLE = ROOT / "configs/experiments/h100-chat.yaml"
 PRICES = ROOT / "configs/prices"
@@ -232,7 +230,7 @@ def test_ray_over_several_nodes_is_not_rendered() -> None:
         deployment(ray, "w8a8", Path("none"), PRICES, "cuda")
 
 
-HYBRID = Hybrid("gpt-4o-mini", "openai", 2, 0.1, 4321.0, 600_000)
+HYBRID = GatewayMix("gpt-4o-mini", "openai", 2, 0.1, 4321.0, 600_000)
 
 
 def test_the_gateway_sends_base_load_home_and_overflow_to_the_api() -> None:
@@ -263,7 +261,7 @@ LITELLM_KEYS = {
 @pytest.mark.parametrize("base", [0, 2])
 def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lists(base: int) -> None:
     """The gateway file uses only LiteLLM's documented keys, so no setting is silently ignored."""
-    config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base)))
+    config = yaml.safe_load(render_gateway(example(), GatewayMix("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base)))
     assert set(config) == set(LITELLM_KEYS)
     for section, known in LITELLM_KEYS.items():
         assert known is None or set(config[section]) <= known
@@ -289,7 +287,7 @@ def test_litellm_takes_the_gateways_file() -> None:
 
 def test_an_optimum_without_a_replica_sends_everything_to_the_api() -> None:
     """When no replica pays off, the gateway lists the API alone under the usual model name."""
-    config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", 0, 1.0, 10.0, 0)))
+    config = yaml.safe_load(render_gateway(example(), GatewayMix("gpt-4o-mini", "openai", 0, 1.0, 10.0, 0)))
     (api,) = config["model_list"]
     assert api["model_name"] == example().model_id
     assert "fallbacks" not in config["router_settings"]
@@ -297,7 +295,7 @@ def test_an_optimum_without_a_replica_sends_everything_to_the_api() -> None:
 
 def gateway_model(model: str, host: str, provider_model: str | None = None) -> str:
     """Return the name by which the gateway asks the API host for the model."""
-    text = render_gateway(example(), Hybrid(model, host, 2, 0.1, 1.0, 600_000, provider_model))
+    text = render_gateway(example(), GatewayMix(model, host, 2, 0.1, 1.0, 600_000, provider_model))
     return yaml.safe_load(text)["model_list"][-1]["litellm_params"]["model"]
 
 
@@ -342,7 +340,7 @@ def test_a_name_that_nobody_knows_is_asked_for() -> None:
 )
 def test_the_gateways_heading_says_what_it_needs(base: int, said: str) -> None:
     """The file's heading compares the optimum with `serving.replicas` and names the LiteLLM version it needs."""
-    text = render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base))
+    text = render_gateway(example(), GatewayMix("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base))
     heading = text[: text.index("model_list")]
     assert said in heading
     assert "litellm[proxy]>=1.81.9" in heading

@@ -18,7 +18,7 @@ from tokenhour.serving.cli.scan import scan
 from tokenhour.serving.idle_scan import gpus, own_servers
 from tokenhour.serving.idle_scan.history import HISTORY_FILE, History
 from tokenhour.serving.idle_scan.rules import Holder
-from tokenhour.serving.state import Load, ReplicaState, ServerState, start_of
+from tokenhour.serving.state import EngineLoad, ReplicaState, ServerState, start_of
 
 FAST = ScanPolicy(sample_s=0.01, samples=2)
 
@@ -227,7 +227,7 @@ def test_a_server_that_rests_or_is_measured_is_no_waste(
 def test_a_fleet_that_is_never_full_is_told(idler: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """A fleet far below its capacity is reported with the replica count that would do."""
     (tmp_path / "toy").mkdir()
-    load = Load(observed_s=7200, mean_running=1.0, peak_running=3.0, capacity=64)
+    load = EngineLoad(observed_s=7200, mean_running=1.0, peak_running=3.0, capacity=64)
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
     replicas = tuple(ReplicaState("ready", f"u{n}") for n in range(4))
     state(idler.pid, load=load, replicas=replicas, last_request_utc=now).write(tmp_path / "toy")

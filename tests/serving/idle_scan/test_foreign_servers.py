@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +20,7 @@ from tests import ROOT
 from tests.serving.cli.test_scan import policy_file, state
 from tokenhour.contracts.config.idle_scan import ScanPolicy
 from tokenhour.serving.cli.scan import scan
-from tokenhour.serving.engine.guardian import ORDERS, children_of
+from tokenhour.serving.engine.guardian import ORDERS
 from tokenhour.serving.idle_scan import foreign_servers
 from tokenhour.serving.idle_scan.foreign_servers import command_of, once_each
 from tokenhour.serving.idle_scan.history import History
@@ -82,7 +83,7 @@ def serve(tmp_path: Path) -> tuple[str, Path, str]:
 
 def seen(found: list[Seen], *processes: subprocess.Popen[bytes]) -> list[Seen]:
     """Keep what was found of these processes and their descendants."""
-    pids = {pid for process in processes for pid in (process.pid, *foreign_servers.descendants(process.pid))}
+    pids = {pid for process in processes for pid in foreign_servers.tree_of(process.pid)}
     return [each for each in found if each.pid in pids]
 
 
@@ -103,7 +104,7 @@ def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(
         port,
         port=port,
     )
-    (engine,) = children_of(guard.pid)
+    (engine,) = [each.pid for each in psutil.Process(guard.pid).children()]
     found = seen(servers(tmp_path / "results", History(), 0.0), guard)
     assert [(each.pid, each.checkpoint, each.unjudged) for each in found] == [(engine, "/c", "")]
 
@@ -125,7 +126,7 @@ def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(
         port,
         port=port,
     )
-    (engine,) = children_of(guard.pid)
+    (engine,) = [each.pid for each in psutil.Process(guard.pid).children()]
     folder = tmp_path / "results/prod-chat"
     folder.mkdir(parents=True)
     now_s = time.time()
@@ -206,7 +207,7 @@ def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(
     port = choose_port("127.0.0.1", 0)
     line = " ".join(map(str, (*serve(tmp_path), "B", "--port", port)))
     wrapper = house("sh", "-c", f'{line} "$0" & wait', port=port)
-    (engine,) = children_of(wrapper.pid)
+    (engine,) = [each.pid for each in psutil.Process(wrapper.pid).children()]
     try:
         assert [each.pid for each in seen(servers(tmp_path, History(), 0.0), wrapper)] == [engine]
     finally:

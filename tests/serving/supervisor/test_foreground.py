@@ -37,7 +37,7 @@ from tokenhour.serving.engine import process
 from tokenhour.serving.engine.verify_weights import SMALL_BYTES
 from tokenhour.serving.preflight import exclusive, prepare
 from tokenhour.serving.state import read_state
-from tokenhour.serving.supervisor.foreground import run_beside, serve
+from tokenhour.serving.supervisor.foreground import drain, run_beside, serve
 
 pytestmark = pytest.mark.system
 
@@ -327,8 +327,9 @@ def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(
     monkeypatch.setattr(process, "GRACE_S", 0.5)
     spec, run = house(tmp_path, "stubborn", operations={"drain_s": 0})
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
-        running.drain()
-        assert running.engines[0].guard.wait(3) == 128 + signal.SIGKILL, "the engine's end, told by a guardian that lives"
+        guard = running.guard
+        drain(running)
+        assert guard.wait(3) == 128 + signal.SIGKILL, "the engine's end, told by a guardian that lives"
         assert not psutil.pid_exists(server.engine_pid)
     assert left_over(tmp_path) == []
     assert run.status()["serving"].state == "done"
@@ -438,9 +439,13 @@ def test_killing_the_guardian_takes_the_engine_down(tmp_path: Path) -> None:
         while find_spec("setproctitle") and not Path(f"/proc/{worker}/cmdline").read_text().startswith("VLLM"):
             assert time.monotonic() < deadline, "it renames itself, as vLLM's processes do"
             time.sleep(0.02)
-        running.guard.kill()
-        running.guard.wait()
+        guard = running.guard
+        guard.kill()
+        guard.wait()
         while psutil.pid_exists(server.engine_pid) and psutil.Process(server.engine_pid).status() != "zombie":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        while running.replicas[0].state != "failed":
             assert time.monotonic() < deadline
             time.sleep(0.02)
         with pytest.raises(RunFailedError):

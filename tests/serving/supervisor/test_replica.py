@@ -15,8 +15,9 @@ from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.records.server import ColdStart
 from tokenhour.serving.launch.argv import Launch
 from tokenhour.serving.state import ServerState, read_state
-from tokenhour.serving.supervisor import fleet, replica
+from tokenhour.serving.supervisor import replica
 from tokenhour.serving.supervisor.replica import Keeper
+from tokenhour.serving.supervisor.start_sequence import ServerProcesses
 from tokenhour.serving.supervisor.stop_start import StopAndStart
 
 pytestmark = pytest.mark.system
@@ -164,20 +165,19 @@ def test_an_engine_that_is_closed_in_mid_wake_ends_the_wake(keep: Callable[..., 
     assert not how.wake(), "and nobody can ask for another"
 
 
-def test_the_replica_that_cannot_start_is_told_while_another_still_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in their order: the first may load for minutes."""
-
-    def wait_ready(engine: str, _: object, __: object, cancelled: Callable[[], bool]) -> None:
-        if engine == "dead":
-            raise RunFailedError("out of memory")
-        until = time.monotonic() + 20
-        while not cancelled() and time.monotonic() < until:
-            time.sleep(0.01)
-        raise RunFailedError("cancelled")
-
-    monkeypatch.setattr(fleet, "wait_ready", wait_ready)
-    engines: list[Any] = ["slow", "dead"]
+def test_the_replica_that_cannot_start_is_told_while_another_still_loads(keep: Any) -> None:
+    """The server waits for its replicas not in their order: the first may load for minutes."""
+    slow, slow_engines = keep()
+    dead, dead_engines = keep()
+    slow_engines.plan, dead_engines.plan = ["slow"], [RunFailedError("out of memory")]
+    server = ServerProcesses.__new__(ServerProcesses)
+    server.replicas, server.router, server.drain_s = [slow, dead], None, 0
+    weights: Any = SimpleNamespace(check=lambda: None, done=lambda: True)
+    server.weights = weights
     began = time.monotonic()
     with pytest.raises(RunFailedError, match="out of memory"):
-        fleet._all_ready(engines, 60, None, SimpleNamespace(check=lambda: None))
+        server.start(lambda: False)
+    assert slow.state == "starting"
+    server.stop(drain=False, at_once=lambda: False)
     assert time.monotonic() - began < 10
+    assert not slow.is_alive()

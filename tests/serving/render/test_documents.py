@@ -10,10 +10,8 @@ import yaml
 
 from tests import ROOT
 from tokenhour.contracts.config.experiment import load_experiment
-from tokenhour.serving.render import monitoring
-from tokenhour.serving.render.compose import render_compose
 from tokenhour.serving.render.context import Deployment, deployment
-from tokenhour.serving.render.kubernetes import render_kubernetes
+from tokenhour.serving.render.documents import fill, render_compose, render_kubernetes
 
 # What is asked for of vLLM 0.32.0's /metrics, by its vllm/v1/metrics/loggers.py: counters end in _total, histograms have
 # buckets. tests/engine holds these names against the page of a real server.
@@ -30,8 +28,19 @@ UNITS = {"short", "currencyUSD", "percentunit", "percent", "s", "watt"}
 
 def rules(own_job: bool = True) -> list[dict[str, Any]]:
     """List the Prometheus rules for a fleet at $2.95 an hour."""
-    (group,) = monitoring.prometheus_rules(2.95, own_job=own_job)["groups"]
+    (group,) = yaml.safe_load(fill("prometheus-rules.yaml.j2", usd_per_hour=2.95, own_job=own_job))["groups"]
     return group["rules"]
+
+
+def dashboard(device: str) -> str:
+    """Return the Grafana dashboard for a device."""
+    return fill("dashboard.json.j2", device=device)
+
+
+def scraped(*engines: str) -> dict[str, Any]:
+    """Return the Prometheus configuration for these engines, with GPUs."""
+    found: dict[str, Any] = yaml.safe_load(fill("prometheus.yaml.j2", engines=engines, device="cuda"))
+    return found
 
 
 def rendered(device: str) -> Deployment:
@@ -52,7 +61,7 @@ def test_every_panel_rule_and_alert_names_only_series_that_are_there(device: str
     """A panel or alert on a series that nothing exports would stay silent forever."""
     recorded = {rule["record"] for rule in rules(own_job) if "record" in rule}
     there = VLLM_SERIES | recorded | (DCGM_SERIES if device == "cuda" else set()) | ({"up"} if own_job else set())
-    board = json.loads(monitoring.dashboard(device))
+    board = json.loads(dashboard(device))
     asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     for expression in (*asked, *(rule["expr"] for rule in rules(own_job))):
         assert series(expression), expression
@@ -68,7 +77,7 @@ def test_a_name_that_nothing_tells_is_noticed() -> None:
 
 def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
     """Throughput, cost, cache, queue and power are on the dashboard."""
-    shown = monitoring.dashboard("cuda")
+    shown = dashboard("cuda")
     for metric in (
         "tokenhour:output_tokens_per_s", "tokenhour:usd_per_hour", "tokenhour:usd_per_mtok", "vllm:kv_cache_usage_perc",
         "vllm:num_requests_waiting", "DCGM_FI_DEV_POWER_USAGE",
@@ -78,7 +87,7 @@ def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
 
 def test_on_a_cpu_no_panel_is_empty() -> None:
     """DCGM tells of GPUs only."""
-    assert "DCGM" not in monitoring.dashboard("cpu")
+    assert "DCGM" not in dashboard("cpu")
     for render in (render_compose, render_kubernetes):
         assert "DCGM" in render(rendered("cuda"))
         assert "DCGM" not in render(rendered("cpu"))
@@ -87,9 +96,9 @@ def test_on_a_cpu_no_panel_is_empty() -> None:
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_the_dashboard_is_one_that_grafana_can_draw(device: str) -> None:
     """Panels have unique ids, known units and data sources, and do not overlap."""
-    board = json.loads(monitoring.dashboard(device))
+    board = json.loads(dashboard(device))
     assert set(board) == {"uid", "title", "schemaVersion", "refresh", "time", "panels"}
-    sources, _ = monitoring.grafana_provisioning()
+    sources = yaml.safe_load(fill("grafana-datasources.yaml.j2"))
     known = {each["uid"] for each in sources["datasources"]}
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     cells: set[tuple[int, int]] = set()
@@ -107,7 +116,7 @@ def test_the_dashboard_is_one_that_grafana_can_draw(device: str) -> None:
 
 def test_prometheus_configuration_has_documented_keys_only() -> None:
     """prometheus.io/docs: configuration and recording_rules; the keys in use, spelled as there."""
-    configuration = yaml.safe_load(yaml.safe_dump(monitoring.prometheus_config(["a:1", "b:1"], "router:2", "gpu:3")))
+    configuration = scraped("a:1", "b:1")
     assert set(configuration) == {"global", "rule_files", "scrape_configs"}
     assert set(configuration["global"]) == {"scrape_interval", "evaluation_interval"}
     for value in configuration["global"].values():
@@ -122,7 +131,7 @@ def test_prometheus_configuration_has_documented_keys_only() -> None:
 @pytest.mark.parametrize("own_job", [True, False])
 def test_rules_have_documented_keys_only(own_job: bool) -> None:
     """Prometheus rejects a whole rule file for one unknown key."""
-    document = monitoring.prometheus_rules(1.0, own_job=own_job)
+    document = yaml.safe_load(fill("prometheus-rules.yaml.j2", usd_per_hour=1.0, own_job=own_job))
     assert set(document) == {"groups"}
     for group in document["groups"]:
         assert set(group) == {"name", "rules"}
@@ -139,8 +148,8 @@ def dollars(own_job: bool) -> str:
 def test_dollars_an_hour_count_every_allocated_engine() -> None:
     """Every engine that Prometheus scrapes costs money, busy or idle."""
     assert dollars(own_job=True) == 'count(up{job="vllm"}) * 2.95'
-    jobs = [each["job_name"] for each in monitoring.prometheus_config(["a:1"], None, None)["scrape_configs"]]
-    assert jobs == ["vllm"], "the job that is counted"
+    jobs = [each["job_name"] for each in scraped("a:1")["scrape_configs"]]
+    assert jobs.count("vllm") == 1, "the job that is counted"
 
 
 def test_on_kubernetes_no_rule_waits_for_a_job_that_nobody_has_named() -> None:
