@@ -13,6 +13,7 @@ from tokenhour.bench.calibration.calibrate import certified
 from tokenhour.bench.loadgen.subprocesses import children, sigterm_interrupts
 from tokenhour.bench.loadgen.worker_count import Workers
 from tokenhour.bench.measure.probe import Session, Wish, run_undisturbed
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import LineTail
 from tokenhour.bench.statistics.rate_search import Bracket, next_rate, window_s
 from tokenhour.bench.summary.capacity import with_point
@@ -75,7 +76,7 @@ def measure(
         uncertified = said if found is None else None
         if found is not None:
             found.write(run_dir.path)
-    raw = run_dir.path / "raw"
+    raw = run_dir.path / raw_files.FOLDER
     with disk_errors(raw):
         raw.mkdir(parents=True)
     anchor, zero_ns, salt = now_utc(), time.monotonic_ns(), uuid.uuid4().hex
@@ -133,7 +134,7 @@ def _closed(target: Target, phase: str, users: int) -> Wish:
 
 
 def _first_failure(session: Session) -> str:
-    rows = (row for file in session.folder.glob("requests-0-*.jsonl") for row in LineTail(file).rows())
+    rows = (row for file in raw_files.all_rows(session.folder, 0) for row in LineTail(file).rows())
     return next((f"{r.outcome}, {r.detail}" for r in rows if r.outcome != "success"), "nothing ended in time")
 
 

@@ -21,7 +21,7 @@ from tokenhour.bench.loadgen.worker_count import Workers
 from tokenhour.bench.measure.probe import Session, Wish, run_probe, session_rows
 from tokenhour.bench.target.discovery import Target
 from tokenhour.bench.target.openai_api import Dialect
-from tokenhour.bench.workload.sampling import Source, bundled_text
+from tokenhour.bench.workload.sampling import PromptSource, bundled_text
 from tokenhour.contracts.config.bench import BenchSpec, LengthSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import sha256_file, sha256_of, write_bytes_atomic
@@ -50,7 +50,9 @@ _CODE = (
     "loadgen/alarm",
     "loadgen/distributed",
     "loadgen/main",
+    "loadgen/probe_plan",
     "recording/frame_log",
+    "recording/raw_files",
     "recording/recorder",
     "recording/response_parser",
     "target/openai_api",
@@ -251,7 +253,7 @@ def open_session(folder: Path, workers: int) -> Iterator[Session]:
         # The server has a core of its own, and all of the generator the others: what is measured is the generator.
         with reference_server.kept_off(reference_server.own_core()):
             crew = stack.enter_context(children(target, folder, zero_ns, Workers(workers)))
-        yield Session(target, Source(text), folder, zero_ns, uuid.uuid4().hex, crew)
+        yield Session(target, PromptSource(text), folder, zero_ns, uuid.uuid4().hex, crew)
 
 
 def code_sha256() -> str:

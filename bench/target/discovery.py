@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenhour.bench.target.openai_api import Dialect, endpoint
+from tokenhour.bench.target.openai_api import Dialect, parse_url
 from tokenhour.contracts.config.bench import BenchSpec
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError
@@ -98,7 +98,7 @@ def check_alive(server: Server) -> None:
 
 def probe_endpoint(url: str, model: str, load: Load) -> Endpoint:
     """Ask an endpoint what it can do, with a handful of one-token requests. Raises InputError before any load."""
-    where = endpoint(url)
+    where = parse_url(url)
     base = f"{'https' if where.tls else 'http'}://{where.authority}{where.path}"
     listed = _check_model(base, model, "check --url and --model")
     if load.tokenizer is not None:

@@ -33,7 +33,7 @@ _NOTHING: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "num_model_re
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """A line of the log: one request, or the sum of several."""
 
     prompt: float
@@ -96,7 +96,7 @@ def convert(log: Path, out: Path, name: str) -> Imported:
     return Imported(profile, existing, requests_file, fragment_file, len(asked) - len(kept) if single else 0)
 
 
-def _entries(log: Path) -> Iterator[Entry]:
+def _entries(log: Path) -> Iterator[LogEntry]:
     buckets = _usage_export(log)
     for place, row in buckets if buckets is not None else ((f"{log}:{n}", row) for n, row in rows(log)):
         yield _entry(row, place)
@@ -123,7 +123,7 @@ def _parts(bucket: dict[str, Any]) -> list[dict[str, Any]]:
     return [_NOTHING] if found == [] else [part for part in found or () if isinstance(part, dict)]
 
 
-def _entry(row: Mapping[str, Any], place: str) -> Entry:
+def _entry(row: Mapping[str, Any], place: str) -> LogEntry:
     flat = {**row, **(row["usage"] if isinstance(row.get("usage"), dict) else {})}
 
     def named(names: tuple[str, ...]) -> str | None:
@@ -140,7 +140,7 @@ def _entry(row: Mapping[str, Any], place: str) -> Entry:
     cached, count, when, end = named(CACHED), named(COUNT), named(TIME), named((END,))
     # Mooncake's published traces, whose columns these are, count milliseconds.
     milliseconds = prompt == FORMATS["mooncake"].prompt
-    return Entry(
+    return LogEntry(
         prompt=number_of(flat, prompt, place),
         completion=number_of(flat, completion, place),
         cached=number_of(flat, cached, place) if cached else 0.0,
@@ -162,7 +162,7 @@ def _time(value: Any, field: str, place: str, milliseconds: bool) -> float:
         ) from error
 
 
-def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> TrafficProfile:
+def profile_of(entries: list[LogEntry], name: str, inputs: dict[str, str]) -> TrafficProfile:
     """Derive the traffic profile. Pure. Shares are of tokens, input plus output."""
     requests = sum(e.requests for e in entries)
     tokens = np.asarray([e.prompt + e.completion for e in entries])
@@ -197,12 +197,12 @@ def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> Traff
     return _profile(name, inputs, week.shares, week.hours, requests, a_month, means, (at.min(), at.max()), assumed)
 
 
-def _milliseconds(entries: list[Entry]) -> tuple[str, ...]:
+def _milliseconds(entries: list[LogEntry]) -> tuple[str, ...]:
     count = sum(e.milliseconds for e in entries)
     return (f"the times of {count} of {len(entries)} lines are taken as milliseconds",) if count else ()
 
 
-def _ends(entries: list[Entry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+def _ends(entries: list[LogEntry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """Return when each entry ends, and what was assumed of it; a request ends where it begins.
 
     A sum without an end is taken to last as long as the smallest gap between two. Raises InputError where there is none.
@@ -221,7 +221,7 @@ def _ends(entries: list[Entry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     return ends, tuple(said)
 
 
-def _end(entry: Entry, gap_s: float | None) -> float:
+def _end(entry: LogEntry, gap_s: float | None) -> float:
     start = entry.at_s or 0.0
     if not entry.is_sum:
         return start
@@ -279,7 +279,7 @@ def _fragment(profile: TrafficProfile) -> str:
     )
 
 
-def _as_csv(entries: list[Entry]) -> str:
+def _as_csv(entries: list[LogEntry]) -> str:
     """Write single requests in the order of their times."""
     kept = sorted(entries, key=lambda e: e.at_s or 0.0)
     timed = all(e.at_s is not None for e in kept)

@@ -12,7 +12,6 @@ from tokenhour.bench.workload.request_plan import Ask, Ints, ids_of
 
 _TRIES = 12
 _BYTES_PER_TOKEN = 4  # of English, for a server whose tokenizer nobody has named
-Make = Callable[[Ask], "list[int] | str"]
 
 
 def exact_text(tokenizer: Any, ids: list[int]) -> str:
@@ -44,13 +43,14 @@ def text_of(tokenizer: Any, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False))
 
 
-def maker(plan: dict[str, Any], text: Ints) -> Make:
-    """Return what turns an ask into a prompt, by the plan's dialect, tokenizer and template overhead."""
-    salt, prefix_tokens = plan["salt"], plan["prefix_tokens"]
-    if plan["dialect"]["token_ids"]:
-        return lambda ask: ids_of(ask, text, salt, prefix_tokens)
-    overhead = plan["template_tokens"]
-    tokenizer = _tokenizer(plan["tokenizer"])
+def id_maker(text: Ints, salt: str, prefix_tokens: int) -> Callable[[Ask], list[int]]:
+    """Return what turns an ask into the token ids of its prompt."""
+    return lambda ask: ids_of(ask, text, salt, prefix_tokens)
+
+
+def text_maker(text: Ints, salt: str, prefix_tokens: int, tokenizer_file: str | None, overhead: int) -> Callable[[Ask], str]:
+    """Return what turns an ask into text, with room for the `overhead` tokens that the server's template adds."""
+    tokenizer = _tokenizer(tokenizer_file)
     words = text if tokenizer is None else stable(tokenizer, text)
 
     def ids(ask: Ask) -> list[int]:

@@ -19,7 +19,7 @@ TEXT_SOURCE = "Python's documentation topics (module pydoc_data), PSF licence ve
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PromptSource:
     """Where prompts come from: the served model's token ids of the bundled text, and requests from a file."""
 
     text: Ints
@@ -62,10 +62,10 @@ def corpus(tokenizer_file: Path) -> Ints:
     return np.asarray(tokenizer.encode(bundled_text(), add_special_tokens=False).ids, dtype=np.int64)
 
 
-def source(spec: WorkloadSpec, text: Ints) -> Source:
+def source(spec: WorkloadSpec, text: Ints) -> PromptSource:
     """Read what the workload needs beside the text. Raises InputError for a bad file."""
     if spec.requests is None:
-        return Source(text)
+        return PromptSource(text)
     found = load(Path(spec.requests.file), spec.requests.format)
     if found.skipped:
         what = (
@@ -74,7 +74,7 @@ def source(spec: WorkloadSpec, text: Ints) -> Source:
             else "lines of zero tokens (failed requests) are"
         )
         print(f"   {spec.requests.file}: {found.skipped} {what} left out", file=sys.stderr)
-    return Source(text, found)
+    return PromptSource(text, found)
 
 
 def check(spec: BenchSpec) -> None:
@@ -98,7 +98,12 @@ def turns_of(spec: WorkloadSpec) -> int:
 
 
 def asks(
-    spec: WorkloadSpec, found: Source, probe: int, arrivals: NDArray[np.float64] | int, *, serial_from: int | None = None
+    spec: WorkloadSpec,
+    found: PromptSource,
+    probe: int,
+    arrivals: NDArray[np.float64] | int,
+    *,
+    serial_from: int | None = None,
 ) -> list[list[Ask]]:
     """Prepare a probe: one conversation (mostly of one request) an arrival, or `arrivals` many for a closed loop.
 

@@ -16,11 +16,13 @@ import pytest
 
 from tests import ROOT
 from tests.bench.conftest import experiment, keep_certificate, prepare
+from tests.bench.plans import plan
 from tests.bench.server import running
 from tokenhour.bench.calibration import reference_server
-from tokenhour.bench.loadgen.distributed import Hand, clock_offset_ns, cpu_sample, stripe, unsure_of
+from tokenhour.bench.loadgen.distributed import Hand, clock_offset_ns, cpu_sample, unsure_of
 from tokenhour.bench.loadgen.subprocesses import free_port
 from tokenhour.bench.loadgen.worker_count import Workers
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table, write_table
 from tokenhour.bench.run import measure
 from tokenhour.bench.summary.finalize import derive
@@ -36,13 +38,6 @@ CPU = "cpu_s_total"
 FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_s": 1.0, "warmup_s": 0.2}}
 
 
-def test_stripes_hold_every_arrival_once() -> None:
-    plan = {"asks": list(range(10)), "probe": 3}
-    parts = [stripe(plan, k, 3)["asks"] for k in range(3)]
-    assert sorted(ask for part in parts for ask in part) == list(range(10))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 def test_the_fastest_exchange_tells_the_clocks_offset() -> None:
     exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
     assert clock_offset_ns(exchanges) == (1_000_000, 5_000)
@@ -54,11 +49,11 @@ def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(
 ) -> None:
     said = []
     hand = object.__new__(Hand)
-    plan = {"probe": 0, "worker": 1, "rows": str(tmp_path / "rows.jsonl"), "clock_error_ns": error_ns}
     hand.worker = SimpleNamespace(begin=lambda _: (_ for _ in ()).throw(OSError("began")), why_not=str)
-    monkeypatch.setattr(hand, "_localise", lambda _: plan)
+    hand.folder = tmp_path
+    monkeypatch.setattr(hand, "clock", lambda: (0, error_ns))
     monkeypatch.setattr(hand, "_done", lambda _, failed: said.append(failed))
-    hand.run(plan)
+    hand.run(1, plan().as_json(), {})
     assert said == (["began"] if runs else [unsure_of(error_ns)])
     assert runs or "known to 51 ms only (limit 50 ms)" in said[0]
 
@@ -69,11 +64,25 @@ def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path: Path, ahead_ns: int, 
     hand = object.__new__(Hand)
     hand.folder = tmp_path
     monkeypatch.setattr(hand, "clock", lambda: (ahead_ns, 7))
-    plan = hand._localise({"zero_ns": 10**9, "start_ns": 3 * 10**9, "probe": 0, "worker": 1, "tokenizer": None})
+    here, error_ns = hand._localise(plan(), {})
     now_here, now_there = 5 * 10**9, 5 * 10**9 + ahead_ns
-    assert now_here - plan["zero_ns"] == now_there - 10**9
-    assert now_here - plan["start_ns"] == now_there - 3 * 10**9
-    assert plan["clock_error_ns"] == 7
+    assert now_here - here.zero_ns == now_there - 10**9
+    assert now_here - here.start_ns == now_there - 3 * 10**9
+    assert error_ns == 7
+
+
+def test_a_worker_of_another_machine_keeps_its_files_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of this machine works in the master's."""
+    hand = object.__new__(Hand)
+    hand.folder = tmp_path / "own"
+    monkeypatch.setattr(hand, "clock", lambda: (0, 0))
+    files = {raw_files.CORPUS: b"ids", raw_files.TOKENIZER: b"{}"}
+    there, _ = hand._localise(plan(joined=True, tokenizer="/master/tokenizer.json"), files)
+    assert (there.raw, there.tokenizer) == (hand.folder, str(hand.folder / raw_files.TOKENIZER))
+    assert {file.name: file.read_bytes() for file in hand.folder.iterdir()} == files
+    assert hand._localise(plan(), {})[0] == plan()
 
 
 @pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
@@ -283,8 +292,8 @@ def test_a_row_longer_than_a_piece_travels_too(tmp_path: Path, monkeypatch: pyte
     hand = Hand.__new__(Hand)
     hand.runner = SimpleNamespace(send_message=lambda _, data: sent.append(zlib.decompress(data["data"])))
     whole = b"short\n" + b"x" * 100 + b"\nshort\n"
-    (tmp_path / "rows").write_bytes(whole + b"torn" * 10)
-    assert hand._send_rows({"worker": 0}, tmp_path / "rows", 0) == len(whole)
+    raw_files.rows_file(tmp_path, 0, 0).write_bytes(whole + b"torn" * 10)
+    assert hand._send_rows(plan(raw=tmp_path), 0) == len(whole)
     assert b"".join(sent) == whole
 
 
