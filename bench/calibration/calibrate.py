@@ -280,7 +280,7 @@ def certified(results: Path, workers: int = 1) -> tuple[Certificate | None, str]
     try:
         found = calibrate(workers)
     except (InputError, RunFailedError) as error:
-        return None, f"{error.what.partition(':')[0]}: generator uncertified; {error.remedy}"
+        return None, f"{error.what}: generator uncertified; {error.remedy}"
     if not any(one.followed for one in found.levels if one.streams > LIGHT_STREAMS):
         kind = "only the light load" if found.ceiling_chunks_per_s else "no load at all"
         return found, f"the generator followed {kind}: something else uses this machine; the certificate is not kept"

@@ -21,9 +21,8 @@ from typing import Any
 
 import gevent  # noqa: TID253 (part of the generator)
 from gevent.event import AsyncResult  # noqa: TID253
-from gevent.fileobject import FileObject  # noqa: TID253
 
-from tokenhour.bench.loadgen.console import say, say_failed
+from tokenhour.bench.loadgen.console import obey, say
 from tokenhour.bench.loadgen.probe_plan import ProbePlan
 from tokenhour.bench.recording import raw_files
 
@@ -172,17 +171,7 @@ def run_master(environment: Any, host: str, port: int, count: int, web_ui: Calla
         say({"failed": f"only {len(master.runner.clients)} of {count} load workers joined within {_JOIN_S:.0f} s"})
         return
     say({"ready": os.getpid()})
-
-    def probe(plan: ProbePlan) -> None:
-        failed = master.run(plan)
-        say({"failed": failed} if failed else {"done": plan.probe})
-
-    for line in FileObject(sys.stdin.buffer, "rb"):
-        order = json.loads(line)
-        if order.get("cancel"):
-            master.cancel()
-            continue
-        gevent.spawn(probe, ProbePlan.read(Path(order["plan"]))).link_exception(say_failed)
+    obey(master.run, master.cancel)
     master.runner.quit()
     if web:
         web.stop()
@@ -208,8 +197,7 @@ class Hand:
     def on_cancel(self, environment: Any, msg: Any, **_: Any) -> None:
         """End the probe's arrivals."""
         del environment, msg
-        if self.worker.probe is not None:
-            self.worker.probe.cancel()
+        self.worker.cancel()
 
     def clock(self) -> tuple[int, int]:
         """Compare clocks with the master: (its time less ours, largest error), ns; exactly 0 on one machine."""

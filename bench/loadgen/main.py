@@ -23,6 +23,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ import gevent  # noqa: TID253 (this file is the generator)
 import numpy as np
 from gevent import get_hub, monkey  # noqa: TID253
 from gevent.event import AsyncResult, Event  # noqa: TID253
-from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
 from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
@@ -41,7 +41,7 @@ from locust.exception import RPCError  # noqa: TID253
 
 from tokenhour.bench.http.event_loop import EventLoop
 from tokenhour.bench.loadgen.alarm import Alarm
-from tokenhour.bench.loadgen.console import say, say_failed
+from tokenhour.bench.loadgen.console import obey, say
 from tokenhour.bench.loadgen.probe_plan import ProbePlan
 from tokenhour.bench.loadgen.worker_count import WEB_UI_PORT
 from tokenhour.bench.recording import raw_files
@@ -294,6 +294,11 @@ class Worker:
         gevent.spawn(self._housekeeping, self.probe)
         return self.probe
 
+    def cancel(self) -> None:
+        """End the probe's arrivals."""
+        if self.probe is not None:
+            self.probe.cancel()
+
     def _housekeeping(self, probe: RunningProbe) -> None:
         plan, plane = probe.plan, probe.plane
         limits = int(plan.inactivity_timeout_s * 1e9), int(plan.timeout_s * 1e9)
@@ -347,13 +352,7 @@ def run_alone() -> None:
     runner = environment.create_local_runner()
     web = web_ui(environment)
     say({"ready": os.getpid()})
-    for line in FileObject(sys.stdin.buffer, "rb"):
-        order = json.loads(line)
-        if order.get("cancel"):
-            if worker.probe is not None:
-                worker.probe.cancel()
-            continue
-        gevent.spawn(_run_probe, runner, worker, ProbePlan.read(Path(order["plan"]))).link_exception(say_failed)
+    obey(partial(_run_probe, runner, worker), worker.cancel)
     worker.leave()
     if web:
         web.stop()
@@ -367,17 +366,15 @@ def epoll() -> Any:
         return None
 
 
-def _run_probe(runner: Any, worker: Worker, plan: ProbePlan) -> None:
+def _run_probe(runner: Any, worker: Worker, plan: ProbePlan) -> str:
     try:
         probe = worker.begin(plan)
     except OSError as error:
-        say({"failed": worker.why_not(error)})
-        return
+        return worker.why_not(error)
     runner.start(plan.concurrency or 1, spawn_rate=_SPAWN_PER_S)
     probe.finished.wait()
     runner.stop()
-    failed = worker.conclude(probe)
-    say({"failed": failed} if failed else {"done": plan.probe})
+    return worker.conclude(probe)
 
 
 def web_ui(environment: Environment) -> Any:

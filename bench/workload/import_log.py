@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tokenhour.bench.workload.traces import FORMATS, in_milliseconds, number_of, rows, seconds_of
-from tokenhour.bench.workload.weekly_profile import HOUR_S, week_of
+from tokenhour.bench.workload.weekly_profile import HOUR_S, Week, week_of
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.io.atomic_io import sha256_file, write_text_atomic
 from tokenhour.contracts.standalone.traffic_profile import HOURS_PER_WEEK, TokenMeans, TrafficProfile
@@ -184,17 +184,31 @@ def profile_of(entries: list[LogEntry], name: str, inputs: dict[str, str]) -> Tr
             where=untimed.place,
             remedy=f"add one of {', '.join(TIME)}, or remove the line",
         )
-    if not times:
-        flat = (1 / HOURS_PER_WEEK,) * HOURS_PER_WEEK
-        return _profile(name, inputs, flat, 1, requests, requests, means, None, (
-            "the log has no timestamps: demand is taken as flat and its requests as those of one month",
-        ))  # fmt: skip
-    at = np.asarray(times)
-    ends, said = _ends(entries)
-    week = week_of(at, ends, tokens)
-    a_month = requests / week.hours * HOURS_PER_MONTH
-    assumed = (*_milliseconds(entries), *said, *week.assumed)
-    return _profile(name, inputs, week.shares, week.hours, requests, a_month, means, (at.min(), at.max()), assumed)
+    if times:
+        ends, said = _ends(entries)
+        week = week_of(np.asarray(times), ends, tokens)
+        a_month = requests / week.hours * HOURS_PER_MONTH
+        assumed = (*_milliseconds(entries), *said, *week.assumed)
+    else:
+        week, a_month = Week((1 / HOURS_PER_WEEK,) * HOURS_PER_WEEK, 1), requests
+        assumed = ("the log has no timestamps: demand is taken as flat and its requests as those of one month",)
+    return TrafficProfile(
+        source=name,
+        hourly_share=week.shares,
+        hours_observed=week.hours,
+        requests=round(requests),
+        requests_per_month=a_month,
+        tokens=means,
+        peak_to_mean=max(1.0, max(week.shares) * HOURS_PER_WEEK),
+        first_utc=_utc(min(times)) if times else None,
+        last_utc=_utc(max(times)) if times else None,
+        assumed=assumed,
+        inputs=inputs,
+    )
+
+
+def _utc(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).replace(microsecond=0).isoformat()
 
 
 def _milliseconds(entries: list[LogEntry]) -> tuple[str, ...]:
@@ -236,35 +250,6 @@ def _end(entry: LogEntry, gap_s: float | None) -> float:
             remedy=f"add {END} to it",
         )
     return start + (gap_s or 0.0)
-
-
-def _profile(
-    name: str,
-    inputs: dict[str, str],
-    shares: tuple[float, ...],
-    hours: int,
-    requests: float,
-    a_month: float,
-    means: TokenMeans,
-    span: tuple[float, float] | None,
-    assumed: tuple[str, ...],
-) -> TrafficProfile:
-    def utc(seconds: float) -> str:
-        return dt.datetime.fromtimestamp(float(seconds), dt.UTC).replace(microsecond=0).isoformat()
-
-    return TrafficProfile(
-        source=name,
-        hourly_share=shares,
-        hours_observed=hours,
-        requests=round(requests),
-        requests_per_month=a_month,
-        tokens=means,
-        peak_to_mean=max(1.0, max(shares) * HOURS_PER_WEEK),
-        first_utc=utc(span[0]) if span else None,
-        last_utc=utc(span[1]) if span else None,
-        assumed=assumed,
-        inputs=inputs,
-    )
 
 
 def _fragment(profile: TrafficProfile) -> str:

@@ -112,7 +112,7 @@ def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path: Pa
     assert {r.outcome for r in rows} == {"success"}
     assert summary.load_curve[0].token_disagreement == 0
     assert all(r.sent_s >= r.scheduled_s for r in rows)
-    assert not (run_dir.path / "raw").exists()
+    assert not (run_dir.path / raw_files.FOLDER).exists()
 
 
 def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(tmp_path: Path, model_folder) -> None:
@@ -129,7 +129,8 @@ def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recor
     with running() as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
         process = subprocess.Popen([sys.executable, "-c", script, str(run_dir.path)], stderr=subprocess.DEVNULL)
-        wait_for(lambda: len(list((run_dir.path / "raw").glob("requests-0-*.jsonl"))) == 2)
+        raw = run_dir.path / raw_files.FOLDER
+        wait_for(lambda: sum(file.stat().st_size > 0 for file in raw_files.all_rows(raw)) == 2)
         hand = next(p for p in psutil.Process(process.pid).children() if "worker" in p.cmdline())
         hand.kill()
         assert process.wait(30) == 1
@@ -196,24 +197,22 @@ def test_a_worker_that_joined_is_saturated_by_its_own_word() -> None:
     assert found.rate("generator", "cpu_s_total", 2.0, 12.0) == pytest.approx(0.95)
 
 
+def join(port: int, out: Path, stack: contextlib.ExitStack) -> subprocess.Popen[str]:
+    """Start a worker as on another machine, which ends with the stack."""
+    words = [sys.executable, "-m", "tokenhour.bench", "worker", f"127.0.0.1:{port}", "--out", str(out)]
+    hand = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    stack.callback(hand.communicate)
+    stack.callback(hand.terminate)
+    return hand
+
+
 def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder) -> None:
     spec = experiment(**FIXED)
     port = free_port()
     with running() as toy, contextlib.ExitStack() as stack:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
         for k in range(2):
-            words = [
-                sys.executable,
-                "-m",
-                "tokenhour.bench",
-                "worker",
-                f"127.0.0.1:{port}",
-                "--out",
-                str(tmp_path / f"w{k}"),
-            ]
-            hand = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-            stack.callback(hand.wait)
-            stack.callback(hand.terminate)
+            join(port, tmp_path / f"w{k}", stack)
         summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port), results=tmp_path)
     # A calibration here would say nothing of the machines that make the load.
     assert summary.uncertified == "generator uncertified: the load workers of other machines are not calibrated from here"
@@ -237,20 +236,7 @@ def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path: 
     port = free_port()
     with running() as toy, contextlib.ExitStack() as stack:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
-        hands = []
-        for k in range(3):
-            words = [
-                sys.executable,
-                "-m",
-                "tokenhour.bench",
-                "worker",
-                f"127.0.0.1:{port}",
-                "--out",
-                str(tmp_path / f"w{k}"),
-            ]
-            hands.append(subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True))
-            stack.callback(hands[-1].wait)
-            stack.callback(hands[-1].terminate)
+        hands = [join(port, tmp_path / f"w{k}", stack) for k in range(3)]
         summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port))
         said = [hand.communicate(timeout=20)[1] for hand in hands]
     assert "did not come to an end" not in str(summary.reasons)
@@ -322,5 +308,5 @@ def test_two_machines_make_one_load(tmp_path: Path, two_hosts) -> None:
     assert {r.outcome for r in rows} == {"success"}
     assert {r.request_id for r in rows} <= set(truth)
     assert "waiting for 2 load workers" in said
-    kept = [list((tmp_path / f"w{k}").glob("requests-0-*.jsonl")) for k in (0, 1)]
+    kept = [raw_files.all_rows(tmp_path / f"w{k}", 0) for k in (0, 1)]
     assert all(len(files) == 1 for files in kept)  # each worker wrote its own records
