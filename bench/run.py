@@ -21,7 +21,6 @@ from tokenhour.bench.summary.finalize import RAW, conclude
 from tokenhour.bench.target.discovery import SATURATION_USERS, Target, of_server
 from tokenhour.bench.workload import sampling
 from tokenhour.bench.workload.arrivals import native_rate_rps
-from tokenhour.bench.workload.request_plan import Ints
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.io.atomic_io import disk_errors
@@ -61,7 +60,7 @@ def measure(
     """
     wanted = kind or kind_of(target)
     sampling.check(target.spec)
-    source = sampling.source(target.spec.workload, _text(target))
+    source = sampling.source(target.spec.workload, sampling.corpus(target.tokenizer))
     if target.spec.arrivals.process == "trace" and source.trace is not None and source.trace.times_s is not None:
         own = native_rate_rps(source.trace.times_s)
         print(f"   the trace's own mean rate is {own:.3g} requests/s; it is stretched to each rate", file=sys.stderr)
@@ -106,15 +105,6 @@ def measure(
     )
     probes.write(run_dir.path)
     return conclude(run_dir)
-
-
-def _text(target: Target) -> Ints:
-    """Return the corpus as the served model's tokens; byte values where nobody knows its tokenizer."""
-    import numpy as np
-
-    if target.tokenizer is not None:
-        return sampling.corpus(target.tokenizer)
-    return np.frombuffer(sampling.bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
 
 
 def _saturate(session: Session) -> float:

@@ -21,7 +21,7 @@ from tokenhour.bench.loadgen.worker_count import Workers
 from tokenhour.bench.measure.probe import Session, Wish, run_probe, session_rows
 from tokenhour.bench.target.discovery import Target
 from tokenhour.bench.target.openai_api import Dialect
-from tokenhour.bench.workload.sampling import PromptSource, bundled_text
+from tokenhour.bench.workload.sampling import PromptSource, corpus
 from tokenhour.contracts.config.bench import BenchSpec, LengthSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import sha256_file, sha256_of, write_bytes_atomic
@@ -247,13 +247,12 @@ def open_session(folder: Path, workers: int) -> Iterator[Session]:
         metrics_urls=(),
         engine_pids=(),
     )
-    text = np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
     zero_ns = time.monotonic_ns()
     with contextlib.ExitStack() as stack:
         # The server has a core of its own, and all of the generator the others: what is measured is the generator.
         with reference_server.kept_off(reference_server.own_core()):
             crew = stack.enter_context(children(target, folder, zero_ns, Workers(workers)))
-        yield Session(target, PromptSource(text), folder, zero_ns, uuid.uuid4().hex, crew)
+        yield Session(target, PromptSource(corpus(None)), folder, zero_ns, uuid.uuid4().hex, crew)
 
 
 def code_sha256() -> str:
