@@ -232,6 +232,8 @@ class Hand:
             self._done(worker, self.worker.why_not(error))
             return
         sent = 0
+        if here.joined:
+            self._send_cpu(here)
         while here.joined and not probe.finished.wait(_ROWS_EVERY_S):
             self._send_cpu(here)
             sent = self._send_rows(here, sent)
