@@ -13,6 +13,7 @@ from tokenhour.bench.calibration.calibrate import certified
 from tokenhour.bench.loadgen.subprocesses import children, sigterm_interrupts
 from tokenhour.bench.loadgen.worker_count import Workers
 from tokenhour.bench.measure.probe import Session, Wish, run_undisturbed
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import LineTail
 from tokenhour.bench.statistics.rate_search import Bracket, next_rate, window_s
 from tokenhour.bench.summary.capacity import with_point
@@ -20,7 +21,6 @@ from tokenhour.bench.summary.finalize import RAW, conclude
 from tokenhour.bench.target.discovery import SATURATION_USERS, Target, of_server
 from tokenhour.bench.workload import sampling
 from tokenhour.bench.workload.arrivals import native_rate_rps
-from tokenhour.bench.workload.request_plan import Ints
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.io.atomic_io import disk_errors
@@ -60,7 +60,7 @@ def measure(
     """
     wanted = kind or kind_of(target)
     sampling.check(target.spec)
-    source = sampling.source(target.spec.workload, _text(target))
+    source = sampling.source(target.spec.workload, sampling.corpus(target.tokenizer))
     if target.spec.arrivals.process == "trace" and source.trace is not None and source.trace.times_s is not None:
         own = native_rate_rps(source.trace.times_s)
         print(f"   the trace's own mean rate is {own:.3g} requests/s; it is stretched to each rate", file=sys.stderr)
@@ -75,7 +75,7 @@ def measure(
         uncertified = said if found is None else None
         if found is not None:
             found.write(run_dir.path)
-    raw = run_dir.path / "raw"
+    raw = run_dir.path / raw_files.FOLDER
     with disk_errors(raw):
         raw.mkdir(parents=True)
     anchor, zero_ns, salt = now_utc(), time.monotonic_ns(), uuid.uuid4().hex
@@ -107,15 +107,6 @@ def measure(
     return conclude(run_dir)
 
 
-def _text(target: Target) -> Ints:
-    """Return the corpus as the served model's tokens; byte values where nobody knows its tokenizer."""
-    import numpy as np
-
-    if target.tokenizer is not None:
-        return sampling.corpus(target.tokenizer)
-    return np.frombuffer(sampling.bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
-
-
 def _saturate(session: Session) -> float:
     """Measure the peak; return the saturated completion rate, requests/s."""
     peak = run_undisturbed(session, _closed(session.target, "saturation", session.target.saturation_users))
@@ -133,7 +124,7 @@ def _closed(target: Target, phase: str, users: int) -> Wish:
 
 
 def _first_failure(session: Session) -> str:
-    rows = (row for file in session.folder.glob("requests-0-*.jsonl") for row in LineTail(file).rows())
+    rows = (row for file in raw_files.all_rows(session.folder, 0) for row in LineTail(file).rows())
     return next((f"{r.outcome}, {r.detail}" for r in rows if r.outcome != "success"), "nothing ended in time")
 
 

@@ -21,7 +21,7 @@ from tokenhour.bench.loadgen.worker_count import Workers
 from tokenhour.bench.measure.probe import Session, Wish, run_probe, session_rows
 from tokenhour.bench.target.discovery import Target
 from tokenhour.bench.target.openai_api import Dialect
-from tokenhour.bench.workload.sampling import Source, bundled_text
+from tokenhour.bench.workload.sampling import PromptSource, corpus
 from tokenhour.contracts.config.bench import BenchSpec, LengthSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import sha256_file, sha256_of, write_bytes_atomic
@@ -50,7 +50,9 @@ _CODE = (
     "loadgen/alarm",
     "loadgen/distributed",
     "loadgen/main",
+    "loadgen/probe_plan",
     "recording/frame_log",
+    "recording/raw_files",
     "recording/recorder",
     "recording/response_parser",
     "target/openai_api",
@@ -245,13 +247,12 @@ def open_session(folder: Path, workers: int) -> Iterator[Session]:
         metrics_urls=(),
         engine_pids=(),
     )
-    text = np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8).astype(np.int64)
     zero_ns = time.monotonic_ns()
     with contextlib.ExitStack() as stack:
         # The server has a core of its own, and all of the generator the others: what is measured is the generator.
         with reference_server.kept_off(reference_server.own_core()):
             crew = stack.enter_context(children(target, folder, zero_ns, Workers(workers)))
-        yield Session(target, Source(text), folder, zero_ns, uuid.uuid4().hex, crew)
+        yield Session(target, PromptSource(corpus(None)), folder, zero_ns, uuid.uuid4().hex, crew)
 
 
 def code_sha256() -> str:
@@ -278,7 +279,7 @@ def certified(results: Path, workers: int = 1) -> tuple[Certificate | None, str]
     try:
         found = calibrate(workers)
     except (InputError, RunFailedError) as error:
-        return None, f"{error.what.partition(':')[0]}: generator uncertified; {error.remedy}"
+        return None, f"{error.what}: generator uncertified; {error.remedy}"
     if not any(one.followed for one in found.levels if one.streams > LIGHT_STREAMS):
         kind = "only the light load" if found.ceiling_chunks_per_s else "no load at all"
         return found, f"the generator followed {kind}: something else uses this machine; the certificate is not kept"

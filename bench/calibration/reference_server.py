@@ -45,8 +45,8 @@ def compiler() -> str:
         if found := shutil.which(name):
             return found
     raise InputError(
-        "no C compiler: the load generator is calibrated against a small server in C",
-        where="PATH",
+        "no C compiler",
+        where="calibration",
         remedy="install gcc or clang (Debian: apt install gcc), or name one in CC",
     )
 
@@ -67,7 +67,7 @@ def binary(cache: Path | None = None) -> Path:
     done = subprocess.run([cc, "-O2", "-o", str(part), str(SOURCE)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(
-            f"the reference server does not compile: {done.stderr.strip()[-300:]}",
+            f"the reference server does not compile: {' '.join(done.stderr.split())[-300:]}",
             where=str(SOURCE),
             remedy="Linux with epoll and glibc 2.35 or newer is needed",
         )

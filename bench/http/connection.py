@@ -30,23 +30,23 @@ class Plane(Protocol):
     address: Any
     tls: ssl.SSLContext | None
     keep_alive: bool
-    open: set[Connection]
-    idle: deque[Connection]
+    open: set[ClientConnection]
+    idle: deque[ClientConnection]
 
     def record(self, kind: int, request: int, at_ns: int, payload: bytes = b"") -> None:
         """Append to the frame log."""
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: ClientConnection) -> None:
         """Read from a connection whenever its socket has something."""
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """Stop watching a connection."""
 
     def send_again(self, request: int, data: bytes, on_end: OnEnd) -> None:
         """Send once more on a new connection."""
 
 
-class Connection:
+class ClientConnection:
     """A socket and the request on it."""
 
     __slots__ = (

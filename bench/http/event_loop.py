@@ -19,7 +19,7 @@ import time
 from collections import deque
 from typing import Any, Protocol
 
-from tokenhour.bench.http.connection import LAST_CHUNK, Connection, OnEnd
+from tokenhour.bench.http.connection import LAST_CHUNK, ClientConnection, OnEnd
 from tokenhour.bench.recording.frame_log import DATA, DUE, END, RESENT, Spool, frame_head
 
 READ = 1  # as the event loop counts
@@ -89,7 +89,7 @@ class EventLoop:
     ) -> None:
         self.loop = loop
         self.poller = poller
-        self.by_fd: dict[int, Connection] = {}
+        self.by_fd: dict[int, ClientConnection] = {}
         self.watcher = None if poller is None else loop.io(poller.fileno(), READ)
         if self.watcher is not None:
             self.watcher.start(self._read_all)
@@ -101,8 +101,8 @@ class EventLoop:
         self.view = memoryview(bytearray(_BUFFER_BYTES))
         self.buffers = [self.view]
         self.shift_ns = clock_shift_ns()
-        self.open: set[Connection] = set()
-        self.idle: deque[Connection] = deque()
+        self.open: set[ClientConnection] = set()
+        self.idle: deque[ClientConnection] = deque()
         self.broken: OSError | None = None
         """Why nothing can be recorded any more, such as a full disk."""
         self.connections = 0
@@ -121,7 +121,7 @@ class EventLoop:
         self.record(RESENT, request, time.monotonic_ns())
         self._send_on(None, request, data, on_end)
 
-    def _send_on(self, connection: Connection | None, request: int, data: bytes, on_end: OnEnd) -> None:
+    def _send_on(self, connection: ClientConnection | None, request: int, data: bytes, on_end: OnEnd) -> None:
         try:
             connection = connection or self._new_one()
         except OSError as error:  # such as no file descriptor left: the request failed, and the probe goes on
@@ -133,11 +133,11 @@ class EventLoop:
         self.open.add(connection)
         connection.begin(request, data, on_end)
 
-    def _new_one(self) -> Connection:
+    def _new_one(self) -> ClientConnection:
         self.connections += 1
-        return Connection(self)
+        return ClientConnection(self)
 
-    def _idle_one(self) -> Connection | None:
+    def _idle_one(self) -> ClientConnection | None:
         oldest = time.monotonic_ns() - _IDLE_NS
         while self.idle and self.idle[0].last_ns < oldest:
             self.idle.popleft().close()
@@ -206,7 +206,7 @@ class EventLoop:
         if len(kept) > _FLUSH_PARTS:
             self.flush()
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: ClientConnection) -> None:
         """Read from a connection whenever its socket has something, until it is closed."""
         fd = connection.sock.fileno()
         self.by_fd[fd] = connection
@@ -216,7 +216,7 @@ class EventLoop:
         else:
             self.poller.register(fd, READ | _CLOSING | _ON_CHANGE)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """Stop watching a connection whose socket is about to be closed; the poller forgets it with the socket."""
         if connection.reader is not None:
             connection.reader.stop()

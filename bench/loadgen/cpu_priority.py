@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tokenhour.bench.target.openai_api import endpoint
+from tokenhour.bench.target.openai_api import parse_url
 from tokenhour.contracts.records.probe import CpuPriority, Decider
 from tokenhour.machine.cpu_groups import Contest, autogroup, autogroup_file, contest, hierarchy, share_cores, threads
 from tokenhour.machine.hold import set_to
@@ -187,7 +187,7 @@ def listeners(base_url: str) -> tuple[int, ...] | None:
     """
     import psutil
 
-    where = endpoint(base_url)
+    where = parse_url(base_url)
     try:
         asked = {str(entry[4][0]) for entry in socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)}
     except OSError:  # nobody knows the name: the load will say so

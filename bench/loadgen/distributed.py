@@ -1,7 +1,8 @@
-"""Several load processes: Locust's master hands each its stripe of a probe, they send their rows back, it merges them.
+"""Several load processes: Locust's master hands each its stripe of a probe, and their rows come together in its folder.
 
-Part of the generator's process (see `main`). Workers keep their own raw records in a folder of their own; the
-rows travel to the master while the probe runs. Clocks of other machines are compared by the fastest of many exchanges.
+Part of the generator's process (see `main`). Workers on the same machine write there themselves. Those of other machines
+have a folder of their own: their rows travel to the master while the probe runs, byte for byte. Clocks of other machines are
+compared by the fastest of many exchanges.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gevent  # noqa: TID253 (part of the generator)
-import numpy as np
 from gevent.event import AsyncResult  # noqa: TID253
-from gevent.fileobject import FileObject  # noqa: TID253
 
-from tokenhour.bench.loadgen.console import say, say_failed
+from tokenhour.bench.loadgen.console import obey, say
+from tokenhour.bench.loadgen.probe_plan import ProbePlan
+from tokenhour.bench.recording import raw_files
 
 _JOIN_S = 120.0
 _EXCHANGES = 21
@@ -32,11 +34,6 @@ _SPAWN_PER_S = 100_000
 _MOST_CLOCK_ERROR_NS = 50_000_000
 """Latencies are one machine's own affair; what a window holds, and how the stripes interleave, is known to this only."""
 _LOST = "missing"  # Locust's name for a worker whose heartbeat has stopped
-
-
-def stripe(plan: dict[str, Any], number: int, count: int) -> dict[str, Any]:
-    """Return worker `number`'s part of a plan: every `count`-th arrival, under the same clock."""
-    return {**plan, "asks": plan["asks"][number::count], "worker": number, "workers": count}
 
 
 def boot_id() -> str:
@@ -78,10 +75,10 @@ class Master:
         self.runner = environment.create_master_runner(host, port)
         self.count = count
         self.ids: list[str] = []
-        self.plan: dict[str, Any] = {}
+        self.raw = Path()
         self.waiting: set[int] = set()
         self.failed = ""
-        self.sent_corpus = False
+        self.sent_files = False
         self.heed = self.runner.handle_message
         self.runner.handle_message = self.on_message
         for name in ("rows", "cpu", "probe-done", "ping"):
@@ -117,23 +114,19 @@ class Master:
         self.runner.send_message("pong", {**msg.data, "ns": time.monotonic_ns(), "boot": boot_id()}, msg.node_id)
 
     def on_rows(self, environment: Any, msg: Any, **_: Any) -> None:
-        """Append a worker's rows to its file here."""
+        """Append the rows of a worker of another machine to its file here."""
         del environment
-        file = f"{self.plan['rows_stem']}-{msg.data['worker']}.jsonl"
-        try:
-            with open(file, "ab") as sink:  # noqa: PTH123 (a name built from a stem)
-                sink.write(zlib.decompress(msg.data["data"]))
-        except OSError as error:
-            self.failed = f"the records cannot be written: {error.strerror}"
+        self._append(raw_files.rows_file(self.raw, msg.data["probe"], msg.data["worker"]), zlib.decompress(msg.data["data"]))
 
     def on_cpu(self, environment: Any, msg: Any, **_: Any) -> None:
         """Keep what a worker of another machine says of its CPU beside the telemetry of this one."""
         del environment
-        if not self.plan["cpu_samples"]:  # workers of this machine are sampled with everything else
-            return
+        self._append(self.raw / raw_files.WORKERS_CPU, json.dumps(cpu_sample(msg.data)).encode() + b"\n")
+
+    def _append(self, file: Path, data: bytes) -> None:
         try:
-            with Path(self.plan["cpu_samples"]).open("a", encoding="utf-8") as sink:
-                sink.write(json.dumps(cpu_sample(msg.data)) + "\n")
+            with file.open("ab") as sink:
+                sink.write(data)
         except OSError as error:
             self.failed = f"the records cannot be written: {error.strerror}"
 
@@ -143,18 +136,20 @@ class Master:
         self.failed = self.failed or msg.data["failed"]
         self.waiting.discard(msg.data["worker"])
 
-    def run(self, plan: dict[str, Any]) -> str:
+    def run(self, plan: ProbePlan) -> str:
         """Run a probe on all workers; return what went wrong, or nothing."""
-        self.plan, self.failed = plan, ""
+        self.raw, self.failed = plan.raw, ""
         self.waiting = set(range(self.count))
-        extra: dict[str, Any] = {}
-        if not self.sent_corpus:
-            extra["corpus_bytes"] = np.load(plan["corpus"]).astype(np.int64).tobytes()
-            extra["tokenizer_bytes"] = Path(plan["tokenizer"]).read_bytes() if plan["tokenizer"] else b""
-            self.sent_corpus = True
+        files: dict[str, bytes] = {}
+        if plan.joined and not self.sent_files:
+            files[raw_files.CORPUS] = (plan.raw / raw_files.CORPUS).read_bytes()
+            if plan.tokenizer:
+                files[raw_files.TOKENIZER] = Path(plan.tokenizer).read_bytes()
+            self.sent_files = True
         for number, name in enumerate(self.ids):
-            self.runner.send_message("probe", {**stripe(plan, number, self.count), **extra}, name)
-        self.runner.start(plan["concurrency"] or self.count, spawn_rate=_SPAWN_PER_S)
+            message = {"worker": number, "plan": plan.stripe(number).as_json(), "files": files}
+            self.runner.send_message("probe", message, name)
+        self.runner.start(plan.concurrency or self.count, spawn_rate=_SPAWN_PER_S)
         while self.waiting and not self.failed:
             gone = [n for n in self.ids if n not in self.runner.clients or self.runner.clients[n].state == _LOST]
             if gone:
@@ -176,17 +171,7 @@ def run_master(environment: Any, host: str, port: int, count: int, web_ui: Calla
         say({"failed": f"only {len(master.runner.clients)} of {count} load workers joined within {_JOIN_S:.0f} s"})
         return
     say({"ready": os.getpid()})
-
-    def probe(plan: dict[str, Any]) -> None:
-        failed = master.run(plan)
-        say({"failed": failed, "probe": plan["probe"]} if failed else {"done": plan["probe"]})
-
-    for line in FileObject(sys.stdin.buffer, "rb"):
-        order = json.loads(line)
-        if order.get("cancel"):
-            master.cancel()
-            continue
-        gevent.spawn(probe, json.loads(Path(order["plan"]).read_text(encoding="utf-8"))).link_exception(say_failed)
+    obey(master.run, master.cancel)
     master.runner.quit()
     if web:
         web.stop()
@@ -212,8 +197,7 @@ class Hand:
     def on_cancel(self, environment: Any, msg: Any, **_: Any) -> None:
         """End the probe's arrivals."""
         del environment, msg
-        if self.worker.probe is not None:
-            self.worker.probe.cancel()
+        self.worker.cancel()
 
     def clock(self) -> tuple[int, int]:
         """Compare clocks with the master: (its time less ours, largest error), ns; exactly 0 on one machine."""
@@ -233,47 +217,52 @@ class Hand:
         """Run a probe, beside the messages that come meanwhile."""
         del environment
         self.worked = True
-        greenlet = gevent.spawn(self.run, dict(msg.data))
-        greenlet.link_exception(lambda g: self._done(msg.data, f"a load worker failed: {g.exception!r}"))
+        greenlet = gevent.spawn(self.run, **msg.data)
+        greenlet.link_exception(lambda g: self._done(msg.data["worker"], f"a load worker failed: {g.exception!r}"))
 
-    def run(self, plan: dict[str, Any]) -> None:
-        """Run a probe and send what it recorded."""
-        plan = self._localise(plan)
-        rows = Path(plan["rows"])
-        if unsure := unsure_of(plan["clock_error_ns"]):
-            self._done(plan, unsure)
+    def run(self, worker: int, plan: dict[str, Any], files: dict[str, bytes]) -> None:
+        """Run a probe as so-and-so many-th worker, and send what it recorded to a master on another machine."""
+        here, error_ns = self._localise(ProbePlan.of(plan), files)
+        if unsure := unsure_of(error_ns):
+            self._done(worker, unsure)
             return
         try:
-            probe = self.worker.begin(plan)
+            probe = self.worker.begin(here)
         except OSError as error:
-            self._done(plan, self.worker.why_not(error))
+            self._done(worker, self.worker.why_not(error))
             return
         sent = 0
-        self._send_cpu(plan)
-        while not probe.finished.wait(_ROWS_EVERY_S):
-            sent = self._send_rows(plan, rows, sent)
-            self._send_cpu(plan)
-        self._send_cpu(plan)
+        if here.joined:
+            self._send_cpu(here)
+        while here.joined and not probe.finished.wait(_ROWS_EVERY_S):
+            self._send_cpu(here)
+            sent = self._send_rows(here, sent)
+        probe.finished.wait()
+        if here.joined:
+            self._send_cpu(here)
         failed = self.worker.conclude(probe)
-        self._send_rows(plan, rows, sent)
-        self._done(plan, failed)
+        if here.joined:
+            self._send_rows(here, sent)
+        self._done(worker, failed)
 
-    def _localise(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Put times on this machine's clock and files into this worker's folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _localise(self, plan: ProbePlan, files: dict[str, bytes]) -> tuple[ProbePlan, int]:
+        """Put times on this machine's clock, and the files of a worker that joined into its folder.
+
+        Also return the clock's largest error, ns.
+        """
         offset, error = self.clock()
-        plan |= {"zero_ns": plan["zero_ns"] - offset, "start_ns": plan["start_ns"] - offset, "clock_error_ns": error}
-        corpus, tokenizer = self.folder / "corpus.npy", self.folder / "tokenizer.json"
-        if data := plan.pop("corpus_bytes", b""):
-            np.save(corpus, np.frombuffer(data, dtype=np.int64))
-        if data := plan.pop("tokenizer_bytes", b""):
-            tokenizer.write_bytes(data)
-        stem = f"{plan['probe']}-{plan['worker']}"
-        plan |= {"corpus": str(corpus), "tokenizer": str(tokenizer) if plan["tokenizer"] else None}
-        return plan | {"spool": str(self.folder / f"spool-{stem}.bin"), "rows": str(self.folder / f"requests-{stem}.jsonl")}
+        plan = replace(plan, zero_ns=plan.zero_ns - offset, start_ns=plan.start_ns - offset)
+        if plan.joined:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, data in files.items():
+                (self.folder / name).write_bytes(data)
+            tokenizer = str(self.folder / raw_files.TOKENIZER) if plan.tokenizer else None
+            plan = replace(plan, raw=self.folder, tokenizer=tokenizer)
+        return plan, error
 
-    def _send_rows(self, plan: dict[str, Any], rows: Path, sent: int) -> int:
+    def _send_rows(self, plan: ProbePlan, sent: int) -> int:
         """Send the whole lines that are new; return how far they reach."""
+        rows = raw_files.rows_file(plan.raw, plan.probe, plan.worker)
         while rows.is_file():
             with rows.open("rb") as stream:
                 stream.seek(sent)
@@ -284,16 +273,17 @@ class Hand:
             if not end:
                 break
             sent += end
-            self.runner.send_message("rows", {"worker": plan["worker"], "data": zlib.compress(data[:end], 1)})
+            about = {"probe": plan.probe, "worker": plan.worker}
+            self.runner.send_message("rows", about | {"data": zlib.compress(data[:end], 1)})
         return sent
 
-    def _send_cpu(self, plan: dict[str, Any]) -> None:
+    def _send_cpu(self, plan: ProbePlan) -> None:
         """Send this process's CPU seconds with the time, which `_localise` has put on the run's clock."""
-        t_s = (time.monotonic_ns() - plan["zero_ns"]) / 1e9
-        self.runner.send_message("cpu", {"worker": plan["worker"], "t_s": round(t_s, 6), "cpu_s": time.process_time()})
+        t_s = (time.monotonic_ns() - plan.zero_ns) / 1e9
+        self.runner.send_message("cpu", {"worker": plan.worker, "t_s": round(t_s, 6), "cpu_s": time.process_time()})
 
-    def _done(self, plan: dict[str, Any], failed: str) -> None:
-        self.runner.send_message("probe-done", {"worker": plan["worker"], "failed": failed})
+    def _done(self, worker: int, failed: str) -> None:
+        self.runner.send_message("probe-done", {"worker": worker, "failed": failed})
 
 
 def run_worker(environment: Any, worker: Any, host: str, port: int, folder: Path) -> None:

@@ -22,7 +22,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ import gevent  # noqa: TID253 (this file is the generator)
 import numpy as np
 from gevent import get_hub, monkey  # noqa: TID253
 from gevent.event import AsyncResult, Event  # noqa: TID253
-from gevent.fileobject import FileObject  # noqa: TID253
 from locust import User, constant, task  # noqa: TID253
 from locust.argument_parser import default_args_dict  # noqa: TID253
 from locust.env import Environment  # noqa: TID253
@@ -41,12 +41,14 @@ from locust.exception import RPCError  # noqa: TID253
 
 from tokenhour.bench.http.event_loop import EventLoop
 from tokenhour.bench.loadgen.alarm import Alarm
-from tokenhour.bench.loadgen.console import say, say_failed
+from tokenhour.bench.loadgen.console import obey, say
+from tokenhour.bench.loadgen.probe_plan import ProbePlan
 from tokenhour.bench.loadgen.worker_count import WEB_UI_PORT
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.frame_log import Spool
-from tokenhour.bench.target.openai_api import Dialect, Endpoint, body, endpoint, request
-from tokenhour.bench.workload.prompts import maker
-from tokenhour.bench.workload.request_plan import Ask, Supply, from_columns
+from tokenhour.bench.target.openai_api import body, parse_url, request
+from tokenhour.bench.workload.prompts import id_maker, text_maker
+from tokenhour.bench.workload.request_plan import Ask, Supply
 from tokenhour.machine.processes import die_with_parent, raise_file_limit
 
 _SWEEP_S = 0.05  # how often timeouts are looked for and the spool is handed on
@@ -57,21 +59,22 @@ _LONGEST_SLEEP_NS = 1_000_000_000  # then one looks whether the probe goes on
 _AFTER_FAILURE_S = 0.01  # where a request failed without any waiting: a closed loop would do nothing else but fail
 
 
-class Probe:
-    """A running probe: its orders, what is still to be asked, and whether it goes on."""
+class RunningProbe:
+    """A probe that runs: its plan, what is still to be asked, and whether it goes on."""
 
-    def __init__(self, plan: dict[str, Any], plane: EventLoop, alarm: Alarm, text: Any) -> None:
+    def __init__(self, plan: ProbePlan, plane: EventLoop, alarm: Alarm, text: Any) -> None:
         self.plan = plan
         self.plane = plane
         self.alarm = alarm
-        self.where: Endpoint = endpoint(plan["base_url"])
-        self.dialect = Dialect(**plan["dialect"])
-        self.talks = from_columns(plan)
-        self.supply = Supply(self.talks, len(range(plan["worker"], plan["cut"], plan["workers"])), plan["workers"])
-        self.prompt = maker(plan, text)
-        self.key = os.environ.get(plan["key_env"])
-        self.started_ns = int(plan["start_ns"])
-        self.ends_ns = self.started_ns + int(plan["horizon_s"] * 1e9)
+        self.where = parse_url(plan.base_url)
+        self.supply = Supply(plan.talks, len(range(plan.worker, plan.cut, plan.workers)), plan.workers)
+        self.prompt: Callable[[Ask], list[int] | str]
+        if plan.dialect.token_ids:
+            self.prompt = id_maker(text, plan.salt, plan.prefix_tokens)
+        else:
+            self.prompt = text_maker(text, plan.salt, plan.prefix_tokens, plan.tokenizer, plan.template_tokens)
+        self.key = os.environ.get(plan.key_env)
+        self.ends_ns = plan.start_ns + int(plan.horizon_s * 1e9)
         self.cancelled = False
         self.running = 0
         self.finished = Event()
@@ -81,10 +84,10 @@ class Probe:
 
     def prepare(self, ask: Ask) -> tuple[bytes, bytes]:
         """Build a request before its time: (what the record will say of it, the bytes)."""
-        name = f"{self.plan['probe']}-{ask.serial}"
+        name = f"{self.plan.probe}-{ask.serial}"
         about = json.dumps({"id": name, "prompt": ask.prompt_tokens, "output": ask.output_tokens}).encode()
-        asked = body(self.dialect, self.plan["model_id"], self.prompt(ask), ask.output_tokens)
-        return about, request(self.where, self.dialect, asked, name, self.key)
+        asked = body(self.plan.dialect, self.plan.model_id, self.prompt(ask), ask.output_tokens)
+        return about, request(self.where, self.plan.dialect, asked, name, self.key)
 
     def exchange(self, ask: Ask, due_ns: int, ready: tuple[bytes, bytes] | None = None) -> str:
         """Send one request and wait for its end; return the reason of failure, or nothing."""
@@ -114,7 +117,7 @@ class Probe:
 
     def converse(self, talk: list[Ask], due_ns: int, ready: tuple[bytes, bytes] | None = None) -> None:
         """Ask turn after turn; a failed one ends the conversation, and so does the end of the load."""
-        pause_ns = int(self.plan["think_s"] * 1e9)
+        pause_ns = int(self.plan.think_s * 1e9)
         for ask in talk:
             if self.exchange(ask, due_ns, ready) or self.cancelled:
                 return
@@ -137,7 +140,7 @@ class Probe:
 
     def take(self) -> list[Ask] | None:
         """Hand out the next conversation of a closed loop; None when the probe is over."""
-        if self.over() or not self.talks:
+        if self.over() or not self.plan.talks:
             return None
         return self.supply.take()
 
@@ -161,11 +164,11 @@ class LoadUser(User):
     @task
     def work(self) -> None:
         """Do what the current probe wants of this user, then wait to be stopped."""
-        probe: Probe | None
+        probe: RunningProbe | None
         while (probe := self.environment.parsed_options.probe) is None or probe.finished.is_set():
             gevent.sleep(0.01)  # the plan is still on its way
         try:
-            if probe.plan["concurrency"] is None:
+            if probe.plan.concurrency is None:
                 keep_schedule(probe)
             else:
                 loop_closed(probe)
@@ -175,7 +178,7 @@ class LoadUser(User):
         gevent.sleep(3600)
 
 
-def keep_schedule(probe: Probe) -> None:
+def keep_schedule(probe: RunningProbe) -> None:
     """Walk through the schedule once: prepare requests ahead of their times, sleep to each absolute time, send."""
     if probe.walked:
         return
@@ -190,15 +193,15 @@ def keep_schedule(probe: Probe) -> None:
     probe.finished.set()
 
 
-def prepared(probe: Probe) -> Iterator[tuple[list[Ask], int, tuple[bytes, bytes]]]:
+def prepared(probe: RunningProbe) -> Iterator[tuple[list[Ask], int, tuple[bytes, bytes]]]:
     """Yield (conversation, due time, first request) in order; later ones are prepared while there is time before the next.
 
     So that of arrivals that come at once the second does not wait for its prompt.
     """
     waiting: deque[tuple[list[Ask], int, tuple[bytes, bytes]]] = deque()
     longest_ns = 0
-    for talk in probe.talks:
-        due = probe.started_ns + int((talk[0].at_s or 0.0) * 1e9)
+    for talk in probe.plan.talks:
+        due = probe.plan.start_ns + int((talk[0].at_s or 0.0) * 1e9)
         while waiting and (len(waiting) >= _AHEAD or waiting[0][1] - time.monotonic_ns() < 2 * longest_ns):
             yield waiting.popleft()
         began = time.monotonic_ns()
@@ -208,9 +211,9 @@ def prepared(probe: Probe) -> Iterator[tuple[list[Ask], int, tuple[bytes, bytes]
     yield from waiting
 
 
-def loop_closed(probe: Probe) -> None:
+def loop_closed(probe: RunningProbe) -> None:
     """Send the next request when the last one has ended."""
-    probe.sleep_until(probe.started_ns)
+    probe.sleep_until(probe.plan.start_ns)
     probe.running += 1
     while (talk := probe.take()) is not None and not probe.plane.broken:
         probe.converse(talk, time.monotonic_ns())
@@ -260,7 +263,7 @@ class Worker:
     enable_rebalancing = False
 
     def __init__(self) -> None:
-        self.probe: Probe | None = None
+        self.probe: RunningProbe | None = None
         self.recorder = Recorder()
         self.plane: EventLoop | None = None
         self.alarm = Alarm()
@@ -272,29 +275,33 @@ class Worker:
         """Return one that never works: a master's."""
         return cls.__new__(cls)
 
-    def begin(self, plan: dict[str, Any]) -> Probe:
+    def begin(self, plan: ProbePlan) -> RunningProbe:
         """Make ready for a probe, before its start. Raises OSError (`why_not` says it in words)."""
-        where = endpoint(plan["base_url"])
-        if self.plane is not None and self.url != plan["base_url"]:
+        if self.plane is not None and self.url != plan.base_url:
             self.plane.shut()
             self.plane = None
         if self.plane is None:
-            self.url = plan["base_url"]
+            self.url = plan.base_url
+            where = parse_url(plan.base_url)
             self.plane = EventLoop(get_hub().loop, epoll(), where.host, where.port, tls=where.tls)
-        self.text = np.load(plan["corpus"]) if self.text is None else self.text
-        spool = Path(plan["spool"])
+        self.text = np.load(plan.raw / raw_files.CORPUS) if self.text is None else self.text
+        spool = raw_files.spool_file(plan.raw, plan.probe, plan.worker)
         self.plane.spool = Spool(spool)
-        order = {key: plan[key] for key in ("spool", "rows", "probe", "worker", "zero_ns")}
-        self.recorder.tell(order)
-        self.probe = Probe(plan, self.plane, self.alarm, self.text)
+        self.recorder.tell({"spool": str(spool), "zero_ns": plan.zero_ns})
+        self.probe = RunningProbe(plan, self.plane, self.alarm, self.text)
         gc.collect()
         gc.freeze()
         gevent.spawn(self._housekeeping, self.probe)
         return self.probe
 
-    def _housekeeping(self, probe: Probe) -> None:
+    def cancel(self) -> None:
+        """End the probe's arrivals."""
+        if self.probe is not None:
+            self.probe.cancel()
+
+    def _housekeeping(self, probe: RunningProbe) -> None:
         plan, plane = probe.plan, probe.plane
-        limits = int(plan["inactivity_timeout_s"] * 1e9), int(plan["timeout_s"] * 1e9)
+        limits = int(plan.inactivity_timeout_s * 1e9), int(plan.timeout_s * 1e9)
         while not probe.finished.is_set():
             plane.overdue(*limits)
             plane.flush()
@@ -302,12 +309,12 @@ class Worker:
                 probe.cancel()
             if self.recorder.ended():
                 probe.fail(_NO_RECORDER)
-            closed_over = plan["concurrency"] is not None and not probe.running and probe.over()
+            closed_over = plan.concurrency is not None and not probe.running and probe.over()
             if plane.broken or closed_over:
                 probe.finished.set()
             gevent.sleep(_SWEEP_S)
 
-    def conclude(self, probe: Probe) -> str:
+    def conclude(self, probe: RunningProbe) -> str:
         """Close the spool and wait for the recorder; return what went wrong, or nothing."""
         plane = probe.plane
         broken = plane.broken
@@ -319,7 +326,7 @@ class Worker:
         plane.spool, plane.broken = None, None
         said = self.recorder.finish()
         if broken is None and not said:
-            Path(probe.plan["spool"]).unlink(missing_ok=True)
+            raw_files.spool_file(probe.plan.raw, probe.plan.probe, probe.plan.worker).unlink(missing_ok=True)
         gc.unfreeze()
         return self.why_not(broken) if broken else probe.failed or said
 
@@ -345,14 +352,7 @@ def run_alone() -> None:
     runner = environment.create_local_runner()
     web = web_ui(environment)
     say({"ready": os.getpid()})
-    for line in FileObject(sys.stdin.buffer, "rb"):
-        order = json.loads(line)
-        if order.get("cancel"):
-            if worker.probe is not None:
-                worker.probe.cancel()
-            continue
-        plan = json.loads(Path(order["plan"]).read_text(encoding="utf-8"))
-        gevent.spawn(_run_probe, runner, worker, plan).link_exception(say_failed)
+    obey(partial(_run_probe, runner, worker), worker.cancel)
     worker.leave()
     if web:
         web.stop()
@@ -366,17 +366,15 @@ def epoll() -> Any:
         return None
 
 
-def _run_probe(runner: Any, worker: Worker, plan: dict[str, Any]) -> None:
+def _run_probe(runner: Any, worker: Worker, plan: ProbePlan) -> str:
     try:
         probe = worker.begin(plan)
     except OSError as error:
-        say({"failed": worker.why_not(error), "probe": plan["probe"]})
-        return
-    runner.start(plan["concurrency"] or 1, spawn_rate=_SPAWN_PER_S)
+        return worker.why_not(error)
+    runner.start(plan.concurrency or 1, spawn_rate=_SPAWN_PER_S)
     probe.finished.wait()
     runner.stop()
-    failed = worker.conclude(probe)
-    say({"failed": failed, "probe": plan["probe"]} if failed else {"done": plan["probe"]})
+    return worker.conclude(probe)
 
 
 def web_ui(environment: Environment) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from tokenhour.bench.loadgen.cpu_priority import generator_first, listeners
 from tokenhour.bench.loadgen.worker_count import Workers
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.target.discovery import Target
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.records.probe import CpuPriority
@@ -47,7 +48,7 @@ def children(target: Target, raw: Path, zero_ns: int, workers: Workers) -> Itera
     environment = {**os.environ, "TOKENHOUR_PARENT_PID": str(os.getpid())}
     role, hand_roles = _roles(workers, raw)
     orders = {
-        "file": str(raw / "telemetry.jsonl"),
+        "file": str(raw / raw_files.TELEMETRY),
         "zero_ns": zero_ns,
         "hz": target.spec.telemetry_hz,
         "gpu": target.accelerator.kind == "cuda" and bool(target.engine_pids),
@@ -91,8 +92,7 @@ def _roles(workers: Workers, raw: Path) -> tuple[list[str], list[list[str]]]:
     if workers.host is not None:
         return ["master", workers.host, str(workers.port), str(workers.count)], []
     port = str(free_port())
-    hands = [["worker", "127.0.0.1", port, str(raw / f"worker-{k}")] for k in range(workers.count)]
-    return ["master", "127.0.0.1", port, str(workers.count)], hands
+    return ["master", "127.0.0.1", port, str(workers.count)], [["worker", "127.0.0.1", port, str(raw)]] * workers.count
 
 
 def free_port() -> int:

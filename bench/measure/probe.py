@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tokenhour.bench.loadgen.probe_plan import ProbePlan
 from tokenhour.bench.loadgen.subprocesses import Crew, said_done, tell
 from tokenhour.bench.measure.live_view import Live, Plan
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import LineTail, telemetry_rows
 from tokenhour.bench.statistics.early_stop import certain_to_miss, hopeless
 from tokenhour.bench.summary.capacity import passed
@@ -24,7 +25,7 @@ from tokenhour.bench.target.liveness import Pulse
 from tokenhour.bench.telemetry.sampler import counters
 from tokenhour.bench.telemetry.series import Telemetry
 from tokenhour.bench.workload import arrivals, sampling
-from tokenhour.bench.workload.request_plan import Ask, as_columns
+from tokenhour.bench.workload.request_plan import Ask
 from tokenhour.contracts.config.bench import WorkloadSpec
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.io.atomic_io import disk_errors, write_bytes_atomic
@@ -45,7 +46,7 @@ class Session:
     """What a run keeps between probes."""
 
     target: Target
-    source: sampling.Source
+    source: sampling.PromptSource
     folder: Path
     zero_ns: int
     salt: str
@@ -58,10 +59,6 @@ class Session:
     def clock(self) -> float:
         """Seconds on the run's clock."""
         return (time.monotonic_ns() - self.zero_ns) / 1e9
-
-    def rows_file(self, probe: int) -> Path:
-        """Where a probe's request rows are; each worker has a file of its own that begins with this name."""
-        return self.folder / f"requests-{probe}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +125,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     window = (start_s + lead_in_s, wish.length_s)
     inside = sampling.most_inside(planned, _think_s(spec.workload), lead_in_s, lead_in_s + wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
-    with Live(_title(number, wish), session.folder / "telemetry.jsonl") as status:
+    with Live(_title(number, wish), session.folder / raw_files.TELEMETRY) as status:
         shown = Plan(*window, lead_in_s, edge_s)
         ended = _watch(session, number, plan, shown, inside, status)
         stopped = ended.stopped_s
@@ -164,12 +161,12 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
 
 def session_rows(session: Session, number: int) -> list[RequestRow]:
     """Read a probe's rows of all workers."""
-    return [row for file in sorted(session.folder.glob(f"requests-{number}-*.jsonl")) for row in LineTail(file).rows()]
+    return [row for file in raw_files.all_rows(session.folder, number) for row in LineTail(file).rows()]
 
 
 def telemetry_files(session: Session) -> dict[Path, int]:
     """Return the files of samples with their sizes now, in bytes."""
-    return {file: file.stat().st_size for file in session.folder.glob("telemetry*.jsonl")}
+    return {file: file.stat().st_size for file in raw_files.all_telemetry(session.folder)}
 
 
 def telemetry_since(session: Session, begun: dict[Path, int]) -> Telemetry:
@@ -233,42 +230,38 @@ def _write_plan(
     session: Session, number: int, wish: Wish, started_ns: int, horizon_s: float, planned: list[list[Ask]]
 ) -> Path:
     target, spec = session.target, session.target.spec
-    corpus = session.folder / "corpus.npy"
-    path = session.folder / f"plan-{number}.json"
+    corpus, path = session.folder / raw_files.CORPUS, raw_files.plan_file(session.folder, number)
     prefix = spec.workload.shared_prefix
-    orders = {
-        "probe": number,
-        "worker": 0,
-        "workers": session.crew.workers,
-        "base_url": target.base_url,
-        "model_id": target.model_id,
-        "dialect": asdict(target.dialect),
-        "tokenizer": str(target.tokenizer) if target.tokenizer else None,
-        "template_tokens": target.template_tokens,
-        "key_env": target.key_env,
-        "salt": session.salt,
-        "prefix_tokens": prefix.tokens if prefix else 0,
-        "think_s": _think_s(spec.workload),
-        "concurrency": wish.users,
-        "cut": wish.cut,
-        "zero_ns": session.zero_ns,
-        "start_ns": started_ns,
-        "horizon_s": horizon_s,
-        "timeout_s": spec.timeout_s,
-        "inactivity_timeout_s": spec.inactivity_timeout_s,
-        "corpus": str(corpus),
-        "spool": str(session.folder / f"spool-{number}-0.bin"),
-        "rows": f"{session.rows_file(number)}-0.jsonl",
-        "rows_stem": str(session.rows_file(number)),
-        "cpu_samples": str(session.folder / "telemetry-workers.jsonl") if session.crew.joined else "",
-        **as_columns(planned),
-    }
+    plan = ProbePlan(
+        raw=session.folder,
+        probe=number,
+        worker=0,
+        workers=session.crew.workers,
+        joined=session.crew.joined,
+        base_url=target.base_url,
+        model_id=target.model_id,
+        dialect=target.dialect,
+        tokenizer=str(target.tokenizer) if target.tokenizer else None,
+        template_tokens=target.template_tokens,
+        key_env=target.key_env,
+        salt=session.salt,
+        prefix_tokens=prefix.tokens if prefix else 0,
+        think_s=_think_s(spec.workload),
+        concurrency=wish.users,
+        cut=wish.cut,
+        zero_ns=session.zero_ns,
+        start_ns=started_ns,
+        horizon_s=horizon_s,
+        timeout_s=spec.timeout_s,
+        inactivity_timeout_s=spec.inactivity_timeout_s,
+        talks=planned,
+    )
     with disk_errors(path):
         if not corpus.exists():
             buffer = io.BytesIO()
             np.save(buffer, session.source.text)
             write_bytes_atomic(corpus, buffer.getvalue())
-        path.write_text(json.dumps(orders))
+        plan.write(path)
     return path
 
 
@@ -284,7 +277,7 @@ def _watch(session: Session, number: int, plan: Path, shown: Plan, planned: int,
     latest = shown.start_s + shown.window_s + shown.lead_out_s + spec.timeout_s + _GRACE_S
 
     def read_new() -> None:
-        for file in session.folder.glob(f"requests-{number}-*.jsonl"):
+        for file in raw_files.all_rows(session.folder, number):
             rows.extend(tails.setdefault(file, LineTail(file, chunks=False)).rows())
 
     while not said_done(session.crew, 0.4, str(session.folder)):

@@ -1,8 +1,8 @@
 """From a worker's spool to request rows, in a process of its own and behind everybody else: run by `python -m`.
 
-Reads one JSON order a line on standard input ({"spool", "rows", "probe", "worker", "zero_ns"}; {"end": true} when the
-spool is complete), appends a JSON line a finished request to the rows file while the probe runs, and answers
-{"recorded": probe} or {"failed": why} when everything has been read.
+Reads one JSON order a line on standard input ({"spool", "zero_ns"}; {"end": true} when the spool is complete), appends a
+JSON line a finished request to the rows file beside the spool while the probe runs, and answers {} or {"failed": why} when
+everything has been read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.frame_log import DATA, DUE, END, RESENT, SENT, TAKEN, Frame, Tail
 from tokenhour.bench.recording.response_parser import Parsed, Pieces, parse
 from tokenhour.contracts.records.request import Outcome, RequestRow
@@ -27,7 +28,7 @@ _DIGITS = 7  # of a second: a tenth of a microsecond
 
 
 @dataclass(slots=True)
-class Open:
+class OpenRequest:
     """A request whose end has not been seen yet; times in seconds on the run's clock."""
 
     scheduled_s: float
@@ -41,19 +42,19 @@ class Open:
 
 
 @dataclass(slots=True)
-class Book:
-    """The requests of one spool."""
+class RowBuilder:
+    """Makes rows of the frames of one spool; holds the requests that are open."""
 
     probe: int
     worker: int
     zero_ns: int
-    open: dict[int, Open] = field(default_factory=dict)
+    open: dict[int, OpenRequest] = field(default_factory=dict)
 
     def take(self, frame: Frame) -> RequestRow | None:
         """Note a frame; return the row of the request that it ended."""
         at = (frame.at_ns - self.zero_ns) / 1e9
         if frame.kind == DUE:
-            self.open[frame.request] = Open(at, json.loads(frame.payload))
+            self.open[frame.request] = OpenRequest(at, json.loads(frame.payload))
             return None
         found = self.open.get(frame.request)
         if found is None:
@@ -77,13 +78,13 @@ class Book:
             last = found.pieces[-1][0] if found.pieces else found.sent_s or found.scheduled_s
             yield self.row(found, last, "cancelled\0the worker ended before the response did")
 
-    def row(self, request: Open, finished_s: float, reason: str) -> RequestRow:
+    def row(self, request: OpenRequest, finished_s: float, reason: str) -> RequestRow:
         """Make the record of a request."""
         about, pieces = request.about, request.pieces
         found = parse(pieces) if pieces or not reason else Parsed()
         if reason and found.outcome != "success":
             kind, _, detail = reason.partition("\0")
-            found.outcome, found.detail = _outcome(kind), detail
+            found.outcome, found.detail = cast("Outcome", kind), detail
         sent = request.sent_s
         times = found.token_times
         return RequestRow(
@@ -113,38 +114,33 @@ class Book:
         )
 
 
-def _outcome(kind: str) -> Outcome:
-    return kind if kind in ("timeout", "connection", "cancelled") else "connection"  # type: ignore[return-value]
-
-
 def line_of(row: RequestRow) -> str:
     """Write a row as a line of JSON."""
     return json.dumps({name: getattr(row, name) for name in RequestRow.__slots__}) + "\n"
 
 
-def drain(tail: Tail, book: Book, sink: TextIO) -> int:
+def drain(tail: Tail, builder: RowBuilder, sink: TextIO) -> int:
     """Read what the spool holds now; return how many frames that were."""
     count = 0
     for count, frame in enumerate(tail.frames(), 1):  # noqa: B007 (the last number is the count)
-        row = book.take(frame)
+        row = builder.take(frame)
         if row is not None:
             sink.write(line_of(row))
     sink.flush()
     return count
 
 
-def record(order: dict[str, Any], commands: BinaryIO) -> None:
+def record(spool: Path, rows: Path, zero_ns: int, commands: BinaryIO) -> None:
     """Follow one spool to its end, which the next command says."""
-    spool = Path(order["spool"])
     tail = Tail(spool)
-    book = Book(order["probe"], order["worker"], order["zero_ns"])
+    builder = RowBuilder(*raw_files.probe_and_worker(spool), zero_ns)
     ending = False
-    with open(order["rows"], "a", encoding="utf-8") as sink:  # noqa: PTH123 (lives with the probe)
-        while drain(tail, book, sink) or not ending:
+    with rows.open("a", encoding="utf-8") as sink:
+        while drain(tail, builder, sink) or not ending:
             if not ending and select.select([commands], [], [], _POLL_S)[0]:
                 ending = True
                 commands.readline()
-        sink.writelines(line_of(row) for row in book.abandoned())
+        sink.writelines(line_of(row) for row in builder.abandoned())
     tail.close()
 
 
@@ -161,11 +157,13 @@ def main() -> None:
         order = json.loads(line)
         if "spool" not in order:
             continue
+        spool = Path(order["spool"])
+        rows = raw_files.rows_file(spool.parent, *raw_files.probe_and_worker(spool))
         try:
-            record(order, commands)
-            answer: dict[str, Any] = {"recorded": order["probe"]}
+            record(spool, rows, order["zero_ns"], commands)
+            answer = {}
         except OSError as error:
-            answer = {"failed": f"{error.strerror}: {order['rows']}"}
+            answer = {"failed": f"{error.strerror}: {rows}"}
         print(json.dumps(answer), flush=True)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise, takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from tokenhour.contracts.records.telemetry import TelemetryRow
 Row = TypeVar("Row", RequestRow, TelemetryRow)
 _BATCH_ROWS, _BATCH_CHUNKS = 2000, 100_000
 """Of a row group: what is written or read at once, and so how much memory a table of any length takes beside its rows."""
-_LISTS = {"chunk_offsets_s": np.float64, "chunk_tokens": np.int32}
+_ARRAYS: dict[Any, Any] = {Sequence[float]: np.float64, Sequence[int]: np.int32}
+"""Fields of these types are arrays in memory and lists in a table."""
+_LISTS = {name: _ARRAYS[hint] for name, hint in get_type_hints(RequestRow).items() if hint in _ARRAYS}
 
 
 def read_lines(file: Path, after: int = 0) -> Iterator[object]:
@@ -100,13 +102,13 @@ def write_table(file: Path, rows: Iterable[RequestRow] | Iterable[TelemetryRow],
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(f.name, _arrow_type(pa, str(f.type))) for f in fields(kind)])
+    schema = pa.schema([(name, _arrow_type(pa, hint)) for name, hint in get_type_hints(kind).items()])
     part = file.with_name(f".{file.name}.part")
     with disk_errors(file):
         try:
             with pq.ParquetWriter(part, schema, compression="zstd") as writer:
                 for batch in _batches(rows):
-                    columns = {f.name: [getattr(row, f.name) for row in batch] for f in fields(kind)}
+                    columns = {name: [getattr(row, name) for row in batch] for name in schema.names}
                     writer.write_table(pa.table(columns, schema=schema))
             os.replace(part, file)  # noqa: PTH105 (the same on paths)
         finally:
@@ -126,13 +128,14 @@ def _batches(rows: Iterable[RequestRow] | Iterable[TelemetryRow]) -> Iterator[li
         yield batch
 
 
-def _arrow_type(pa: Any, annotation: str) -> Any:
-    simple = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "Outcome": pa.string()}
-    if annotation.startswith("Sequence[float]"):
-        return pa.list_(pa.float64())
-    if annotation.startswith("Sequence[int]"):
-        return pa.list_(pa.int32())
-    return simple[annotation.removesuffix(" | None")]
+def _arrow_type(pa: Any, hint: Any) -> Any:
+    """Return a column's type; any may be empty."""
+    if hint in _ARRAYS:
+        return pa.list_(pa.from_numpy_dtype(_ARRAYS[hint]))
+    if get_origin(hint) is Literal:
+        return pa.string()
+    (simple,) = (kind for kind in get_args(hint) or (hint,) if kind is not NoneType)
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[simple]
 
 
 def read_table(file: Path, kind: Callable[..., Row]) -> list[Row]:

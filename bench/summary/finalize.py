@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.recovery import leftovers
 from tokenhour.bench.recording.tables import read_table, request_rows, telemetry_rows, write_table
 from tokenhour.bench.summary.run_facts import Subject, of_endpoint, of_server
@@ -26,7 +27,7 @@ from tokenhour.machine.kernel_support import saturates
 from tokenhour.machine.lineage import measurement_inputs
 from tokenhour.machine.run_folder import RunDir, now_utc
 
-RAW = (Summary.file_name, Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE, "raw")
+RAW = (Summary.file_name, Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE, raw_files.FOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,11 @@ def conclude(run_dir: RunDir) -> Summary:
 
     What was received and had not become a line, because a process was killed, becomes a row all the same.
     """
-    raw = run_dir.path / "raw"
+    raw = run_dir.path / raw_files.FOLDER
     zero_ns = round(Probes.read(run_dir.path).clock_zero_monotonic_s * 1e9)
-    requests = chain.from_iterable(request_rows(file) for file in sorted(raw.glob("requests-*.jsonl"), key=_by_probe))
+    requests = chain.from_iterable(request_rows(file) for file in raw_files.all_rows(raw))
     write_table(run_dir.path / REQUESTS_FILE, chain(requests, leftovers(raw, zero_ns)), RequestRow)
-    samples = chain.from_iterable(telemetry_rows(file) for file in sorted(raw.glob("telemetry*.jsonl")))
+    samples = chain.from_iterable(telemetry_rows(file) for file in raw_files.all_telemetry(raw))
     write_table(run_dir.path / TELEMETRY_FILE, samples, TelemetryRow)
     note_machine(run_dir)
     summary = derive(run_dir)
@@ -60,11 +61,6 @@ def note_machine(run_dir: RunDir) -> None:
         run_dir.supersede(Environment.file_name)
     if not Environment.exists(path):
         capture(now_utc()).write(path)
-
-
-def _by_probe(file: object) -> tuple[int, str]:
-    name = str(file).rsplit("requests-", 1)[1]
-    return int(name.split("-")[0]), name
 
 
 def derive(run_dir: RunDir) -> Summary:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenhour.bench.target.openai_api import Dialect, endpoint
+from tokenhour.bench.target.openai_api import Dialect, parse_url
+from tokenhour.bench.workload.prompts import load_tokenizer
 from tokenhour.contracts.config.bench import BenchSpec
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError
@@ -98,11 +99,11 @@ def check_alive(server: Server) -> None:
 
 def probe_endpoint(url: str, model: str, load: Load) -> Endpoint:
     """Ask an endpoint what it can do, with a handful of one-token requests. Raises InputError before any load."""
-    where = endpoint(url)
+    where = parse_url(url)
     base = f"{'https' if where.tls else 'http'}://{where.authority}{where.path}"
     listed = _check_model(base, model, "check --url and --model")
     if load.tokenizer is not None:
-        read_tokenizer(load.tokenizer)
+        load_tokenizer(load.tokenizer)
     ask = _Asker(base, model)
     api = ask.api(load.api)
     degraded = []
@@ -148,19 +149,6 @@ def probe_endpoint(url: str, model: str, load: Load) -> Endpoint:
         degraded=tuple(degraded),
         probed_utc=now_utc(),
     )
-
-
-def read_tokenizer(file: str) -> Any:
-    """Load the tokenizer that a load file names. Raises InputError."""
-    from tokenizers import Tokenizer
-
-    remedy = "name a tokenizer.json"
-    if not Path(file).is_file():
-        raise InputError(f"tokenizer = {file!r}: no such file", where="load file", remedy=remedy)
-    try:
-        return Tokenizer.from_file(file)
-    except Exception as error:  # the library has no narrower one
-        raise InputError(f"tokenizer = {file!r}: not readable: {error}", where="load file", remedy=remedy) from error
 
 
 def _get(url: str) -> str | None:
@@ -239,7 +227,7 @@ class _Asker:
     def template_tokens(self, tokenizer: str) -> int:
         """Return how many tokens the server counts beyond those of the text itself."""
         text = "The quick brown fox jumps over the lazy dog"
-        own = len(read_tokenizer(tokenizer).encode(text, add_special_tokens=False).ids)
+        own = len(load_tokenizer(tokenizer).encode(text, add_special_tokens=False).ids)
         fields = {"messages": [{"role": "user", "content": text}]} if self.chosen == "chat" else {"prompt": text}
         status, answer = self._post(fields)
         try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from tokenhour.bench.statistics.early_stop import answered, silent
-from tokenhour.bench.target.openai_api import endpoint
+from tokenhour.bench.target.openai_api import parse_url
 from tokenhour.contracts.records.request import RequestRow
 
 _EVERY_S = 1.0  # a server that answers slowly is not asked more often
@@ -20,7 +20,7 @@ _MOST_PATIENCE_S = 2.0  # no request had an answer for the whole inactivity time
 
 def knock(base_url: str, patience_s: float) -> str:
     """Ask the server for its models; return why no answer comes, or nothing. An error is an answer too."""
-    where = endpoint(base_url)
+    where = parse_url(base_url)
     kind = http.client.HTTPSConnection if where.tls else http.client.HTTPConnection
     connection = kind(where.host, where.port, timeout=patience_s)
     try:

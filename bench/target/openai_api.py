@@ -15,7 +15,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class BaseUrl:
     """A base URL taken apart."""
 
     host: str
@@ -31,7 +31,7 @@ class Endpoint:
         return host if self.port == _PORTS["https" if self.tls else "http"] else f"{host}:{self.port}"
 
 
-def endpoint(url: str) -> Endpoint:
+def parse_url(url: str) -> BaseUrl:
     """Read a base URL, with or without /v1 at its end. Raises InputError."""
     try:
         found = urlsplit(url)
@@ -42,7 +42,7 @@ def endpoint(url: str) -> Endpoint:
     if found.scheme not in _PORTS or not host or port == 0 or not sendable:
         raise InputError(f"{url!r} is no http or https URL", where="--url", remedy="such as http://127.0.0.1:8000")
     path = found.path.rstrip("/").removesuffix("/v1")
-    return Endpoint(host, port or _PORTS[found.scheme], found.scheme == "https", path)
+    return BaseUrl(host, port or _PORTS[found.scheme], found.scheme == "https", path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def body(dialect: Dialect, model_id: str, prompt: list[int] | str, output_tokens
     return asked | {"temperature": 0, "stream": True, "stream_options": options}
 
 
-def request(where: Endpoint, dialect: Dialect, asked: Mapping[str, Any], request_id: str, key: str | None) -> bytes:
+def request(where: BaseUrl, dialect: Dialect, asked: Mapping[str, Any], request_id: str, key: str | None) -> bytes:
     """Write the whole HTTP request."""
     content = json.dumps(asked).encode()
     path = f"{where.path}/v1/{'chat/completions' if dialect.api == 'chat' else 'completions'}"

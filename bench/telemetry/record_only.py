@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import telemetry_rows, write_table
 from tokenhour.bench.target.discovery import KEY_ENV
 from tokenhour.bench.telemetry.gpu_reader import gpu_reader
@@ -21,8 +22,6 @@ from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
 from tokenhour.contracts.units import human_bytes
 from tokenhour.machine.hardware import accelerator
 
-LINES_FILE = "telemetry.jsonl"
-"""What is written while it records; a recording that was killed leaves it, one JSON list a reading."""
 _SHOWN_EVERY_S = 0.5
 _OLD_S = 15.0  # what has not been read for so long is not shown any more; the slowest readings come every 10 s
 
@@ -87,18 +86,18 @@ def _lines(out: Path | None) -> Iterator[TextIO | None]:
     if out is None:
         yield None
         return
-    for name in (TELEMETRY_FILE, LINES_FILE):
+    for name in (TELEMETRY_FILE, raw_files.TELEMETRY):
         if (out / name).exists():
             raise InputError("a recording stands here already", where=str(out / name), remedy="choose another --out")
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        with (out / LINES_FILE).open("x", encoding="utf-8", buffering=1) as sink:
+        with (out / raw_files.TELEMETRY).open("x", encoding="utf-8", buffering=1) as sink:
             yield sink
 
 
 def _convert(out: Path) -> None:
     """Turn the lines into a table; they go only when it stands."""
-    lines, table = out / LINES_FILE, out / TELEMETRY_FILE
+    lines, table = out / raw_files.TELEMETRY, out / TELEMETRY_FILE
     write_table(table, telemetry_rows(lines), TelemetryRow)
     count = sum(1 for _ in telemetry_rows(lines))
     lines.unlink()

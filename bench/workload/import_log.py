@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tokenhour.bench.workload.traces import FORMATS, in_milliseconds, number_of, rows, seconds_of
-from tokenhour.bench.workload.weekly_profile import HOUR_S, week_of
+from tokenhour.bench.workload.weekly_profile import HOUR_S, Week, week_of
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.io.atomic_io import sha256_file, write_text_atomic
 from tokenhour.contracts.standalone.traffic_profile import HOURS_PER_WEEK, TokenMeans, TrafficProfile
@@ -33,7 +33,7 @@ _NOTHING: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "num_model_re
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """A line of the log: one request, or the sum of several."""
 
     prompt: float
@@ -96,7 +96,7 @@ def convert(log: Path, out: Path, name: str) -> Imported:
     return Imported(profile, existing, requests_file, fragment_file, len(asked) - len(kept) if single else 0)
 
 
-def _entries(log: Path) -> Iterator[Entry]:
+def _entries(log: Path) -> Iterator[LogEntry]:
     buckets = _usage_export(log)
     for place, row in buckets if buckets is not None else ((f"{log}:{n}", row) for n, row in rows(log)):
         yield _entry(row, place)
@@ -123,7 +123,7 @@ def _parts(bucket: dict[str, Any]) -> list[dict[str, Any]]:
     return [_NOTHING] if found == [] else [part for part in found or () if isinstance(part, dict)]
 
 
-def _entry(row: Mapping[str, Any], place: str) -> Entry:
+def _entry(row: Mapping[str, Any], place: str) -> LogEntry:
     flat = {**row, **(row["usage"] if isinstance(row.get("usage"), dict) else {})}
 
     def named(names: tuple[str, ...]) -> str | None:
@@ -140,7 +140,7 @@ def _entry(row: Mapping[str, Any], place: str) -> Entry:
     cached, count, when, end = named(CACHED), named(COUNT), named(TIME), named((END,))
     # Mooncake's published traces, whose columns these are, count milliseconds.
     milliseconds = prompt == FORMATS["mooncake"].prompt
-    return Entry(
+    return LogEntry(
         prompt=number_of(flat, prompt, place),
         completion=number_of(flat, completion, place),
         cached=number_of(flat, cached, place) if cached else 0.0,
@@ -162,7 +162,7 @@ def _time(value: Any, field: str, place: str, milliseconds: bool) -> float:
         ) from error
 
 
-def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> TrafficProfile:
+def profile_of(entries: list[LogEntry], name: str, inputs: dict[str, str]) -> TrafficProfile:
     """Derive the traffic profile. Pure. Shares are of tokens, input plus output."""
     requests = sum(e.requests for e in entries)
     tokens = np.asarray([e.prompt + e.completion for e in entries])
@@ -184,25 +184,39 @@ def profile_of(entries: list[Entry], name: str, inputs: dict[str, str]) -> Traff
             where=untimed.place,
             remedy=f"add one of {', '.join(TIME)}, or remove the line",
         )
-    if not times:
-        flat = (1 / HOURS_PER_WEEK,) * HOURS_PER_WEEK
-        return _profile(name, inputs, flat, 1, requests, requests, means, None, (
-            "the log has no timestamps: demand is taken as flat and its requests as those of one month",
-        ))  # fmt: skip
-    at = np.asarray(times)
-    ends, said = _ends(entries)
-    week = week_of(at, ends, tokens)
-    a_month = requests / week.hours * HOURS_PER_MONTH
-    assumed = (*_milliseconds(entries), *said, *week.assumed)
-    return _profile(name, inputs, week.shares, week.hours, requests, a_month, means, (at.min(), at.max()), assumed)
+    if times:
+        ends, said = _ends(entries)
+        week = week_of(np.asarray(times), ends, tokens)
+        a_month = requests / week.hours * HOURS_PER_MONTH
+        assumed = (*_milliseconds(entries), *said, *week.assumed)
+    else:
+        week, a_month = Week((1 / HOURS_PER_WEEK,) * HOURS_PER_WEEK, 1), requests
+        assumed = ("the log has no timestamps: demand is taken as flat and its requests as those of one month",)
+    return TrafficProfile(
+        source=name,
+        hourly_share=week.shares,
+        hours_observed=week.hours,
+        requests=round(requests),
+        requests_per_month=a_month,
+        tokens=means,
+        peak_to_mean=max(1.0, max(week.shares) * HOURS_PER_WEEK),
+        first_utc=_utc(min(times)) if times else None,
+        last_utc=_utc(max(times)) if times else None,
+        assumed=assumed,
+        inputs=inputs,
+    )
 
 
-def _milliseconds(entries: list[Entry]) -> tuple[str, ...]:
+def _utc(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).replace(microsecond=0).isoformat()
+
+
+def _milliseconds(entries: list[LogEntry]) -> tuple[str, ...]:
     count = sum(e.milliseconds for e in entries)
     return (f"the times of {count} of {len(entries)} lines are taken as milliseconds",) if count else ()
 
 
-def _ends(entries: list[Entry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+def _ends(entries: list[LogEntry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """Return when each entry ends, and what was assumed of it; a request ends where it begins.
 
     A sum without an end is taken to last as long as the smallest gap between two. Raises InputError where there is none.
@@ -221,7 +235,7 @@ def _ends(entries: list[Entry]) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     return ends, tuple(said)
 
 
-def _end(entry: Entry, gap_s: float | None) -> float:
+def _end(entry: LogEntry, gap_s: float | None) -> float:
     start = entry.at_s or 0.0
     if not entry.is_sum:
         return start
@@ -238,35 +252,6 @@ def _end(entry: Entry, gap_s: float | None) -> float:
     return start + (gap_s or 0.0)
 
 
-def _profile(
-    name: str,
-    inputs: dict[str, str],
-    shares: tuple[float, ...],
-    hours: int,
-    requests: float,
-    a_month: float,
-    means: TokenMeans,
-    span: tuple[float, float] | None,
-    assumed: tuple[str, ...],
-) -> TrafficProfile:
-    def utc(seconds: float) -> str:
-        return dt.datetime.fromtimestamp(float(seconds), dt.UTC).replace(microsecond=0).isoformat()
-
-    return TrafficProfile(
-        source=name,
-        hourly_share=shares,
-        hours_observed=hours,
-        requests=round(requests),
-        requests_per_month=a_month,
-        tokens=means,
-        peak_to_mean=max(1.0, max(shares) * HOURS_PER_WEEK),
-        first_utc=utc(span[0]) if span else None,
-        last_utc=utc(span[1]) if span else None,
-        assumed=assumed,
-        inputs=inputs,
-    )
-
-
 def _fragment(profile: TrafficProfile) -> str:
     """Write what a load file's `workload` can take from sums: mean lengths, and nothing about how they vary."""
     tokens = profile.tokens
@@ -279,7 +264,7 @@ def _fragment(profile: TrafficProfile) -> str:
     )
 
 
-def _as_csv(entries: list[Entry]) -> str:
+def _as_csv(entries: list[LogEntry]) -> str:
     """Write single requests in the order of their times."""
     kept = sorted(entries, key=lambda e: e.at_s or 0.0)
     timed = all(e.at_s is not None for e in kept)

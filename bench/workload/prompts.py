@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tokenhour.bench.workload.request_plan import Ask, Ints, ids_of
+from tokenhour.contracts.errors import InputError
 
 _TRIES = 12
 _BYTES_PER_TOKEN = 4  # of English, for a server whose tokenizer nobody has named
-Make = Callable[[Ask], "list[int] | str"]
 
 
 def exact_text(tokenizer: Any, ids: list[int]) -> str:
@@ -44,13 +44,26 @@ def text_of(tokenizer: Any, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False))
 
 
-def maker(plan: dict[str, Any], text: Ints) -> Make:
-    """Return what turns an ask into a prompt, by the plan's dialect, tokenizer and template overhead."""
-    salt, prefix_tokens = plan["salt"], plan["prefix_tokens"]
-    if plan["dialect"]["token_ids"]:
-        return lambda ask: ids_of(ask, text, salt, prefix_tokens)
-    overhead = plan["template_tokens"]
-    tokenizer = _tokenizer(plan["tokenizer"])
+def bundled_text() -> str:
+    """Return the text that prompts are cut from: free, and part of every Python."""
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def bundled_bytes() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return its letters in ASCII, for a server whose tokenizer nobody has named."""
+    return np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8)
+
+
+def id_maker(text: Ints, salt: str, prefix_tokens: int) -> Callable[[Ask], list[int]]:
+    """Return what turns an ask into the token ids of its prompt."""
+    return lambda ask: ids_of(ask, text, salt, prefix_tokens)
+
+
+def text_maker(text: Ints, salt: str, prefix_tokens: int, tokenizer_file: str | None, overhead: int) -> Callable[[Ask], str]:
+    """Return what turns an ask into text, with room for the `overhead` tokens that the server's template adds."""
+    tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file else None
     words = text if tokenizer is None else stable(tokenizer, text)
 
     def ids(ask: Ask) -> list[int]:
@@ -58,17 +71,22 @@ def maker(plan: dict[str, Any], text: Ints) -> Make:
         return found[: max(1, len(found) - overhead)]
 
     if tokenizer is None:
-        from tokenhour.bench.workload.sampling import bundled_text
-
-        letters = np.frombuffer(bundled_text().encode("ascii", "replace"), dtype=np.uint8)
+        letters = bundled_bytes()
         return lambda ask: _rough(letters, ids(ask))
     return lambda ask: text_of(tokenizer, ids(ask))
 
 
-def _tokenizer(file: str | None) -> Any:
+def load_tokenizer(file: str | Path) -> Any:
+    """Load a model's tokenizer. Raises InputError."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(Path(file))) if file else None
+    where, remedy = "model or load file", "name a tokenizer.json"
+    if not Path(file).is_file():
+        raise InputError(f"tokenizer = {str(file)!r}: no such file", where=where, remedy=remedy)
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library has no narrower one
+        raise InputError(f"tokenizer = {str(file)!r}: not readable: {error}", where=where, remedy=remedy) from error
 
 
 def stable(tokenizer: Any, text: Ints) -> Ints:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -79,17 +80,14 @@ def ids_of(ask: Ask, text: Ints, salt: str, prefix_tokens: int = 0) -> list[int]
     return found
 
 
-def as_columns(planned: list[list[Ask]]) -> dict[str, Any]:
-    """Turn conversations into JSON for a worker."""
-    fields = ("serial", "at_s", "prompt_tokens", "output_tokens", "start", "prefix", "earlier")
-    return {"asks": [[[getattr(ask, f) for f in fields] for ask in talk] for talk in planned]}
+_row = attrgetter(*(f.name for f in fields(Ask)))
 
 
-def from_columns(columns: dict[str, Any]) -> list[list[Ask]]:
-    """Read what `as_columns` wrote."""
-    return [[_ask(row) for row in talk] for talk in columns["asks"]]
+def as_rows(talks: list[list[Ask]]) -> list[list[tuple[Any, ...]]]:
+    """Turn conversations into what JSON can hold: each request its fields in their order."""
+    return [[_row(ask) for ask in talk] for talk in talks]
 
 
-def _ask(row: list[Any]) -> Ask:
-    serial, at_s, prompt_tokens, output_tokens, start, prefix, earlier = row
-    return Ask(serial, at_s, prompt_tokens, output_tokens, start, prefix, tuple((a, b, c) for a, b, c in earlier))
+def from_rows(talks: list[list[list[Any]]]) -> list[list[Ask]]:
+    """Read what `as_rows` made."""
+    return [[Ask(*[*row[:-1], tuple(map(tuple, row[-1]))]) for row in talk] for talk in talks]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenhour.bench.workload.prompts import bundled_bytes, bundled_text, load_tokenizer
 from tokenhour.bench.workload.request_plan import Ask, Ints
 from tokenhour.bench.workload.traces import Trace, load
 from tokenhour.contracts.config.bench import BenchSpec, LengthSpec, WorkloadSpec
@@ -19,7 +20,7 @@ TEXT_SOURCE = "Python's documentation topics (module pydoc_data), PSF licence ve
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PromptSource:
     """Where prompts come from: the served model's token ids of the bundled text, and requests from a file."""
 
     text: Ints
@@ -42,39 +43,21 @@ def lengths(spec: LengthSpec, count: int, rng: np.random.Generator) -> Ints:
     return np.clip(np.rint(drawn_floats), spec.min_tokens, spec.max_tokens).astype(np.int64)
 
 
-def bundled_text() -> str:
-    """Return the text that prompts are cut from: free, and part of every Python."""
-    from pydoc_data.topics import topics
-
-    return "\n\n".join(topics[name] for name in sorted(topics))
-
-
-def corpus(tokenizer_file: Path) -> Ints:
-    """Tokenize the bundled text with the served model's tokenizer."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    except Exception as error:
-        raise InputError(
-            f"no readable tokenizer: {error}", where=str(tokenizer_file), remedy="name the model's tokenizer.json"
-        ) from error
-    return np.asarray(tokenizer.encode(bundled_text(), add_special_tokens=False).ids, dtype=np.int64)
+def corpus(tokenizer_file: Path | None) -> Ints:
+    """Tokenize the bundled text with the served model's tokenizer; byte values where nobody knows that one."""
+    if tokenizer_file is None:
+        return bundled_bytes().astype(np.int64)
+    return np.asarray(load_tokenizer(tokenizer_file).encode(bundled_text(), add_special_tokens=False).ids, dtype=np.int64)
 
 
-def source(spec: WorkloadSpec, text: Ints) -> Source:
+def source(spec: WorkloadSpec, text: Ints) -> PromptSource:
     """Read what the workload needs beside the text. Raises InputError for a bad file."""
     if spec.requests is None:
-        return Source(text)
+        return PromptSource(text)
     found = load(Path(spec.requests.file), spec.requests.format)
     if found.skipped:
-        what = (
-            "line of zero tokens (a failed request) is"
-            if found.skipped == 1
-            else "lines of zero tokens (failed requests) are"
-        )
-        print(f"   {spec.requests.file}: {found.skipped} {what} left out", file=sys.stderr)
-    return Source(text, found)
+        print(f"   {spec.requests.file}: left out lines of zero tokens (failed requests): {found.skipped}", file=sys.stderr)
+    return PromptSource(text, found)
 
 
 def check(spec: BenchSpec) -> None:
@@ -98,7 +81,12 @@ def turns_of(spec: WorkloadSpec) -> int:
 
 
 def asks(
-    spec: WorkloadSpec, found: Source, probe: int, arrivals: NDArray[np.float64] | int, *, serial_from: int | None = None
+    spec: WorkloadSpec,
+    found: PromptSource,
+    probe: int,
+    arrivals: NDArray[np.float64] | int,
+    *,
+    serial_from: int | None = None,
 ) -> list[list[Ask]]:
     """Prepare a probe: one conversation (mostly of one request) an arrival, or `arrivals` many for a closed loop.
 

@@ -120,34 +120,27 @@ def _json_rows(stream: Any, path: Path) -> Iterator[tuple[int, Row]]:
         try:
             found = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(
-                f"not JSON: {error.msg}", where=f"{path}:{number}", remedy="correct or remove the line"
-            ) from error
+            raise _bad_line(f"not JSON: {error.msg}", f"{path}:{number}") from error
         if not isinstance(found, dict):
-            raise InputError("not a JSON object", where=f"{path}:{number}", remedy="one object a line")
+            raise _bad_line("not a JSON object", f"{path}:{number}")
         yield number, found
 
 
 def _csv_rows(stream: Any, path: Path) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.DictReader(stream)
-    for row in _checked(reader, path):
-        if None in row or None in row.values():
-            raise InputError(
-                f"has not the {len(reader.fieldnames or ())} columns of the first line",
-                where=f"{path}:{reader.line_num}",
-                remedy="correct or remove the line",
-            )
-        yield reader.line_num, row
-
-
-def _checked(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, Any]]:
     try:
-        yield from reader
+        for row in reader:
+            if None in row or None in row.values():
+                count = len(reader.fieldnames or ())
+                raise _bad_line(f"has not the {count} columns of the first line", f"{path}:{reader.line_num}")
+            yield reader.line_num, row
     except csv.Error as error:
-        raise InputError(
-            f"not CSV: {error}", where=f"{path}:{reader.line_num}", remedy="correct or remove the line"
-        ) from error
+        raise _bad_line(f"not CSV: {error}", f"{path}:{reader.line_num}") from error
+
+
+def _bad_line(what: str, place: str) -> InputError:
+    return InputError(what, where=place, remedy="correct or remove the line")
 
 
 def number_of(row: Row, column: str, place: str) -> float:
@@ -158,7 +151,7 @@ def number_of(row: Row, column: str, place: str) -> float:
     except (TypeError, ValueError, OverflowError):
         found = float("nan")
     if not 0 <= found < float("inf"):
-        raise InputError(f"{column} = {value!r} is not a count", where=place, remedy="correct or remove the line")
+        raise _bad_line(f"{column} = {value!r} is not a count", place)
     return found
 
 

@@ -17,6 +17,7 @@ from tests.bench.conftest import Measured, experiment, prepare
 from tests.bench.server import FAULTS, running
 from tests.bench.server import Server as ToyServer
 from tests.records import DISTURBANCES
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table, request_rows
 from tokenhour.bench.run import run
 from tokenhour.bench.summary.finalize import derive, note_machine
@@ -115,7 +116,7 @@ def test_raw_records_are_kept_and_nothing_else_is_left(measured: Measured) -> No
         ("host", "steal_s_total"),
         ("process", "rss_bytes"),
     } <= sources
-    assert not (run_dir.path / "raw").exists()
+    assert not (run_dir.path / raw_files.FOLDER).exists()
 
 
 def test_the_record_says_where_the_text_of_the_prompts_comes_from(measured: Measured) -> None:
@@ -207,7 +208,7 @@ def child(run_dir: Path, **how: Any) -> subprocess.Popen:
 def wait_for_rows(run_dir: Path) -> None:
     """Wait until the first requests are recorded."""
     deadline = time.monotonic() + 40
-    while len(list(request_rows(run_dir / "raw/requests-0-0.jsonl"))) < 5:
+    while len(list(request_rows(raw_files.rows_file(run_dir / raw_files.FOLDER, 0, 0)))) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -245,7 +246,7 @@ def test_killing_the_instrument_leaves_readable_records_and_no_process(
         _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     if number == signal.SIGKILL:
-        assert len(list(request_rows(run_dir.path / "raw/requests-0-0.jsonl"))) >= 5
+        assert len(list(request_rows(raw_files.rows_file(run_dir.path / raw_files.FOLDER, 0, 0)))) >= 5
         assert not (run_dir.path / "summary.json").exists()
     else:
         assert process.returncode == 1
@@ -301,7 +302,7 @@ def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readabl
     assert len({r.request_id for r in rows}) == len(rows)
     assert sum(r.outcome == "success" for r in rows) > before + 20
     assert {r.outcome for r in rows} <= {"success", "cancelled"}
-    assert not (run_dir.path / "raw").exists()
+    assert not (run_dir.path / raw_files.FOLDER).exists()
 
 
 def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path: Path, model_folder: Path) -> None:

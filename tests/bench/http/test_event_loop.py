@@ -11,7 +11,7 @@ import pytest
 from tests.bench.whole.test_faults import FakeLoop, exchange
 from tokenhour.bench.http import event_loop
 from tokenhour.bench.recording.frame_log import DUE, END, SENT, TAKEN, Frame, Spool, Tail
-from tokenhour.bench.recording.recorder import Book
+from tokenhour.bench.recording.recorder import RowBuilder
 from tokenhour.contracts.records.request import RequestRow
 
 
@@ -68,11 +68,11 @@ def test_opening_a_connection_is_the_networks_time_and_not_the_clients(tmp_path:
     assert by_kind[DUE] <= by_kind[TAKEN] <= by_kind[SENT]
 
 
-def book_of(*frames: tuple[int, int, bytes]) -> RequestRow | None:
+def row_of(*frames: tuple[int, int, bytes]) -> RequestRow | None:
     """Return the row that the recorder makes of these frames."""
-    book = Book(0, 0, 0)
+    builder = RowBuilder(0, 0, 0)
     about = json.dumps({"id": "x", "prompt": 1, "output": 1}).encode()
-    rows = [book.take(Frame(kind, 1, at, payload)) for kind, at, payload in ((DUE, 10**9, about), *frames)]
+    rows = [builder.take(Frame(kind, 1, at, payload)) for kind, at, payload in ((DUE, 10**9, about), *frames)]
     return rows[-1]
 
 
@@ -89,7 +89,7 @@ def test_a_row_says_when_the_client_took_a_request_up(
     frames: tuple[tuple[int, int, bytes], ...], taken: float | None, sent: float
 ) -> None:
     """Connecting is timed only for a new connection; a reused one has no such time."""
-    row = book_of(*frames, (END, 9 * 10**9, b"connection\0gone"))
+    row = row_of(*frames, (END, 9 * 10**9, b"connection\0gone"))
     assert (row.taken_s, row.sent_s) == (taken, sent)
 
 

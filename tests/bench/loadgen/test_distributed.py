@@ -17,11 +17,13 @@ import pytest
 
 from tests import ROOT
 from tests.bench.conftest import experiment, keep_certificate, prepare
+from tests.bench.plans import plan
 from tests.bench.server import running
 from tokenhour.bench.calibration import reference_server
-from tokenhour.bench.loadgen.distributed import Hand, clock_offset_ns, cpu_sample, stripe, unsure_of
+from tokenhour.bench.loadgen.distributed import Hand, clock_offset_ns, cpu_sample, unsure_of
 from tokenhour.bench.loadgen.subprocesses import free_port
 from tokenhour.bench.loadgen.worker_count import Workers
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table, write_table
 from tokenhour.bench.run import measure
 from tokenhour.bench.summary.finalize import derive
@@ -37,14 +39,6 @@ CPU = "cpu_s_total"
 FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_s": 1.0, "warmup_s": 0.2}}
 
 
-def test_stripes_hold_every_arrival_once() -> None:
-    """Dividing a plan among workers loses and doubles nothing, and shares it evenly."""
-    plan = {"asks": list(range(10)), "probe": 3}
-    parts = [stripe(plan, k, 3)["asks"] for k in range(3)]
-    assert sorted(ask for part in parts for ask in part) == list(range(10))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 def test_the_fastest_exchange_tells_the_clocks_offset() -> None:
     """The exchange with the shortest round trip bounds the offset's error best."""
     exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
@@ -58,11 +52,11 @@ def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(
     """Above 50 ms of clock error a worker refuses, since its latencies would mean nothing."""
     said = []
     hand = object.__new__(Hand)
-    plan = {"probe": 0, "worker": 1, "rows": str(tmp_path / "rows.jsonl"), "clock_error_ns": error_ns}
     hand.worker = SimpleNamespace(begin=lambda _: (_ for _ in ()).throw(OSError("began")), why_not=str)
-    monkeypatch.setattr(hand, "_localise", lambda _: plan)
+    hand.folder = tmp_path
+    monkeypatch.setattr(hand, "clock", lambda: (0, error_ns))
     monkeypatch.setattr(hand, "_done", lambda _, failed: said.append(failed))
-    hand.run(plan)
+    hand.run(1, plan().as_json(), {})
     assert said == (["began"] if runs else [unsure_of(error_ns)])
     assert runs or "known to 51 ms only (limit 50 ms)" in said[0]
 
@@ -73,11 +67,25 @@ def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path: Path, ahead_ns: int, 
     hand = object.__new__(Hand)
     hand.folder = tmp_path
     monkeypatch.setattr(hand, "clock", lambda: (ahead_ns, 7))
-    plan = hand._localise({"zero_ns": 10**9, "start_ns": 3 * 10**9, "probe": 0, "worker": 1, "tokenizer": None})
+    here, error_ns = hand._localise(plan(), {})
     now_here, now_there = 5 * 10**9, 5 * 10**9 + ahead_ns
-    assert now_here - plan["zero_ns"] == now_there - 10**9
-    assert now_here - plan["start_ns"] == now_there - 3 * 10**9
-    assert plan["clock_error_ns"] == 7
+    assert now_here - here.zero_ns == now_there - 10**9
+    assert now_here - here.start_ns == now_there - 3 * 10**9
+    assert error_ns == 7
+
+
+def test_a_worker_of_another_machine_keeps_its_files_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of this machine works in the master's."""
+    hand = object.__new__(Hand)
+    hand.folder = tmp_path / "own"
+    monkeypatch.setattr(hand, "clock", lambda: (0, 0))
+    files = {raw_files.CORPUS: b"ids", raw_files.TOKENIZER: b"{}"}
+    there, _ = hand._localise(plan(joined=True, tokenizer="/master/tokenizer.json"), files)
+    assert (there.raw, there.tokenizer) == (hand.folder, str(hand.folder / raw_files.TOKENIZER))
+    assert {file.name: file.read_bytes() for file in hand.folder.iterdir()} == files
+    assert hand._localise(plan(), {})[0] == plan()
 
 
 @pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
@@ -111,7 +119,7 @@ def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path: Pa
     assert {r.outcome for r in rows} == {"success"}
     assert summary.load_curve[0].token_disagreement == 0
     assert all(r.sent_s >= r.scheduled_s for r in rows)
-    assert not (run_dir.path / "raw").exists()
+    assert not (run_dir.path / raw_files.FOLDER).exists()
 
 
 def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(
@@ -131,7 +139,8 @@ def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recor
     with running() as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
         process = subprocess.Popen([sys.executable, "-c", script, str(run_dir.path)], stderr=subprocess.DEVNULL)
-        wait_for(lambda: len(list((run_dir.path / "raw").glob("requests-0-*.jsonl"))) == 2)
+        raw = run_dir.path / raw_files.FOLDER
+        wait_for(lambda: sum(file.stat().st_size > 0 for file in raw_files.all_rows(raw)) == 2)
         hand = next(p for p in psutil.Process(process.pid).children() if "worker" in p.cmdline())
         hand.kill()
         assert process.wait(30) == 1
@@ -200,6 +209,15 @@ def test_a_worker_that_joined_is_saturated_by_its_own_word() -> None:
     assert found.rate("generator", "cpu_s_total", 2.0, 12.0) == pytest.approx(0.95)
 
 
+def join(port: int, out: Path, stack: contextlib.ExitStack) -> subprocess.Popen[str]:
+    """Start a worker as on another machine, which ends with the stack."""
+    words = [sys.executable, "-m", "tokenhour.bench", "worker", f"127.0.0.1:{port}", "--out", str(out)]
+    hand = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    stack.callback(hand.communicate)
+    stack.callback(hand.terminate)
+    return hand
+
+
 def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder: Path) -> None:
     """Saturation of a remote worker is noticed; one that reports no CPU use is pointed out."""
     spec = experiment(**FIXED)
@@ -207,18 +225,7 @@ def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder: 
     with running() as toy, contextlib.ExitStack() as stack:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
         for k in range(2):
-            words = [
-                sys.executable,
-                "-m",
-                "tokenhour.bench",
-                "worker",
-                f"127.0.0.1:{port}",
-                "--out",
-                str(tmp_path / f"w{k}"),
-            ]
-            hand = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-            stack.callback(hand.wait)
-            stack.callback(hand.terminate)
+            join(port, tmp_path / f"w{k}", stack)
         summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port), results=tmp_path)
     # A calibration here would say nothing of the machines that make the load.
     assert summary.uncertified == "generator uncertified: the load workers of other machines are not calibrated from here"
@@ -242,20 +249,7 @@ def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path: 
     port = free_port()
     with running() as toy, contextlib.ExitStack() as stack:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
-        hands = []
-        for k in range(3):
-            words = [
-                sys.executable,
-                "-m",
-                "tokenhour.bench",
-                "worker",
-                f"127.0.0.1:{port}",
-                "--out",
-                str(tmp_path / f"w{k}"),
-            ]
-            hands.append(subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True))
-            stack.callback(hands[-1].wait)
-            stack.callback(hands[-1].terminate)
+        hands = [join(port, tmp_path / f"w{k}", stack) for k in range(3)]
         summary = measure(of_server(spec, server), run_dir, workers=Workers(2, "127.0.0.1", port))
         said = [hand.communicate(timeout=20)[1] for hand in hands]
     assert "did not come to an end" not in str(summary.reasons)
@@ -300,8 +294,8 @@ def test_a_row_longer_than_a_piece_travels_too(tmp_path: Path, monkeypatch: pyte
     hand = Hand.__new__(Hand)
     hand.runner = SimpleNamespace(send_message=lambda _, data: sent.append(zlib.decompress(data["data"])))
     whole = b"short\n" + b"x" * 100 + b"\nshort\n"
-    (tmp_path / "rows").write_bytes(whole + b"torn" * 10)
-    assert hand._send_rows({"worker": 0}, tmp_path / "rows", 0) == len(whole)
+    raw_files.rows_file(tmp_path, 0, 0).write_bytes(whole + b"torn" * 10)
+    assert hand._send_rows(plan(raw=tmp_path), 0) == len(whole)
     assert b"".join(sent) == whole
 
 
@@ -331,5 +325,5 @@ def test_two_machines_make_one_load(tmp_path: Path, two_hosts: list[tuple[str, .
     assert {r.outcome for r in rows} == {"success"}
     assert {r.request_id for r in rows} <= set(truth)
     assert "waiting for 2 load workers" in said
-    kept = [list((tmp_path / f"w{k}").glob("requests-0-*.jsonl")) for k in (0, 1)]
+    kept = [raw_files.all_rows(tmp_path / f"w{k}", 0) for k in (0, 1)]
     assert all(len(files) == 1 for files in kept)  # each worker wrote its own records

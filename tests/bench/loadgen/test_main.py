@@ -115,7 +115,7 @@ import sys
 import tokenhour.bench.loadgen.main as generator
 def fail(*_):
     raise ZeroDivisionError("a mistake of ours")
-generator.Probe.fire = fail
+generator.RunningProbe.fire = fail
 sys.argv = ["generator", *sys.argv[1:]]
 generator.main()
 """

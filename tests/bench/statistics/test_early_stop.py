@@ -8,7 +8,7 @@ from hypothesis import given
 from tests.bench.rows import row
 from tokenhour.bench.statistics import metrics
 from tokenhour.bench.statistics.early_stop import certain_to_miss, hopeless, may_miss
-from tokenhour.bench.workload.sampling import Source, asks, most_inside
+from tokenhour.bench.workload.sampling import PromptSource, asks, most_inside
 from tokenhour.contracts.config.bench import Conversations, LengthSpec, SloSpec, WorkloadSpec
 
 SLO = SloSpec(percentile=90, ttft_s=1.0)
@@ -27,7 +27,7 @@ def test_of_conversations_every_turn_counts_for_what_may_miss() -> None:
     spec = WorkloadSpec(
         prompt=LengthSpec(mean_tokens=10), output=LengthSpec(mean_tokens=10), conversations=Conversations(turns=5)
     )
-    planned = most_inside(asks(spec, Source(np.arange(1000)), 1, np.arange(20.0)), 0.0, 0.0, 20.0)
+    planned = most_inside(asks(spec, PromptSource(np.arange(1000)), 1, np.arange(20.0)), 0.0, 0.0, 20.0)
     missed = [row(float(k), ttft=2.0) for k in range(11)]
     assert not certain_to_miss(missed[:4], planned, SLO)
     assert certain_to_miss(missed, planned, SLO)

@@ -12,7 +12,7 @@ import pytest
 from tests.bench.server import running
 from tokenhour.bench.target.discovery import probe_endpoint
 from tokenhour.bench.target.liveness import Pulse
-from tokenhour.bench.target.openai_api import endpoint
+from tokenhour.bench.target.openai_api import parse_url
 from tokenhour.bench.telemetry.sampler import read_metrics
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.endpoint import Load
@@ -60,12 +60,12 @@ def saying(text: bytes) -> Iterator[str]:
 def test_what_cannot_be_asked_is_no_url(url: str) -> None:
     """A malformed URL is rejected before any socket is opened."""
     with pytest.raises(InputError, match="no http or https URL"):
-        endpoint(url)
+        parse_url(url)
 
 
 def test_an_ipv6_address_is_a_host() -> None:
     """Brackets are for the Host header alone, and /v1 is not doubled."""
-    found = endpoint("http://[::1]:8000/v1")
+    found = parse_url("http://[::1]:8000/v1")
     assert (found.host, found.port, found.authority, found.path) == ("::1", 8000, "[::1]:8000", "")
 
 

@@ -19,6 +19,7 @@ from tests.bench.rows import row
 from tests.bench.server import running
 from tokenhour.bench.calibration import reference_server
 from tokenhour.bench.cli import cli
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table, request_rows
 from tokenhour.bench.statistics.early_stop import answered, silent
 from tokenhour.bench.target.liveness import Pulse, knock
@@ -128,7 +129,7 @@ def stricken(
     when = []
 
     def strike(process: subprocess.Popen[bytes]) -> None:
-        while len(list(request_rows(tmp_path / f"out/raw/requests-{probe}-0.jsonl"))) < after:
+        while len(list(request_rows(raw_files.rows_file(tmp_path / "out" / raw_files.FOLDER, probe, 0)))) < after:
             time.sleep(0.05)
         when.append(time.monotonic())
         process.send_signal(blow)

@@ -18,8 +18,8 @@ import pytest
 
 from tests import ROOT, nvml
 from tests.nvml import LOST, NOT_SUPPORTED
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table, telemetry_rows
-from tokenhour.bench.telemetry.record_only import LINES_FILE
 from tokenhour.bench.telemetry.sampler import (
     Sampler,
     counters,
@@ -324,7 +324,7 @@ def test_telemetry_alone_is_recorded_and_shown(tmp_path: Path) -> None:
     assert sum(r.metric == "cpu_share" for r in rows) >= 6
     assert all(0 <= r.t_s < 30 for r in rows)
     assert f"{len(rows)} readings in" in done.stdout
-    assert not (tmp_path / "t" / LINES_FILE).exists()
+    assert not (tmp_path / "t" / raw_files.TELEMETRY).exists()
 
 
 def test_a_recording_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
@@ -341,9 +341,9 @@ def test_a_recording_that_is_killed_stays_readable(tmp_path: Path) -> None:
     """What was sampled before a kill is on disk line by line."""
     words = [sys.executable, "-m", "tokenhour.bench", "telemetry", "--out", str(tmp_path)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path / LINES_FILE, "cpu_share", 5)
+        wait_for(tmp_path / raw_files.TELEMETRY, "cpu_share", 5)
         process.kill()
-    assert len([r for r in telemetry_rows(tmp_path / LINES_FILE) if r.metric == "cpu_share"]) >= 5
+    assert len([r for r in telemetry_rows(tmp_path / raw_files.TELEMETRY) if r.metric == "cpu_share"]) >= 5
 
 
 def test_telemetry_without_a_wish_is_refused() -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tokenhour.bench.workload.request_plan import Ask, Supply
-from tokenhour.bench.workload.sampling import Source, asks, staggered
+from tokenhour.bench.workload.sampling import PromptSource, asks, staggered
 from tokenhour.contracts.config.bench import Conversations, LengthSpec, WorkloadSpec
 
 SLOTS, USERS = 256, 384
 # Of a step: its launch, each answer in the batch, each prompt token; and the most tokens of a step.
 STEP_S, ANSWER_S, PROMPT_TOKEN_S, STEP_TOKENS = 0.008, 40e-6, 1 / 45_000, 8192
-SOURCE = Source(np.arange(1000, 6000))
+SOURCE = PromptSource(np.arange(1000, 6000))
 
 
 def lengths(mean: int) -> LengthSpec:

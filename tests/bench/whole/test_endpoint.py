@@ -17,6 +17,7 @@ from tests import ROOT
 from tests.bench.conftest import keep_certificate, make_model
 from tests.bench.server import running
 from tokenhour.bench.loadgen.subprocesses import free_port
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table
 from tokenhour.bench.summary.finalize import derive
 from tokenhour.contracts.records.endpoint import Endpoint
@@ -164,7 +165,7 @@ def test_a_server_that_cannot_be_measured_is_refused_before_any_load(
     assert (done.returncode, served) == (2, 0)
     assert said in done.stderr
     assert "remedy" in done.stderr
-    assert not (tmp_path / "out" / "raw").exists()
+    assert not (tmp_path / "out" / raw_files.FOLDER).exists()
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://127.0.0.1:port"])

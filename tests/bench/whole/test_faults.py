@@ -20,6 +20,7 @@ from tests.records import DISTURBANCES
 from tokenhour.bench.calibration import reference_server
 from tokenhour.bench.http import connection as connections
 from tokenhour.bench.http import event_loop
+from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.frame_log import DATA, DUE, END, SENT, TAKEN, Frame, Spool, Tail
 from tokenhour.bench.recording.tables import read_table, request_rows
 from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
@@ -42,7 +43,7 @@ def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp
         killed = []
 
         def kill() -> None:
-            while not list((run_dir.path / "raw").glob("requests-0-0.jsonl")):
+            while not raw_files.rows_file(run_dir.path / raw_files.FOLDER, 0, 0).is_file():
                 time.sleep(0.05)
             time.sleep(0.5)
             killed.append(time.monotonic())
@@ -102,7 +103,7 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded(mo
     assert "no space left" in done.stderr.lower()
     assert "Traceback" not in done.stderr
     assert spent < 50
-    rows = list(request_rows(run_dir.path / "raw/requests-0-0.jsonl"))
+    rows = list(request_rows(raw_files.rows_file(run_dir.path / raw_files.FOLDER, 0, 0)))
     assert len(rows) >= 5
     assert {r.outcome for r in rows} <= {"success", "cancelled"}
 

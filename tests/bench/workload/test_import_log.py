@@ -190,7 +190,7 @@ def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path: Path, capsys: pyte
     file = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n0,0\n10,0\n")
     found = source(WorkloadSpec.model_validate({"requests": {"file": str(file)}}), np.arange(10))
     assert found.trace.skipped == 2
-    assert "2 lines of zero tokens (failed requests) are left out" in capsys.readouterr().err
+    assert "left out lines of zero tokens (failed requests): 2" in capsys.readouterr().err
 
 
 def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path: Path) -> None:

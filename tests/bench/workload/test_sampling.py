@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tokenhour.bench.workload.request_plan import as_columns, cut, from_columns, ids_of
-from tokenhour.bench.workload.sampling import Source, asks, check, expected_hit_rate, lengths, most_inside
+from tokenhour.bench.workload.request_plan import as_rows, cut, from_rows, ids_of
+from tokenhour.bench.workload.sampling import PromptSource, asks, check, expected_hit_rate, lengths, most_inside
 from tokenhour.contracts.config.bench import (
     ArrivalSpec,
     BenchSpec,
@@ -24,7 +24,7 @@ from tokenhour.contracts.config.bench import (
 from tokenhour.contracts.errors import InputError
 
 TEXT = np.arange(1000, 6000)
-SOURCE = Source(TEXT)
+SOURCE = PromptSource(TEXT)
 SPEC = WorkloadSpec(
     prompt=LengthSpec(distribution="uniform", mean_tokens=50, min_tokens=20, max_tokens=80), output=LengthSpec(mean_tokens=8)
 )
@@ -166,7 +166,7 @@ def test_a_plan_survives_the_way_to_a_worker() -> None:
     """The compact form that is sent to workers loses nothing."""
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
     planned = asks(spec, SOURCE, 1, np.array([0.5, 1.5]))
-    assert from_columns(as_columns(planned)) == planned
+    assert from_rows(as_rows(planned)) == planned
 
 
 def test_what_a_window_can_hold_of_a_plan_counts_every_turn_of_its_conversations() -> None:
