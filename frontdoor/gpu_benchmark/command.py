@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tokenhour.contracts import input_keys
 from tokenhour.contracts.config.experiment import Experiment, load_experiment
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import write_bytes_atomic
@@ -173,7 +174,7 @@ def conclude(session: Session, experiments: tuple[Experiment, ...]) -> Proof:
         complete=not unfinished(session.steps)
         and len(runs) == len(folders)
         and all(s.validity == "VALID" for s in summaries),
-        inputs={f"summary:{run.name}": Summary.sha256_in(run) for run in runs},
+        inputs={input_keys.SUMMARY.key(run.name): Summary.sha256_in(run) for run in runs},
         created_utc=now_utc(),
     )
     RunDir(session.folder).supersede(Proof.file_name, PROOF_TABLE)
