@@ -44,7 +44,7 @@ def recheck(past: Verdict, tables: Tables, on: dt.date) -> Iterator[Recheck]:
                 past.experiment,
                 past.on_date,
                 run.run,
-                f"{was.price.model} at {was.price.host}",
+                was.price.name,
                 was.wins_today,
                 now.wins_today if now else None,
                 was.first_tokens_per_month,

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tokenhour.breakeven.inputs import capacity, idle_savings
+from tokenhour.breakeven.inputs import capacity, idle_savings, names
 from tokenhour.breakeven.inputs.demand import read as read_demand
-from tokenhour.breakeven.inputs.problem import Question
-from tokenhour.breakeven.prices.tables import Tables, hourly_usd, load_tables
+from tokenhour.breakeven.inputs.problem import Note, Question
+from tokenhour.breakeven.prices.tables import TABLE_FILES, Tables, hourly_usd, load_tables
 from tokenhour.breakeven.verdict import verdict
+from tokenhour.contracts import input_keys
 from tokenhour.contracts.config.economics import EconomicsSpec
 from tokenhour.contracts.config.experiment import Experiment, load_experiment
 from tokenhour.contracts.config.model_quantize import QualityGate
 from tokenhour.contracts.config.scenario import Scenario, load_scenario
 from tokenhour.contracts.errors import InputError, RunFailedError
-from tokenhour.contracts.input_keys import IDLE_PREFIX, SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import sha256_file, sha256_of
 from tokenhour.contracts.io.package_data import example
 from tokenhour.contracts.io.yaml_loader import load_yaml
-from tokenhour.contracts.records.quality_gate import judge
+from tokenhour.contracts.records.quality_gate import GateVerdict, judge
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import IdleMeasured, Verdict
 from tokenhour.contracts.standalone.idle import IdleRecord
@@ -52,18 +52,17 @@ def run_folders(asked: Asked, results: Path) -> list[Path]:
 
 def read_summaries(asked: Asked, results: Path) -> list[Summary]:
     """Read the summary of every run; InputError names the one that is missing and how to get it."""
-    found = []
-    for folder in run_folders(asked, results):
+    folders = run_folders(asked, results)
+    called = asked.schemes if isinstance(asked, Experiment) else [folder.name for folder in folders]
+    for name, folder in zip(called, folders, strict=True):
         if not Summary.exists(folder):
-            scheme = folder.name.removeprefix(f"{asked.name}-")
             remedy = (
-                f"make bench EXP=... SCHEME={scheme}"
+                f"make bench EXP=... SCHEME={name}"
                 if isinstance(asked, Experiment)
                 else "name a measured run's folder below results/, or state an `assumed` capacity"
             )
-            raise InputError(f"{scheme} has not been measured yet", where=str(folder), remedy=remedy)
-        found.append(Summary.read(folder))
-    return found
+            raise InputError(f"{name} has not been measured yet", where=str(folder), remedy=remedy)
+    return [Summary.read(folder) for folder in folders]
 
 
 def refuse_invalid(summaries: Sequence[Summary], *, allow: bool) -> None:
@@ -108,12 +107,14 @@ def question(
 ) -> Question:
     """Gather what the solver needs. An INVALID run has no capacity in it, and so no figure, unless that is allowed."""
     folders = run_folders(asked, results)
-    if isinstance(asked, Experiment):
-        summaries = [judged(asked.quantize.gate, s) for s in summaries]
-    said = [f"results/{s.run}" for s in summaries] if isinstance(asked, Experiment) else list(asked.summaries)
+    gates = [judged(_gate(asked, folder), s) for folder, s in zip(folders, summaries, strict=True)]
+    shown = [Path("results", s.run) for s in summaries] if isinstance(asked, Experiment) else folders
     plants = [
-        capacity.measured(s, f"{name.removesuffix('/summary.json')}/summary.json", allow_invalid=allow_invalid)
-        for s, name in zip(summaries, said, strict=True)
+        replace(
+            capacity.measured(s, str(folder / Summary.file_name), allow_invalid=allow_invalid),
+            quality_gate=gate,
+        )
+        for s, folder, gate in zip(summaries, shown, gates, strict=True)
     ]
     if isinstance(asked, Scenario) and asked.assumed:
         plants = [capacity.assumed(asked.assumed, asked.assumed.name)]
@@ -128,8 +129,9 @@ def question(
         demand=read_demand(asked.economics.profile),
         tables=tables,
         on=on,
-        notes=tuple(_notes(summaries)),
-        inputs=_inputs(asked, folders, results, tables) | {_idle_key(f, results): sha256_file(f) for f in resting if f},
+        notes=tuple(_notes(summaries, gates)),
+        inputs=_inputs(asked, folders, results, tables)
+        | {input_keys.IDLE.key(_beside(file, results)): sha256_file(file) for file in resting if file},
     )
 
 
@@ -156,31 +158,40 @@ def _idle(file: Path, results: Path) -> IdleMeasured:
     )
 
 
-def _idle_key(file: Path, results: Path) -> str:
-    return f"{IDLE_PREFIX}{_beside(file, results)}"
-
-
 def _below(file: Path, results: Path) -> bool:
     return results.resolve() in file.resolve().parents
 
 
-def judged(gate: QualityGate, summary: Summary) -> Summary:
-    """Return the summary with its quality loss judged by the gate of today's experiment."""
-    verdict, _ = judge(gate, summary.mean_kl_divergence, summary.perplexity_ratio)
-    return summary.model_copy(update={"quality_gate": verdict})
+def _gate(asked: Asked, folder: Path) -> QualityGate:
+    """Return the gate that judges a run: that of the question's experiment, for a scenario that of the run's own."""
+    if isinstance(asked, Experiment):
+        return asked.quantize.gate
+    return Experiment.read(folder).quantize.gate if Experiment.exists(folder) else QualityGate()
 
 
-def _notes(summaries: Sequence[Summary]) -> list[str]:
+def judged(gate: QualityGate, summary: Summary) -> GateVerdict:
+    """Judge what a precision lost by the gate at hand; what the summary recorded of an older gate is not read."""
+    return judge(gate, summary.mean_kl_divergence, summary.perplexity_ratio)[0]
+
+
+def _notes(summaries: Sequence[Summary], gates: Sequence[GateVerdict]) -> Iterator[Note]:
     """Say what the measurements say about themselves."""
-    said = [f"{s.run} is INVALID: {'; '.join(r.rule for r in s.reasons)}" for s in summaries if s.validity == "INVALID"]
-    said += [f"{s.run} failed its quality gate" for s in summaries if s.quality_gate == "FAIL"]
-    said += [f"{s.run}: {warning}" for s in summaries for warning in s.warnings if "SLO" in warning]
-    said += [
-        f"{s.run}: every tested rate passed, so its capacity is a lower bound"
-        for s in summaries
-        if s.at_slo is not None and s.lowest_failing_rps is None
-    ]
-    return said + [f"{s.run} is synthetic: {', '.join(s.synthetic)}" for s in summaries if s.synthetic]
+    of = {s.run: (names.capacity(s.run),) for s in summaries}
+    for s in summaries:
+        if s.validity == "INVALID":
+            yield Note("invalid", f"{s.run} is INVALID: {'; '.join(r.rule for r in s.reasons)}", of[s.run])
+    for s, gate in zip(summaries, gates, strict=True):
+        if gate == "FAIL":
+            yield Note("quality_gate", f"{s.run} failed its quality gate", of[s.run])
+    for s in summaries:
+        yield from (Note("measurement", f"{s.run}: {warning}", of[s.run]) for warning in s.warnings if "SLO" in warning)
+    for s in summaries:
+        if s.at_slo is not None and s.lowest_failing_rps is None:
+            said = f"{s.run}: every tested rate passed, so its capacity is a lower bound"
+            yield Note("lower_bound", said, of[s.run])
+    for s in summaries:
+        if s.synthetic:
+            yield Note("synthetic", f"{s.run} is synthetic: {', '.join(s.synthetic)}", of[s.run])
 
 
 def answer(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> Verdict:
@@ -229,18 +240,16 @@ def _keep(asked: Asked, found: Verdict, folder: RunDir) -> None:
 def _inputs(asked: Asked, folders: Sequence[Path], results: Path, tables: Tables) -> dict[str, str]:
     profile = asked.economics.profile
     file = (profile.file or profile.trace) if profile else None
-    runs = {f"{SUMMARY_PREFIX}{_beside(path, results)}": Summary.sha256_in(path) for path in folders}
-    kind = "scenario" if isinstance(asked, Scenario) else "experiment"
-    sections = ("economics", "assumed") if isinstance(asked, Scenario) else ("economics", "schemes")
-    gate = asked.quantize.gate if isinstance(asked, Experiment) else None
-    return {
-        **runs,
-        **({"experiment.gate": sha256_of(gate.model_dump(mode="json"))} if gate and gate != QualityGate() else {}),
-        **({f"profile:{file}": sha256_file(Path(file))} if file else {}),
-        f"{kind}.economics": asked.section_sha256(*sections),
-        "prices/api.yaml": sha256_file(tables.folder / "api.yaml"),
-        "prices/instances.yaml": sha256_file(tables.folder / "instances.yaml"),
-    }
+    found = {input_keys.SUMMARY.key(_beside(path, results)): Summary.sha256_in(path) for path in folders}
+    if isinstance(asked, Experiment) and asked.quantize.gate != QualityGate():
+        found[input_keys.EXPERIMENT.key("gate")] = sha256_of(asked.quantize.gate.model_dump(mode="json"))
+    if file:
+        found[input_keys.PROFILE.key(file)] = sha256_file(Path(file))
+    if isinstance(asked, Experiment):
+        found[input_keys.EXPERIMENT.key("economics")] = asked.section_sha256("economics", "schemes")
+    else:
+        found[input_keys.SCENARIO.key("economics")] = asked.section_sha256("economics", "assumed")
+    return found | {input_keys.PRICES.key(name): sha256_file(tables.folder / name) for name in TABLE_FILES}
 
 
 def _beside(folder: Path, results: Path) -> str:

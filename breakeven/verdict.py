@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from tokenhour.breakeven import extras
 from tokenhour.breakeven.inputs import traffic as today
 from tokenhour.breakeven.inputs.problem import Question
-from tokenhour.breakeven.solve import words
+from tokenhour.breakeven.solve.assumptions import assumptions, warnings
+from tokenhour.breakeven.solve.recommendation import recommendation, sentence
 from tokenhour.breakeven.solve.run_context import business
 from tokenhour.breakeven.solve.run_verdict import run_verdict
 from tokenhour.contracts.config.prices import ApiPrice, InstancePrice
-from tokenhour.contracts.records.verdict import RunVerdict, Verdict
+from tokenhour.contracts.records.verdict import Caution, RunVerdict, Verdict, cheapest_run
 
 
 def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> Verdict:
@@ -23,31 +24,32 @@ def verdict(question: Question, *, created_utc: str, allowed_invalid: bool) -> V
     businesses = {plant.run: business(question, plant, row) for plant in question.plants}
     runs = tuple(run_verdict(question, plant, row, businesses[plant.run], prices) for plant in question.plants)
     checked = [p.checked_on for p in (*question.rows(), *_ahead(runs))]
-    best = words.best_run(runs)
+    best = cheapest_run(runs)
     main = businesses[best.run] if best else None
     traffic = today.traffic(spec, question.demand, main.plant if main else question.plants[0])
-    said = words.recommendation(runs)
     answers = extras.answers(question, main, runs, best) if main and best else {}
+    warned = tuple(warnings(question, runs, checked))
     return Verdict(
         experiment=question.name,
         on_date=question.on,
-        sentence=words.sentence(runs, traffic),
+        sentence=sentence(best, traffic, spec),
         tokens_per_month=traffic.tokens_per_month,
         price_ratio=spec.price_ratio,
         runs=runs,
-        assumptions=tuple(words.assumptions(question, runs, traffic, answers)),
-        warnings=tuple(words.warnings(question, runs, checked)),
+        assumptions=assumptions(question, runs, best, traffic, answers),
+        warnings=tuple(note.text for note in warned),
         allowed_invalid=allowed_invalid,
         recompute_by=min(checked) + dt.timedelta(days=spec.recompute_after_days),
         inputs=dict(question.inputs),
         created_utc=created_utc,
-        recommendation=said,
+        recommendation=recommendation(best),
         best_run=best.run if best else None,
         economics=spec,
         traffic=traffic,
         currency=question.currency(),
         **answers,
         training=extras.training(spec),
+        cautions=tuple(Caution(code=note.code, inputs=note.inputs) for note in warned),
     )
 
 

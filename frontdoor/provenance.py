@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from tokenhour.contracts import input_keys
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError, RunFailedError
-from tokenhour.contracts.input_keys import IDLE_PREFIX, SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import sha256_file
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Environment
@@ -46,13 +46,11 @@ def trace_verdict(folder: Path) -> Node:
     """Walk from results/<experiment>/verdict.json down."""
     verdict = Verdict.read(folder)
     below = []
-    for key, expected in verdict.inputs.items():
-        if key.startswith(SUMMARY_PREFIX):
-            run = folder.parent / key.removeprefix(SUMMARY_PREFIX)
-            below.append(trace_run(run, expected))
-        if key.startswith(IDLE_PREFIX):
-            file = folder.parent / key.removeprefix(IDLE_PREFIX)
-            below.append(Node(f"{file}: what resting saved and cost", file.is_file() and sha256_file(file) == expected))
+    for run, expected in input_keys.SUMMARY.among(verdict.inputs).items():
+        below.append(trace_run(folder.parent / run, expected))
+    for name, expected in input_keys.IDLE.among(verdict.inputs).items():
+        file = folder.parent / name
+        below.append(Node(f"{file}: what resting saved and cost", file.is_file() and sha256_file(file) == expected))
     below += _prices(verdict)
     return Node(f"{folder / Verdict.file_name}: {verdict.sentence}", None, tuple(below))
 
@@ -101,7 +99,7 @@ def _raw(folder: Path, summary: Summary) -> Iterator[Node]:
 def _sections(folder: Path, summary: Summary) -> Iterator[Node]:
     experiment = Experiment.read(folder)
     for section in ("serving", "bench"):
-        matches = experiment.section_sha256(section) == summary.inputs.get(f"experiment.{section}")
+        matches = experiment.section_sha256(section) == summary.inputs.get(input_keys.EXPERIMENT.key(section))
         yield Node(f"{folder / Experiment.file_name}: section {section}", matches)
 
 

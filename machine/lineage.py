@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenhour.contracts.config.experiment import Experiment
+from tokenhour.contracts.input_keys import EXPERIMENT
 from tokenhour.contracts.io.atomic_io import changed
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Accelerator, Environment, machine_sha256
@@ -43,8 +44,8 @@ def measurement_inputs(
     cpu, cores = (measured_on.cpu_model, measured_on.cpu_count) if measured_on else (cpu_model(), usable_cpus())
     return {
         "checkpoint.json": checkpoint_sha256,
-        "experiment.serving": experiment.section_sha256("serving"),
-        "experiment.bench": experiment.section_sha256("bench"),
+        EXPERIMENT.key("serving"): experiment.section_sha256("serving"),
+        EXPERIMENT.key("bench"): experiment.section_sha256("bench"),
         "engine": engine,
         "machine": machine_sha256(cpu, cores, accelerator or accelerator_for(built_for(engine))),
     }

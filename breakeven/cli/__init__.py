@@ -113,7 +113,7 @@ def _wider(name: str, about: str) -> click.Command:
         from tokenhour.breakeven.report.tables import sections
 
         for section in sections(found):
-            if section.name.startswith(name.removesuffix("s")):
+            if section.step == name:
                 print_section(section)
         print(f"prices: {described(prices)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -26,9 +27,11 @@ def crossings(
     Example:
       tokenhour breakeven crossings --replica-usd 1000 --replica-tokens 1e9 --api-usd-per-mtok 1.3
     """
-    from tokenhour.breakeven.model.crossings_closed_form import Staircase, solve
+    from tokenhour.breakeven.model.crossings import solve
+    from tokenhour.breakeven.model.replica_curve import Curve, Rules
 
-    found = solve(Staircase(replica_usd, replica_tokens, fixed_usd, redundancy), api_usd_per_mtok / TOKENS_PER_MTOK)
+    fleet = Curve(Rules(redundancy, max_replicas=sys.maxsize))
+    found = solve(fleet, replica_usd, replica_tokens, fixed_usd, api_usd_per_mtok / TOKENS_PER_MTOK)
     answer = {
         "outcome": found.outcome,
         "first_tokens_per_month": found.first_tokens,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokenhour.breakeven.report.number_format import measured, spread
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.record import Interval
 from tokenhour.contracts.units import human_count
 
 if TYPE_CHECKING:
-    from tokenhour.breakeven.compare.runs import Entry, Regression
+    from tokenhour.breakeven.compare.runs import ComparedRun, Regression
 
 
 @click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,11 +50,11 @@ def cli(
     if any(e.cost and e.mean_kl for e in entries):
         _plot(entries, best, out or runs[0].parent / "compare", quiet=as_json)
     if gate and worse:
-        said = "; ".join(f"{r.run}: {r.metric} {_spread(r.found)}, first run {_spread(r.baseline)}" for r in worse)
+        said = "; ".join(f"{r.run}: {r.metric} {spread(r.found)}, first run {spread(r.baseline)}" for r in worse)
         raise RunFailedError(f"regressed beyond the interval: {said}", remedy="find the cause, or measure both again")
 
 
-def _plot(entries: Sequence[Entry], best: set[str], folder: Path, *, quiet: bool) -> None:
+def _plot(entries: Sequence[ComparedRun], best: set[str], folder: Path, *, quiet: bool) -> None:
     from tokenhour.breakeven.report.plots.figure import render
     from tokenhour.breakeven.report.plots.pareto import quality_against_cost
     from tokenhour.contracts.io.atomic_io import write_bytes_atomic
@@ -65,7 +66,7 @@ def _plot(entries: Sequence[Entry], best: set[str], folder: Path, *, quiet: bool
         print(folder / "pareto.png")
 
 
-def _data(entries: Sequence[Entry], best: set[str], worse: Sequence[Regression]) -> dict[str, Any]:
+def _data(entries: Sequence[ComparedRun], best: set[str], worse: Sequence[Regression]) -> dict[str, Any]:
     def interval(found: Interval | None) -> Any:
         return found.model_dump() if found else None
 
@@ -94,7 +95,7 @@ def _data(entries: Sequence[Entry], best: set[str], worse: Sequence[Regression])
     return {"runs": rows, "regressions": found}
 
 
-def _print(entries: Sequence[Entry], best: set[str], worse: Sequence[Regression]) -> None:
+def _print(entries: Sequence[ComparedRun], best: set[str], worse: Sequence[Regression]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -111,12 +112,12 @@ def _print(entries: Sequence[Entry], best: set[str], worse: Sequence[Regression]
     out.print(table)
     for r in worse:
         out.print(
-            f"[red]worse than {escape(first.run)}[/]: {escape(r.run)}, {r.metric}: {_spread(r.found)} against "
-            f"{_spread(r.baseline)}"
+            f"[red]worse than {escape(first.run)}[/]: {escape(r.run)}, {r.metric}: {spread(r.found)} against "
+            f"{spread(r.baseline)}"
         )
 
 
-def _lines(entries: Sequence[Entry], best: set[str], apis: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _lines(entries: Sequence[ComparedRun], best: set[str], apis: Sequence[str]) -> list[tuple[str, list[str]]]:
     def all_of(write: Any) -> list[str]:
         return [write(e) for e in entries]
 
@@ -125,12 +126,12 @@ def _lines(entries: Sequence[Entry], best: set[str], apis: Sequence[str]) -> lis
         ("engine", all_of(lambda e: e.summary.engine)),
         ("accelerator", all_of(lambda e: f"{e.summary.accelerator.count} x {e.summary.accelerator.name}")),
         ("validity", all_of(lambda e: e.summary.validity)),
-        ("output tokens/h at the SLO", all_of(lambda e: _spread(e.output_tokens_per_hour))),
-        ("input tokens/h at the SLO", all_of(lambda e: _spread(e.input_tokens_per_hour))),
-        ("mean KL, nats", all_of(lambda e: _spread(e.mean_kl))),
-        ("perplexity ratio", all_of(lambda e: _number(e.summary.perplexity_ratio))),
-        ("USD per M output tokens", all_of(lambda e: _spread(e.usd_per_mtok))),
-        ("accelerator-hours per M", all_of(lambda e: _spread(e.accelerator_hours_per_mtok))),
+        ("output tokens/h at the SLO", all_of(lambda e: spread(e.output_tokens_per_hour))),
+        ("input tokens/h at the SLO", all_of(lambda e: spread(e.input_tokens_per_hour))),
+        ("mean KL, nats", all_of(lambda e: spread(e.mean_kl))),
+        ("perplexity ratio", all_of(lambda e: measured(e.summary.perplexity_ratio))),
+        ("USD per M output tokens", all_of(lambda e: spread(e.usd_per_mtok))),
+        ("accelerator-hours per M", all_of(lambda e: spread(e.accelerator_hours_per_mtok))),
     ]
     if any(e.roofline for e in entries):
         lines += [
@@ -141,27 +142,15 @@ def _lines(entries: Sequence[Entry], best: set[str], apis: Sequence[str]) -> lis
     return [*lines, ("on the Pareto front", all_of(lambda e: "yes" if e.summary.run in best else ""))]
 
 
-def _first(e: Entry, api: str) -> str:
+def _first(e: ComparedRun, api: str) -> str:
     if api not in e.first_tokens_per_month:
         return "-"
     found = e.first_tokens_per_month[api]
     return "none" if found is None else human_count(found)
 
 
-def _shares(e: Entry, name: str) -> str:
+def _shares(e: ComparedRun, name: str) -> str:
     """Say a utilization of each load that a run's roofline has; "-" without one."""
     points = e.roofline.points if e.roofline else ()
     found = [(p.point, getattr(p, name)) for p in points]
     return ", ".join(f"{share:.1%} {'at ' * (load == 'peak')}{load}" for load, share in found if share is not None) or "-"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else human_count(value) if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _spread(found: Interval | None) -> str:
-    if found is None:
-        return "none"
-    if found.low is None or found.high is None or found.low == found.high:
-        return _number(found.value)
-    return f"{_number(found.value)} [{_number(found.low)}-{_number(found.high)}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,8 +44,9 @@ def print_verdict(found: Verdict) -> None:
         print_section(section, out)
     _print_currency(found, out)
     _print_assumed(found, out)
-    for warning in found.warnings:
-        out.print(f"[red]{escape(warning)}[/]" if "INVALID" in warning else f"note: {escape(warning)}")
+    for text, caution in zip_longest(found.warnings, found.cautions[: len(found.warnings)]):
+        invalid = caution is not None and caution.code == "invalid"
+        out.print(f"[red]{escape(text)}[/]" if invalid else f"note: {escape(text)}")
     out.print(f"recompute by {found.recompute_by}")
 
 
@@ -86,7 +88,7 @@ def row(run: RunVerdict, comparison: Comparison) -> tuple[str, ...]:
         run.run
         + (" INVALID" if run.validity == "INVALID" else "")
         + (" quality FAIL" if run.quality_gate == "FAIL" else ""),
-        f"{comparison.price.model} ({comparison.price.host})",
+        comparison.price.title,
         f"{comparison.blended_usd_per_mtok:.3f}",
         f"{run.allocation_usd_per_mtok:.3f}" if run.allocation_usd_per_mtok is not None else "",
         human_count(first) if first is not None else "-",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tokenhour.contracts import input_keys
 from tokenhour.contracts.errors import InputError, RunFailedError
-from tokenhour.contracts.input_keys import SUMMARY_PREFIX
 from tokenhour.contracts.record import Interval
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.summary import Summary
@@ -20,7 +20,7 @@ HARDWARE = "hardware"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComparedRun:
     """One run; absent figures are None. Costs are at planned load, per million output tokens."""
 
     summary: Summary
@@ -40,7 +40,7 @@ class Entry:
         return self.usd_per_mtok or self.accelerator_hours_per_mtok
 
 
-def read(path: Path) -> Entry:
+def read(path: Path) -> ComparedRun:
     """Read a run's summary, its quality and the latest verdict that stands on exactly this summary."""
     folder = path.parent if path.suffix == ".json" else path
     summary = Summary.read(folder)
@@ -55,26 +55,24 @@ def _priced(folder: Path, summary: Summary) -> RunVerdict | None:
     found = []
     for file in sorted(folder.resolve().parent.glob("*/verdict.json")):
         verdict = Verdict.read(file)
-        if verdict.inputs.get(f"{SUMMARY_PREFIX}{folder.resolve().name}") == Summary.sha256_in(folder):
+        if verdict.inputs.get(input_keys.SUMMARY.key(folder.resolve().name)) == Summary.sha256_in(folder):
             found += [(verdict.created_utc, run) for run in verdict.runs if run.run == summary.run]
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def entry(summary: Summary, kl: Interval | None, priced: RunVerdict | None) -> Entry:
+def entry(summary: Summary, kl: Interval | None, priced: RunVerdict | None) -> ComparedRun:
     """Put a run's figures together."""
     at = summary.at_slo
     out = at.output_tokens_per_hour if at else None
     usd = priced.output_usd_per_mtok if priced else None
-    return Entry(
+    return ComparedRun(
         summary=summary,
         output_tokens_per_hour=out,
         input_tokens_per_hour=at.input_tokens_per_hour if at else None,
         accelerator_hours_per_mtok=_inverse(out, TOKENS_PER_MTOK) if out else None,
         mean_kl=kl,
         usd_per_mtok=_inverse(out, usd * out.value) if out and usd is not None else None,
-        first_tokens_per_month={
-            f"{c.price.model} at {c.price.host}": c.first_tokens_per_month for c in (priced.comparisons if priced else ())
-        },
+        first_tokens_per_month={c.price.name: c.first_tokens_per_month for c in (priced.comparisons if priced else ())},
     )
 
 
@@ -87,7 +85,7 @@ def _inverse(rate: Interval, scale: float) -> Interval:
     )
 
 
-def refuse(entries: Sequence[Entry], *, across_hardware: bool, allow_invalid: bool) -> None:
+def refuse(entries: Sequence[ComparedRun], *, across_hardware: bool, allow_invalid: bool) -> None:
     """Raise when the runs must not be compared, with both values; RunFailedError for an INVALID one."""
     first = entries[0].summary
     for other in (e.summary for e in entries[1:]):
@@ -108,7 +106,7 @@ def refuse(entries: Sequence[Entry], *, across_hardware: bool, allow_invalid: bo
         )
 
 
-def _invalid(one: Entry) -> bool:
+def _invalid(one: ComparedRun) -> bool:
     return one.summary.validity == "INVALID"
 
 
@@ -126,7 +124,7 @@ def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in mine.items() if theirs.get(name) != value)
 
 
-def pareto(entries: Sequence[Entry]) -> set[str]:
+def pareto(entries: Sequence[ComparedRun]) -> set[str]:
     """Name the runs that no other beats in cost and in quality at once."""
     points = [(e.summary.run, e.cost.value, e.mean_kl.value) for e in entries if e.cost and e.mean_kl]
     return {
@@ -154,7 +152,7 @@ METRICS = (
 )
 
 
-def regressions(entries: Sequence[Entry]) -> list[Regression]:
+def regressions(entries: Sequence[ComparedRun]) -> list[Regression]:
     """Compare every run with the first: worse when the intervals do not even touch."""
     base, found = entries[0], []
     for other in entries[1:]:

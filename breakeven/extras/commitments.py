@@ -29,7 +29,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReservePlan:
     """Units reserved and mean units by the hour of each option, and the cost of an hour."""
 
     reserved: tuple[int, ...]
@@ -55,7 +55,7 @@ def _units(options: list[Option], price: str, limit: str, peak: int) -> tuple[Fl
     return np.array([usd for usd, _ in units], dtype=np.float64), [i for _, i in units]
 
 
-def cheapest(options: list[Option], demand: Floats) -> Plan:
+def cheapest(options: list[Option], demand: Floats) -> ReservePlan:
     """Return the cheapest plan that carries every sample of the demand; InputError where the limits do not suffice."""
     q = utilizations(demand)
     peak = len(q)
@@ -76,4 +76,4 @@ def cheapest(options: list[Option], demand: Floats) -> Plan:
         counts[index] += 1
     for index, share in zip(hourly_of, q[best:], strict=False):
         means[index] += float(share)
-    return Plan(tuple(counts), tuple(means), totals[best], totals.get(0))
+    return ReservePlan(tuple(counts), tuple(means), totals[best], totals.get(0))

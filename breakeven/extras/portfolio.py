@@ -12,7 +12,7 @@ from tokenhour.breakeven.inputs.capacity import capacity
 from tokenhour.breakeven.inputs.demand import FLAT, around_one
 from tokenhour.breakeven.inputs.problem import Question
 from tokenhour.breakeven.model import replica_cost
-from tokenhour.breakeven.prices.tables import Mix, blended_usd_per_mtok
+from tokenhour.breakeven.prices.tables import TokenMix, blended_usd_per_mtok
 from tokenhour.breakeven.solve.run_context import Business
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.config.economics_extras import FeatureSpec
@@ -75,7 +75,7 @@ def _feature(question: Question, main: Business, spec: FeatureSpec) -> Feature:
         raise AssertionError
     row = question.api(*question.api_of(spec))
     ratio = next((c.tokens_ratio for c in economics.apis if (c.model, c.host) == (row.model, row.host)), 1.0)
-    mix = Mix(spec.prompt_tokens, spec.output_tokens, spec.cached_share, spec.batch_share)
+    mix = TokenMix(spec.prompt_tokens, spec.output_tokens, spec.cached_share, spec.batch_share)
     tokens = spec.requests_per_month * (spec.prompt_tokens + spec.output_tokens)
     api_usd = blended_usd_per_mtok(row, mix, ratio, economics.rates) * tokens / TOKENS_PER_MTOK
     able = capacity(origin, economics, spec.prompt_tokens, spec.output_tokens).tokens.value

@@ -25,7 +25,7 @@ def measured(summary: Summary, source: str, *, allow_invalid: bool = True) -> Pl
     common = (summary.run, summary.scheme, summary.validity, device.kind, device.count)
     mix = (summary.mean_prompt_tokens, summary.mean_output_tokens)
     if summary.at_slo is None or (summary.validity == "INVALID" and not allow_invalid):
-        return Plant(*common, *mix, None, summary.quality_gate)
+        return Plant(*common, *mix, None)
     point = _point_at_slo(summary)
     origin = CapacityOrigin(
         badge="measured",
@@ -47,7 +47,7 @@ def measured(summary: Summary, source: str, *, allow_invalid: bool = True) -> Pl
         lowest_failing_rps=summary.lowest_failing_rps,
         tested_rps=_tested(summary),
     )
-    return Plant(*common, *mix, origin, summary.quality_gate)
+    return Plant(*common, *mix, origin)
 
 
 def _tested(summary: Summary) -> tuple[float, float] | None:

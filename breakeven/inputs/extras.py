@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from tokenhour.breakeven.inputs import names
 from tokenhour.breakeven.inputs.problem import Question
 from tokenhour.breakeven.prices.tables import instance_price
 from tokenhour.contracts.config.economics_extras import CommitmentOption, FeatureSpec, SpotSpec, TrainingSpec
@@ -12,25 +13,6 @@ from tokenhour.contracts.config.prices import ApiPrice
 from tokenhour.contracts.records.verdict import Assumption
 from tokenhour.contracts.records.verdict_extras import LeverPlan, SpotPlan
 from tokenhour.contracts.units import human_count
-
-SPOT = "interruptible machines"
-TRAINING = "training and use"
-VALUE = "value of a unit"
-
-
-def feature(name: str) -> str:
-    """Name a feature's input."""
-    return f"feature {name}"
-
-
-def lever(name: str, line: str) -> str:
-    """Name a lever's input."""
-    return f"{name.replace('_', ' ')} on {line}"
-
-
-def reservation(cloud: str, instance: str, term: str) -> str:
-    """Name the input of a machine that could be reserved."""
-    return f"{cloud} {instance}, {term}"
 
 
 def wider_inputs(question: Question, answers: Mapping[str, Any], known: Collection[str]) -> Iterator[Assumption]:
@@ -41,23 +23,23 @@ def wider_inputs(question: Question, answers: Mapping[str, Any], known: Collecti
     if spec.spot:
         yield _spot(spec.spot, answers.get("spot"))
     for option in spec.commitments.options if spec.commitments else ():
-        if reservation(option.cloud, option.instance, option.term) not in known:
+        if names.reservation(option.cloud, option.instance, option.term) not in known:
             yield _reservation(question, option)
     if spec.training:
-        yield Assumption(name=TRAINING, value=_training(spec.training), badge="assumed", source="scenario")
+        yield Assumption(name=names.TRAINING, value=_training(spec.training), badge="assumed", source="scenario")
     if spec.efficiency:
         e = spec.efficiency
         said = f"${e.value_usd_per_unit:g} a {e.unit}, {e.units_per_request:g} of them a request"
-        yield Assumption(name=VALUE, value=said, badge="assumed", source="scenario")
+        yield Assumption(name=names.VALUE, value=said, badge="assumed", source="scenario")
 
 
 def quoted_api(price: ApiPrice, more: str = "") -> Assumption:
     """Return an API's price row as an input."""
     return Assumption(
-        name=f"{price.model} at {price.host}",
+        name=price.name,
         value=f"{price.input} in, {price.output} out per M tokens ({price.currency}){more}",
         badge="quoted",
-        source=f"{price.source}, checked {price.checked_on}, {price.source_url}",
+        source=price.origin,
     )
 
 
@@ -65,7 +47,7 @@ def _portfolio(question: Question, known: Collection[str]) -> Iterator[Assumptio
     spec, listed = question.economics, set(known)
     for one in spec.portfolio:
         model, host = question.api_of(one)
-        yield Assumption(name=feature(one.name), value=_feature(one, model, host), badge="assumed", source="scenario")
+        yield Assumption(name=names.feature(one.name), value=_feature(one, model, host), badge="assumed", source="scenario")
         if f"{model} at {host}" not in listed:
             listed.add(f"{model} at {host}")
             yield quoted_api(question.api(model, host))
@@ -89,7 +71,7 @@ def _feature(one: FeatureSpec, model: str, host: str) -> str:
 def _levers(plan: LeverPlan | None) -> Iterator[Assumption]:
     for f in plan.figures if plan else ():
         span = f"{f.low:.1%}" if f.low == f.high else f"{f.low:.1%} to {f.high:.1%}"
-        yield Assumption(name=lever(f.lever, f.line), value=f"saves {span} of it", badge=f.badge, source=f.source)
+        yield Assumption(name=names.lever(f.lever, f.line), value=f"saves {span} of it", badge=f.badge, source=f.source)
 
 
 def _spot(spec: SpotSpec, plan: SpotPlan | None) -> Assumption:
@@ -99,12 +81,11 @@ def _spot(spec: SpotSpec, plan: SpotPlan | None) -> Assumption:
         f"of the time, on-demand stands in for {spec.fallback_share:.0%}"
     )
     off = f"; {plan.discount:.1%} off from {plan.discount_source}" if plan else ""
-    return Assumption(name=SPOT, value=value, badge="assumed", source=f"scenario{off}")
+    return Assumption(name=names.SPOT, value=value, badge="assumed", source=f"scenario{off}")
 
 
 def _reservation(question: Question, option: CommitmentOption) -> Assumption:
     row = instance_price(question.tables, option.instance, option.cloud, option.region, question.on)
-    source = f"{row.source}, checked {row.checked_on}, {row.source_url}"
     own = option.reserved_usd_per_hour
     reserved = own if own is not None else getattr(row, option.term)
     limits = {"reserved": option.max_reserved, "by the hour": option.max_on_demand}
@@ -114,10 +95,10 @@ def _reservation(question: Question, option: CommitmentOption) -> Assumption:
         *(f"at most {most} {kind}" for kind, most in limits.items() if most is not None),
     ]
     return Assumption(
-        name=reservation(option.cloud, option.instance, option.term),
+        name=names.reservation(option.cloud, option.instance, option.term),
         value=f"{', '.join(said)} ({row.currency})",
         badge="quoted" if own is None else "assumed",
-        source=source if own is None else f"reserved: scenario; by the hour: {source}",
+        source=row.origin if own is None else f"reserved: scenario; by the hour: {row.origin}",
     )
 
 

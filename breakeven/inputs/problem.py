@@ -14,7 +14,16 @@ from tokenhour.contracts.config.economics import EconomicsSpec
 from tokenhour.contracts.config.economics_extras import FeatureSpec
 from tokenhour.contracts.config.prices import ApiPrice, InstancePrice
 from tokenhour.contracts.errors import InputError
-from tokenhour.contracts.records.verdict import CurrencyShown
+from tokenhour.contracts.records.verdict import CautionCode, CurrencyShown
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A warning: a code for programs, words for people, and the inputs that it speaks of."""
+
+    code: CautionCode
+    text: str
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class Question:
     demand: Demand
     tables: Tables
     on: dt.date
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     """Warnings that come with the measurements."""
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,7 +56,7 @@ class Question:
     def api(self, model: str, host: str) -> ApiPrice:
         """Return the row of an API, refused when it is older than the scenario's limit."""
         row = api_price(self.tables, model, host, self.on)
-        self._refuse_old(row, f"{row.model} at {row.host}", "api.yaml")
+        self._refuse_old(row, row.name, "api.yaml")
         return row
 
     def api_of(self, feature: FeatureSpec) -> tuple[str, str]:

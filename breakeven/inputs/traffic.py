@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenhour.breakeven.inputs.demand import Demand
 from tokenhour.breakeven.model.plant import Plant
-from tokenhour.breakeven.prices.tables import Mix
+from tokenhour.breakeven.prices.tables import TokenMix
 from tokenhour.contracts.config.economics import ApiChoice, EconomicsSpec
 from tokenhour.contracts.records.verdict import Badge, TrafficToday
 
@@ -60,8 +60,8 @@ def _cached(spec: EconomicsSpec, demand: Demand) -> float:
     return spec.cached_share
 
 
-def mix_for(choice: ApiChoice, spec: EconomicsSpec, today: TrafficToday) -> Mix:
+def mix_for(choice: ApiChoice, spec: EconomicsSpec, today: TrafficToday) -> TokenMix:
     """Return how one API would bill today's requests."""
     cached = today.cached_share if choice.cached_share is None else choice.cached_share
     batch = today.batch_share if choice.batch_share is None else choice.batch_share
-    return Mix(today.prompt_tokens, today.output_tokens, cached, batch, today.cache_write_share, spec.request_classes)
+    return TokenMix(today.prompt_tokens, today.output_tokens, cached, batch, today.cache_write_share, spec.request_classes)

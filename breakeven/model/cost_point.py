@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tokenhour.breakeven.model.crossings import first_breakeven
+from tokenhour.breakeven.model.crossings import first_of_many
 from tokenhour.breakeven.model.replica_curve import Curve, Floats
 
 
@@ -70,5 +70,5 @@ def evaluate(at: Position, by: Multiples) -> Outcomes:
     price = at.api_usd_per_token * by.api_price
     volume = at.tokens * by.volume
     saving = price * volume - fixed - replica * at.curve.replica_months(volume / tokens)
-    first = first_breakeven(at.curve, price * tokens / replica, fixed / replica) * tokens
+    first = first_of_many(at.curve, price * tokens / replica, fixed / replica) * tokens
     return Outcomes(saving, first)

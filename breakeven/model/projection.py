@@ -18,7 +18,7 @@ BAND_DRAWS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class PricePath:
     """What changes over the horizon. Arrays have shape (months,); the first month is today's."""
 
     growth_per_year: float
@@ -50,7 +50,7 @@ def drift(rate_per_year: float, months: int) -> Floats:
     return found
 
 
-def project(at: Position, path: Path, drawn: Mapping[str, Floats]) -> Projection:
+def project(at: Position, path: PricePath, drawn: Mapping[str, Floats]) -> Projection:
     """Project month by month, with P10/50/90 of the cumulative saving over the draws."""
     one = {name: np.ones(1) for name in ("volume", "growth", "capacity", "gpu_price", "api_price", "ops")}
     tokens, api, own, replicas, cumulative = _run(at, path, one)
@@ -97,7 +97,7 @@ def payback_month(cumulative: Sequence[float]) -> int | None:
     return next((t + 1 for t, value in enumerate(cumulative) if value > 0), None)
 
 
-def _run(at: Position, path: Path, by: Mapping[str, Floats]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _run(at: Position, path: PricePath, by: Mapping[str, Floats]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Return tokens, API bill, own bill, replicas and cumulative discounted saving, each of shape (draws, months)."""
     t = np.arange(len(path.api_factor))
     growth = np.maximum((1 + path.growth_per_year) * by["growth"], 1e-9)[:, None]
@@ -114,7 +114,7 @@ def _run(at: Position, path: Path, by: Mapping[str, Floats]) -> tuple[Floats, Fl
     return tokens, api, own, replicas, np.cumsum(saved, axis=1) - path.setup_usd
 
 
-def _capital(at: Position, path: Path, u: Floats) -> Floats:
+def _capital(at: Position, path: PricePath, u: Floats) -> Floats:
     """Return the discounted price of the machines that each month buys: those above the most that stood before."""
     if not path.capital_usd:
         return np.zeros_like(u)

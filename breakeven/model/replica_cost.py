@@ -17,7 +17,7 @@ from tokenhour.contracts.units import HOURS_PER_MONTH, SECONDS_PER_HOUR, TOKENS_
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class ReplicaPrice:
     """One replica: its price an hour, and what part of that is capital spent at once (owned machines only)."""
 
     usd_per_hour: float
@@ -32,16 +32,16 @@ class Replica:
         return self.usd_per_hour if self.running_usd_per_hour is None else self.running_usd_per_hour
 
 
-def rented(hourly_usd: float, row: InstancePrice, plant: Plant) -> Replica:
+def rented(hourly_usd: float, row: InstancePrice, plant: Plant) -> ReplicaPrice:
     """Return a replica's share of an instance: the accelerators that were measured, of those that it has.
 
     InputError when the instance is of another kind than what was measured, or has fewer accelerators.
     """
     _fits(plant, row.kind, row.accelerators, row.instance, "economics.hardware")
-    return Replica(hourly_usd * plant.accelerators / row.accelerators)
+    return ReplicaPrice(hourly_usd * plant.accelerators / row.accelerators)
 
 
-def bought(spec: OwnedSpec, electricity_usd_per_kwh: float, plant: Plant) -> Replica:
+def bought(spec: OwnedSpec, electricity_usd_per_kwh: float, plant: Plant) -> ReplicaPrice:
     """Return a replica's share of a machine of one's own; its power is measured where the run has energy.
 
     InputError where nobody says how much power it takes.
@@ -56,7 +56,7 @@ def bought(spec: OwnedSpec, electricity_usd_per_kwh: float, plant: Plant) -> Rep
         )
     capital = owned_machine.capital_usd_per_hour(spec) * share
     running = owned_machine.running_usd_per_hour(spec, machine_kw, electricity_usd_per_kwh) * share
-    return Replica(capital + running, spec.capex_usd * share, running)
+    return ReplicaPrice(capital + running, spec.capex_usd * share, running)
 
 
 def _fits(plant: Plant, kind: str, accelerators: int, name: str, where: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,39 +37,54 @@ class Rules:
     cold_start_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Curve:
-    """Replica-months over u. `edges` are the upper ends of the steps, `months` the cost on each."""
+    """Replica-months over u. What costs time to list is listed when it is asked for: a plain fleet never needs its steps."""
 
     rules: Rules
-    weights: Floats
+    weights: Floats = field(default_factory=lambda: np.ones(1))
     """Demand of consecutive hours, mean 1; the last is followed by the first."""
-    planned: Floats = field(init=False, repr=False)
-    """Demand that each hour must be ready for: the highest within the cold start."""
-    edges: Floats = field(init=False, repr=False)
-    months: Floats = field(init=False, repr=False)
-    slope: float = field(init=False)
-    """Replica-months a unit of u in the long run."""
-    slack: float = field(init=False)
-    """months(u) <= slope u + slack, everywhere."""
     _counted: dict[tuple[tuple[int, ...], bytes], Floats] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
-    def __post_init__(self) -> None:
-        planned = ahead(self.weights, self.cold_start_h) if self.rules.autoscale else np.array([self.weights.max()])
-        edges, months = _steps(planned, self.rules, self.cold_start_h if self.rules.autoscale else 0.0)
-        rises = np.maximum(planned - np.roll(planned, 1), 0.0)
-        boot = self.cold_start_h / len(planned) if self.rules.autoscale else 0.0
-        values = {
-            "planned": planned,
-            "edges": edges,
-            "months": months,
-            "slope": float(planned.mean() + boot * rises.sum()),
-            "slack": 1.0 + max(self.rules.redundancy, self.rules.min_replicas) + boot * float((rises > 0).sum()),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+    @cached_property
+    def planned(self) -> Floats:
+        """Demand that each hour must be ready for: the highest within the cold start."""
+        return ahead(self.weights, self.cold_start_h) if self.rules.autoscale else np.array([self.weights.max()])
+
+    @cached_property
+    def _listed(self) -> tuple[Floats, Floats]:
+        return _steps(self.planned, self.rules, self.cold_start_h if self.rules.autoscale else 0.0)
+
+    @property
+    def edges(self) -> Floats:
+        """The upper ends of the steps."""
+        return self._listed[0]
+
+    @property
+    def months(self) -> Floats:
+        """The cost on each step."""
+        return self._listed[1]
+
+    @property
+    def _boot(self) -> float:
+        """What a start costs in replica-months."""
+        return self.cold_start_h / len(self.planned) if self.rules.autoscale else 0.0
+
+    @property
+    def _rises(self) -> Floats:
+        return np.maximum(self.planned - np.roll(self.planned, 1), 0.0)
+
+    @property
+    def slope(self) -> float:
+        """Replica-months a unit of u in the long run."""
+        return float(self.planned.mean() + self._boot * self._rises.sum())
+
+    @property
+    def slack(self) -> float:
+        """months(u) <= slope u + slack, everywhere."""
+        return 1.0 + max(self.rules.redundancy, self.rules.min_replicas) + self._boot * float((self._rises > 0).sum())
 
     @property
     def cold_start_h(self) -> float:

@@ -17,7 +17,7 @@ NOTES = ("ended", "ends soon")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PriceFinding:
     """`kind`: old, disagreement, twice, ended or ends soon."""
 
     kind: str
@@ -30,7 +30,7 @@ class Finding:
         return self.kind in NOTES
 
 
-def findings(tables: Tables, others: Sequence[ApiPrice], on: dt.date, max_age_days: int) -> list[Finding]:
+def findings(tables: Tables, others: Sequence[ApiPrice], on: dt.date, max_age_days: int) -> list[PriceFinding]:
     """Look at every row; `others` are rows of other sources to compare with."""
     return [
         *_old([*tables.apis, *tables.instances], on, max_age_days),
@@ -45,29 +45,31 @@ def name_of(row: ApiPrice | InstancePrice) -> str:
     return f"{row.model} at {row.host}" if isinstance(row, ApiPrice) else f"{row.instance} at {row.cloud}"
 
 
-def _old(rows: Sequence[ApiPrice | InstancePrice], on: dt.date, max_age_days: int) -> Iterator[Finding]:
+def _old(rows: Sequence[ApiPrice | InstancePrice], on: dt.date, max_age_days: int) -> Iterator[PriceFinding]:
     for row in rows:
         age = (on - row.checked_on).days
         if age > max_age_days:
-            yield Finding("old", name_of(row), f"checked on {row.checked_on}, {age} days ago")
+            yield PriceFinding("old", name_of(row), f"checked on {row.checked_on}, {age} days ago")
 
 
-def _ending(rows: Sequence[ApiPrice], on: dt.date) -> Iterator[Finding]:
+def _ending(rows: Sequence[ApiPrice], on: dt.date) -> Iterator[PriceFinding]:
     for row in rows:
         if row.deprecated_on and row.deprecated_on <= on:
-            yield Finding("ended", name_of(row), f"on {row.deprecated_on}")
+            yield PriceFinding("ended", name_of(row), f"on {row.deprecated_on}")
         elif row.deprecated_on and (row.deprecated_on - on).days <= SOON_DAYS:
-            yield Finding("ends soon", name_of(row), f"on {row.deprecated_on}")
+            yield PriceFinding("ends soon", name_of(row), f"on {row.deprecated_on}")
 
 
-def _twice(rows: Sequence[ApiPrice]) -> Iterator[Finding]:
+def _twice(rows: Sequence[ApiPrice]) -> Iterator[PriceFinding]:
     for a, b in combinations(rows, 2):
         key = (a.model, a.host, a.effective_from, a.checked_on)
         if key == (b.model, b.host, b.effective_from, b.checked_on):
-            yield Finding("twice", name_of(a), f"two rows hold from {a.effective_from or 'no date'}, checked {a.checked_on}")
+            yield PriceFinding(
+                "twice", name_of(a), f"two rows hold from {a.effective_from or 'no date'}, checked {a.checked_on}"
+            )
 
 
-def _disputed(rows: Sequence[ApiPrice], others: Sequence[ApiPrice], on: dt.date) -> Iterator[Finding]:
+def _disputed(rows: Sequence[ApiPrice], others: Sequence[ApiPrice], on: dt.date) -> Iterator[PriceFinding]:
     keys = dict.fromkeys((row.model, row.host) for row in rows)
     for model, host in keys:
         ours = in_force([r for r in rows if (r.model, r.host) == (model, host)], on)
@@ -75,7 +77,7 @@ def _disputed(rows: Sequence[ApiPrice], others: Sequence[ApiPrice], on: dt.date)
         for source in dict.fromkeys(r.source.removesuffix(" (undated snapshot)") for r in theirs):
             other = in_force([r for r in theirs if r.source.startswith(source)], on)
             if ours and other and (said := disagreement(ours, other)):
-                yield Finding("disagreement", f"{model} at {host}", f"{said} ({ours.source} against {other.source})")
+                yield PriceFinding("disagreement", f"{model} at {host}", f"{said} ({ours.source} against {other.source})")
 
 
 def disagreement(ours: ApiPrice, other: ApiPrice) -> str:

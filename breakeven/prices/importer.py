@@ -31,7 +31,7 @@ def imported(source: str, file: Path | None, on: dt.date, model: str = "", host:
     return found
 
 
-class _Dumper(yaml.SafeDumper):
+class _PriceDumper(yaml.SafeDumper):
     """Writes Decimals as plain numbers and leaves out what YAML would add around them."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -40,12 +40,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Dumper.add_representer(Decimal, lambda d, v: d.represent_scalar("tag:yaml.org,2002:float", format(v, "f")))
-_Dumper.add_representer(tuple, lambda d, v: d.represent_list(v))
+_PriceDumper.add_representer(Decimal, lambda d, v: d.represent_scalar("tag:yaml.org,2002:float", format(v, "f")))
+_PriceDumper.add_representer(tuple, lambda d, v: d.represent_list(v))
 
 
 def as_yaml(rows: Sequence[ApiPrice]) -> str:
     """Write rows as a whole table, ready to be reviewed and appended to configs/prices/api.yaml."""
     head = {"record": ApiPriceTable.model_fields["record"].default, "version": 1}
     body = [row.model_dump(exclude_defaults=True) for row in rows]
-    return yaml.dump({**head, "prices": body}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=125)
+    return yaml.dump({**head, "prices": body}, Dumper=_PriceDumper, sort_keys=False, allow_unicode=True, width=125)

@@ -15,6 +15,7 @@ from tokenhour.contracts.io.yaml_loader import validate_yaml
 from tokenhour.contracts.units import TOKENS_PER_MTOK
 
 Row = TypeVar("Row", ApiPrice, InstancePrice)
+TABLE_FILES = ("api.yaml", "instances.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Tables:
 
 def load_tables(folder: Path) -> Tables:
     """Read api.yaml and instances.yaml; InputError names file, line and field."""
-    apis = validate_yaml(ApiPriceTable, folder / "api.yaml").prices
-    return Tables(apis, validate_yaml(InstancePriceTable, folder / "instances.yaml").prices, folder)
+    api, instances = (folder / name for name in TABLE_FILES)
+    return Tables(validate_yaml(ApiPriceTable, api).prices, validate_yaml(InstancePriceTable, instances).prices, folder)
 
 
 def usd_per_unit(currency: str, rates: Mapping[str, CurrencyRate], where: str) -> float:
@@ -54,7 +55,7 @@ def in_force(rows: Sequence[Row], on: dt.date) -> Row | None:
 def api_price(tables: Tables, model: str, host: str, on: dt.date) -> ApiPrice:
     """Look a price up by model, host and date; no match is an InputError that lists the nearest names."""
     where = str(tables.folder / "api.yaml")
-    names = {f"{row.model} at {row.host}" for row in tables.apis}
+    names = {row.name for row in tables.apis}
     rows = [row for row in tables.apis if (row.model, row.host) == (model, host)]
     if not rows:
         raise InputError(f"no price of {model} at {host}", where=where, remedy=nearest(f"{model} at {host}", names))
@@ -104,7 +105,7 @@ def hourly_usd(row: InstancePrice, purchase: str, rates: Mapping[str, CurrencyRa
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
+class TokenMix:
     """Mean tokens of a request, and how the API would bill them."""
 
     input_tokens: float
@@ -119,7 +120,7 @@ class Mix:
     """Kinds of requests of different length, where the means alone would choose a wrong context tier."""
 
 
-def request_usd(row: ApiPrice, mix: Mix) -> float:
+def request_usd(row: ApiPrice, mix: TokenMix) -> float:
     """Return the price of a mean request, in the row's currency.
 
     A = [(i_f p_in + i_c p_cr + i_w p_cw + o p_out) ((1 - b) + b beta)] / 1e6 with the context tier of each request's own
@@ -132,7 +133,7 @@ def request_usd(row: ApiPrice, mix: Mix) -> float:
     return sum(k.share / total * _one_request(row, mix, k.prompt_tokens, k.output_tokens) for k in mix.classes)
 
 
-def _one_request(row: ApiPrice, mix: Mix, input_tokens: float, output_tokens: float) -> float:
+def _one_request(row: ApiPrice, mix: TokenMix, input_tokens: float, output_tokens: float) -> float:
     tier = max(
         (t for t in row.context_tiers if input_tokens > t.above_input_tokens),
         key=lambda t: t.above_input_tokens,
@@ -155,7 +156,7 @@ def _price_of(row: ApiPrice, tier: ApiPrice | ContextTier, name: str) -> float:
     price = getattr(tier, name)
     if price is None:
         field = {"cache_read": "cached_share", "cache_write": "cache_write_share"}[name]
-        where = f"price of {row.model} at {row.host}"
+        where = f"price of {row.name}"
         at = f" above {tier.above_input_tokens} input tokens" if isinstance(tier, ContextTier) else ""
         remedy = f"set {field} to 0" + (", or on this API alone: cached_share: 0" if name == "cache_read" else "")
         raise InputError(f"has no {name} price{at}", where=where, remedy=remedy)
@@ -169,14 +170,14 @@ def _batch_factor(row: ApiPrice, name: str, share: float) -> float:
     if factor is None:
         raise InputError(
             f"has no batch price for {name}",
-            where=f"price of {row.model} at {row.host}",
+            where=f"price of {row.name}",
             remedy="set economics.batch_share to 0, or on this API alone: batch_share: 0",
         )
     return (1 - share) + share * float(factor)
 
 
 def blended_usd_per_mtok(
-    row: ApiPrice, mix: Mix, tokens_ratio: float = 1.0, rates: Mapping[str, CurrencyRate] | None = None
+    row: ApiPrice, mix: TokenMix, tokens_ratio: float = 1.0, rates: Mapping[str, CurrencyRate] | None = None
 ) -> float:
     """Return USD for a million tokens of the served model, input and output together, at this mix.
 
@@ -193,5 +194,5 @@ def blended_usd_per_mtok(
             for k in mix.classes
         ),
     )
-    rate = usd_per_unit(row.currency, rates or {}, f"price of {row.model} at {row.host}")
+    rate = usd_per_unit(row.currency, rates or {}, f"price of {row.name}")
     return request_usd(row, scaled) * rate * TOKENS_PER_MTOK / (mix.input_tokens + mix.output_tokens)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from tokenhour.breakeven.inputs import names
 from tokenhour.breakeven.report import derivation_extras
 from tokenhour.breakeven.report.derivation_step import Step
 from tokenhour.breakeven.report.number_format import count, percent, usd, usd3
-from tokenhour.breakeven.report.summary_page import api_name
 from tokenhour.contracts.config.economics import EconomicsSpec
 from tokenhour.contracts.records.verdict import CapacityOrigin, Comparison, CostLines, RunVerdict, TrafficToday, Verdict
 from tokenhour.contracts.units import HOURS_PER_MONTH
@@ -43,7 +43,7 @@ def _capacity(best: RunVerdict, origin: CapacityOrigin, spec: EconomicsSpec, tra
             f"{origin.output_tokens:.0f} tokens by the same work (an input token counts 1/{spec.price_ratio:g})"
         )
     value = f"{count(best.capacity_tokens_per_month)} tokens a month"
-    uses = (f"capacity of {best.run}", "headroom", "mix")
+    uses = (names.capacity(best.run), names.HEADROOM, names.MIX)
     return Step(
         "capacity", "Capacity of a replica, C", "tokens at the SLO \u00d7 headroom \u00d7 hours", numbers, value, uses
     )
@@ -57,7 +57,7 @@ def _machine(best: RunVerdict, spec: EconomicsSpec, bill: CostLines) -> Iterator
         "price of an hour \u00d7 hours \u00d7 (1 + operations' share)",
         f"{usd3(best.replica_usd_per_hour)} \u00d7 {HOURS_PER_MONTH:.0f} h \u00d7 {1 + spec.ops_share:g}",
         usd(replica),
-        (best.machine, "operations"),
+        (best.machine, names.OPERATIONS),
     )
     if best.output_usd_per_mtok is not None:
         yield Step(
@@ -66,7 +66,7 @@ def _machine(best: RunVerdict, spec: EconomicsSpec, bill: CostLines) -> Iterator
             "price of a second / (input tokens a second / r + output tokens a second)",
             f"{usd3(best.replica_usd_per_hour)} an hour, C a month, r {spec.price_ratio:g}",
             f"{usd3(best.output_usd_per_mtok)} per M output, {usd3(best.input_usd_per_mtok)} input",
-            (best.machine, "headroom", "output over input price"),
+            (best.machine, names.HEADROOM, names.RATIO),
             ("capacity",),
         )
     rest = (spec.ops_usd_per_month, bill.engineering, bill.storage, bill.egress, bill.setup)
@@ -76,7 +76,7 @@ def _machine(best: RunVerdict, spec: EconomicsSpec, bill: CostLines) -> Iterator
         "operations + engineering + storage + egress + set-up/months",
         " + ".join(map(usd, rest)),
         usd(sum(rest)),
-        ("operations", "engineering", "storage", "egress", "set-up"),
+        (names.OPERATIONS, names.ENGINEERING, names.STORAGE, names.EGRESS, names.SETUP),
     )
 
 
@@ -86,11 +86,11 @@ def _month(verdict: Verdict, best: RunVerdict, c: Comparison, traffic: TrafficTo
     price = f"{c.price.input} in, {c.price.output} out per M tokens ({c.price.currency})"
     yield Step(
         "price",
-        f"{api_name(c)}, p",
+        f"{c.price.title}, p",
         "price of a mean request / its tokens",
         f"{tokens} at {price}, cached {percent(traffic.cached_share)}, batch {percent(traffic.batch_share)}",
         f"{usd3(c.blended_usd_per_mtok)} per M tokens",
-        (f"{c.price.model} at {c.price.host}", "mix", "cached input, cache writes, batch"),
+        (c.price.name, names.MIX, names.CACHED),
     )
     yield Step(
         "api",
@@ -98,7 +98,7 @@ def _month(verdict: Verdict, best: RunVerdict, c: Comparison, traffic: TrafficTo
         "p \u00d7 V",
         f"{usd3(c.blended_usd_per_mtok)} per M \u00d7 {volume}",
         usd(c.api_usd_per_month),
-        ("tokens a month", f"{c.price.model} at {c.price.host}"),
+        (names.VOLUME, c.price.name),
     )
     if best.fleet:
         peak, fleet = best.fleet.peak_to_mean, best.fleet
@@ -110,7 +110,7 @@ def _month(verdict: Verdict, best: RunVerdict, c: Comparison, traffic: TrafficTo
             "\u2308V/C \u00d7 peak over mean\u2309 + spare, hour by hour where the fleet follows demand",
             f"{load:.4g} \u00d7 {peak:.3g} + {fleet.redundancy}, at least {fleet.min_replicas} ({fleet.scaling})",
             f"{mean:.3g} on average, {max(fleet.hourly_replicas_today, default=0)} at most",
-            ("traffic", "fleet", "spare replicas", "tokens a month"),
+            (names.TRAFFIC, names.FLEET, names.SPARES, names.VOLUME),
         )
     lines = (
         bill.gpu_busy,
@@ -128,7 +128,7 @@ def _month(verdict: Verdict, best: RunVerdict, c: Comparison, traffic: TrafficTo
         "busy + idle + spare + operations + engineering + storage + egress + set-up",
         " + ".join(map(usd, lines)),
         usd(bill.total),
-        ("fixed cost", "spare replicas"),
+        (names.FIXED, names.SPARES),
         ("replica", "replicas", "fixed"),
     )
     saving = c.api_usd_per_month - c.self_host_usd_per_month
@@ -178,7 +178,7 @@ def _tokens(best: RunVerdict, c: Comparison) -> Iterator[Step]:
         "the whole bill over the tokens of today",
         f"output {usd3(best.allocation_output_usd_per_mtok)}, input {usd3(best.allocation_input_usd_per_mtok)}",
         f"{usd3(best.allocation_usd_per_mtok)} per M",
-        ("output over input price",),
+        (names.RATIO,),
         ("own",),
     )
     yield Step(
@@ -199,7 +199,7 @@ def _further(c: Comparison) -> Iterator[Step]:
         "min over k of F + G (k + r) + p \u03a3 max(0, D \u2212 k C), against the API alone",
         f"{h.base_replicas} replicas of one's own, {percent(h.overflow_share)} of the tokens by API",
         usd(h.usd_per_month),
-        ("traffic", "tokens a month"),
+        (names.TRAFFIC, names.VOLUME),
         ("capacity", "replica", "fixed", "price"),
     )
     if c.monte_carlo:
@@ -209,7 +209,7 @@ def _further(c: Comparison) -> Iterator[Step]:
             "share of draws in which self-hosting is cheaper at today's volume",
             f"{c.monte_carlo.draws:,} draws, seed {c.monte_carlo.seed}, two-piece log-normal around each input",
             percent(c.monte_carlo.win_probability),
-            ("uncertainty, P10 to P90",),
+            (names.SPREAD,),
             ("saving",),
         )
     if c.projection:
@@ -220,6 +220,6 @@ def _further(c: Comparison) -> Iterator[Step]:
             "first month whose cumulative discounted saving covers set-up and capital",
             f"{len(c.projection.months)} months, present value {usd(c.projection.npv_usd)}",
             f"month {month}" if month else "none",
-            ("set-up", "growth", "price drifts", "discount rate", "horizon"),
+            (names.SETUP, names.GROWTH, names.DRIFTS, names.DISCOUNT, names.HORIZON),
             ("saving",),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenhour.breakeven.inputs import extras
+from tokenhour.breakeven.inputs import names
 from tokenhour.breakeven.report.derivation_step import Step
 from tokenhour.breakeven.report.number_format import percent, usd, usd3
 from tokenhour.breakeven.report.table import INPUT_NAMES
@@ -22,7 +22,7 @@ def of_comparison(best: RunVerdict, c: Comparison) -> Iterator[Step]:
             "the multiple of one input, alone, at which by API \u2212 of one's own is zero",
             f"nearest: {INPUT_NAMES[near.name]}, to {near.value:,.4g} {near.unit}",
             f"\u00d7{near.multiple:.3g}",
-            (f"{c.price.model} at {c.price.host}", best.machine, f"capacity of {best.run}", "tokens a month", "fixed cost"),
+            (c.price.name, best.machine, names.capacity(best.run), names.VOLUME, names.FIXED),
             ("saving",),
         )
     if e := c.efficiency:
@@ -33,7 +33,7 @@ def of_comparison(best: RunVerdict, c: Comparison) -> Iterator[Step]:
             "value / spend",
             f"{e.units_per_month:,.4g} {e.unit}s, {usd(e.value_usd_per_month)} / {usd(c.self_host_usd_per_month)}",
             f"{ratio} of one's own",
-            (extras.VALUE, "tokens a month"),
+            (names.VALUE, names.VOLUME),
             ("own", "api"),
         )
     joule = best.origin.energy_j_per_output_token if best.origin else None
@@ -44,7 +44,7 @@ def of_comparison(best: RunVerdict, c: Comparison) -> Iterator[Step]:
             "joule of an output token / 3.6 MJ a kWh \u00d7 price",
             f"{joule:.4g} J \u00d7 {TOKENS_PER_MTOK:,.0f} / 3,600,000",
             f"{usd3(best.energy_usd_per_mtok_output)} per M output tokens",
-            (f"capacity of {best.run}", "electricity"),
+            (names.capacity(best.run), names.ELECTRICITY),
         )
 
 
@@ -61,7 +61,7 @@ def of_scenario(verdict: Verdict) -> Iterator[Step]:
             "first month m with N c [(1+g)^m \u2212 1]/g > T + retrains",
             "the first month's requests N at c each, growing by g a month; T the training at first",
             when,
-            (extras.TRAINING,),
+            (names.TRAINING,),
         )
 
 
@@ -73,7 +73,7 @@ def _portfolio(verdict: Verdict) -> Iterator[Step]:
             "min over placements of F + G n(summed demand of one's own features) + \u03a3 API of the others",
             f"{found.replicas} shared replicas {usd(found.self_host_usd_per_month)} + API {usd(found.api_usd_per_month)}",
             usd(found.total_usd_per_month),
-            tuple(extras.feature(p.name) for p in found.placements),
+            tuple(names.feature(p.name) for p in found.placements),
             ("capacity", "replica", "fixed"),
         )
 
@@ -88,7 +88,7 @@ def _levers(verdict: Verdict) -> Iterator[Step]:
             "1 \u2212 \u03a3 w \u220f (1 \u2212 s) over the cost lines",
             " + ".join(terms) or "no lever has a figure",
             f"{percent(plan.low)} to {percent(plan.high)} of {usd(plan.bill_usd_per_month)}",
-            tuple(extras.lever(f.lever, f.line) for f in plan.figures),
+            tuple(names.lever(f.lever, f.line) for f in plan.figures),
             ("own",),
         )
 
@@ -104,7 +104,7 @@ def _machines(verdict: Verdict) -> Iterator[Step]:
             f"d {percent(spot.discount)}, o {percent(spot.overhead)}; n {spot.on_demand_replicas}, "
             f"spot {spot.serving_replicas}",
             f"batch {cost}, serving {1 - spot.serving_saved_share:.3g}\u00d7 of on-demand",
-            (extras.SPOT,),
+            (names.SPOT,),
             ("replicas",),
         )
     if plan := verdict.commitments:
@@ -115,6 +115,6 @@ def _machines(verdict: Verdict) -> Iterator[Step]:
             "min over reserved counts of \u03a3 reserved price + \u03a3 mean overflow \u00d7 price by the hour",
             f"reserve {reserved}; demand {plan.demand_mean_replicas:.1f} replicas on average",
             f"{usd(plan.usd_per_month)} a month",
-            tuple(extras.reservation(r.cloud, r.instance, r.term) for r in plan.reservations),
+            tuple(names.reservation(r.cloud, r.instance, r.term) for r in plan.reservations),
             ("replicas",),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenhour.breakeven.model.projection import month_date
 from tokenhour.breakeven.prices.tables import hourly_usd, in_force, usd_per_unit
+from tokenhour.breakeven.solve.recommendation import machine_name
 from tokenhour.contracts.config.economics import ApiChoice, CurrencyRate, EconomicsSpec
 from tokenhour.contracts.config.prices import ApiPrice, ContextTier, InstancePrice
 from tokenhour.contracts.records.verdict import Comparison, RunVerdict, TrafficToday, Verdict
@@ -97,11 +98,10 @@ def _machine(spec: EconomicsSpec, best: RunVerdict, dates: Sequence[dt.date]) ->
     if row is None:
         count = spec.owned.accelerators if spec.owned else 1
         hour = best.replica_usd_per_hour * count / (best.origin.accelerators if best.origin else 1)
-        name = best.machine.removesuffix(", owned")
-        return {"name": name, "accelerators": count, "prices": {"owned": hour}, "paths": {}}
+        return {"name": machine_name(best, spec), "accelerators": count, "prices": {"owned": hour}, "paths": {}}
     options = [name for name in OPTIONS if getattr(row, name) is not None]
     return {
-        "name": f"{row.cloud} {row.instance}",
+        "name": row.name,
         "accelerators": row.accelerators,
         "prices": {name: hourly_usd(row, name, spec.rates) for name in options},
         "paths": {name: _path(row, best.later_instances, name, spec.rates, dates) for name in options},
@@ -122,7 +122,7 @@ def _path(
 
 def _api(c: Comparison, choice: ApiChoice, spec: EconomicsSpec, dates: Sequence[dt.date]) -> dict[str, Any]:
     rows = (c.price, *c.later_prices)
-    where = f"price of {c.price.model} at {c.price.host}"
+    where = f"price of {c.price.name}"
     return {
         "model": c.price.model,
         "host": c.price.host,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenhour.breakeven.inputs import names
 from tokenhour.breakeven.report import explorer_data, summary_page
 from tokenhour.breakeven.report.derivation import steps
 from tokenhour.breakeven.report.derivation_step import slug
@@ -16,10 +17,9 @@ from tokenhour.breakeven.report.number_format import FILTERS
 from tokenhour.breakeven.report.plots import Plot, all_plots
 from tokenhour.breakeven.report.table import OUTCOME_WORDS
 from tokenhour.breakeven.report.tables import sections
-from tokenhour.breakeven.solve.words import best_run
 from tokenhour.breakeven.stage import refuse_invalid
+from tokenhour.contracts import input_keys
 from tokenhour.contracts.errors import InputError, RunFailedError
-from tokenhour.contracts.input_keys import SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import write_bytes_atomic, write_text_atomic
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import Verdict
@@ -34,10 +34,8 @@ def read_inputs(folder: Path) -> tuple[Verdict, list[Summary]]:
     """Read the verdict and the summaries that it stands on; InputError when one has changed since."""
     verdict = Verdict.read(folder)
     summaries = []
-    for key, expected in verdict.inputs.items():
-        if not key.startswith(SUMMARY_PREFIX):
-            continue
-        run = folder.parent / key.removeprefix(SUMMARY_PREFIX)
+    for name, expected in input_keys.SUMMARY.among(verdict.inputs).items():
+        run = folder.parent / name
         if not Summary.exists(run) or Summary.sha256_in(run) != expected:
             raise InputError(
                 "this summary changed after the verdict was solved", where=str(run), remedy="tokenhour breakeven solve EXP"
@@ -62,7 +60,7 @@ def render(folder: Path, *, allow_synthetic: bool = False) -> Path:
     for plot in plots:
         write_bytes_atomic(folder / "plots" / f"{plot.name}.png", plot.png)
         write_bytes_atomic(folder / "plots" / f"{plot.name}.svg", plot.svg)
-    exports = write_all(folder, verdict, best_run(verdict.runs))
+    exports = write_all(folder, verdict)
     of_runs = run_plots(folder.parent, summaries)
     context = build_context(verdict, summaries, plots, of_runs, exports, rooflines(folder.parent, summaries))
     write_text_atomic(folder / "report.md", fill("report.md.j2", context))
@@ -83,12 +81,12 @@ def build_context(
 
     `of_runs` are the runs' own plots: (run, caption, data URI); `limits` say how near to the hardware's limits each ran.
     """
-    best = best_run(verdict.runs)
+    best = verdict.best
     hard = summary_page.toughest(best) if best else None
     lines = steps(verdict, best, hard) if best and hard else []
     data = explorer_data.build(verdict, best)
     if data and best:
-        data["anchors"] = [f"in-{slug(f'{c.price.model} at {c.price.host}')}" for c in best.comparisons]
+        data["anchors"] = [f"in-{slug(c.price.name)}" for c in best.comparisons]
     return {
         "verdict": verdict,
         "summaries": summaries,
@@ -98,20 +96,19 @@ def build_context(
         "headline": summary_page.headline(verdict, best),
         "models": sorted({run.origin.model_name for run in verdict.runs if run.origin}),
         "plainly": summary_page.plainly(best, best.comparisons) if best else "",
-        "toughest": summary_page.api_name(hard) if hard else "",
+        "toughest": hard.price.title if hard else "",
         "facts": list(summary_page.facts(verdict, best, hard)) if best and hard else [],
         "turns": summary_page.turns(hard) if hard else [],
         "api_rows": summary_page.rows(best) if best else [],
-        "api_inputs": {
-            summary_page.api_name(c): f"{c.price.model} at {c.price.host}" for c in (best.comparisons if best else ())
-        },
+        "toughest_input": hard.price.name if hard else "",
+        "names": names,
         "steps": lines,
         "step_names": {line.name: line.title for line in lines},
         "step_numbers": {line.name: number for number, line in enumerate(lines, 1)},
         "input_slugs": {a.name: slug(a.name) for a in verdict.assumptions},
         "input_numbers": {a.name: number for number, a in enumerate(verdict.assumptions, 1)},
         "verdict_inputs": summary_page.sentence_inputs(best),
-        "warnings": [(warning, summary_page.warning_inputs(warning, verdict)) for warning in verdict.warnings],
+        "warnings": summary_page.warnings(verdict),
         "plot_steps": PLOT_STEPS,
         "plots": [(plot, data_uri(plot.svg)) for plot in plots],
         "run_plots": of_runs,

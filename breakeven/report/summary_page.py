@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from tokenhour.breakeven.report.number_format import count, percent, signed_usd, usd, usd3
-from tokenhour.breakeven.report.table import INPUT_NAMES, sure
-from tokenhour.breakeven.solve.words import mixes
+from tokenhour.breakeven.inputs import names
+from tokenhour.breakeven.report.number_format import NOTHING, count, percent, signed_usd, sure, usd, usd3
+from tokenhour.breakeven.report.table import INPUT_NAMES
+from tokenhour.breakeven.solve.recommendation import advice
 from tokenhour.contracts.records.verdict import Comparison, Flip, RunVerdict, TornadoRow, Verdict
 
 RECOMMENDED = {
@@ -19,8 +20,8 @@ RECOMMENDED = {
     "none": ("No verdict", "no rate met the objective"),
 }
 
-WARNED_OF = {"age of prices": "a price was last checked", "horizon": "months"}
-"""Inputs by the words of the warnings that speak of them."""
+GRAVE = ("invalid", "synthetic", "quality_gate")
+"""Warnings that are shown in red."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,6 @@ class Fact:
     step: str
     mood: str = ""
     """`good`, `bad` or nothing."""
-
-
-def api_name(c: Comparison) -> str:
-    """Name a comparison's API."""
-    return f"{c.price.model} ({c.price.host})"
 
 
 def toughest(best: RunVerdict) -> Comparison:
@@ -127,7 +123,7 @@ def _use(c: Comparison, best: RunVerdict) -> str:
 def _payback(verdict: Verdict, c: Comparison) -> Fact:
     path = c.projection
     if path is None:
-        return Fact("payback", "\u2013", "not projected", "payback")
+        return Fact("payback", NOTHING, "not projected", "payback")
     months = len(path.months)
     setup = verdict.economics.setup_usd if verdict.economics else 0.0
     if path.payback_month is None:
@@ -168,42 +164,46 @@ def _turn(flip: Flip, row: TornadoRow | None) -> Turn:
 
 
 def _amount(flip: Flip) -> str:
-    match flip.unit:
-        case "USD per M tokens":
+    match flip.name:
+        case "api_price":
             return f"{usd3(flip.value)} per M tokens"
-        case "USD a month and replica":
+        case "gpu_price":
             return f"{usd(flip.value)} a month for each replica"
-        case "USD a month":
+        case "ops":
             return f"{usd(flip.value)} a month"
         case _:
             return f"{count(flip.value)} {flip.unit}"
 
 
-def advice(c: Comparison) -> str:
-    """Say what to do about one API, in a word."""
-    if mixes(c):
-        return "hybrid"
-    return "self-host" if c.wins_today else "stay"
+@dataclass(frozen=True, slots=True)
+class ApiRow:
+    """A line of the first page's table: an API, its input, and what it comes to."""
+
+    title: str
+    input: str
+    cells: tuple[str, ...]
+    """Difference, first, for good, utilization, payback, sure, advice."""
+    never: bool
 
 
-def rows(best: RunVerdict) -> list[tuple[str, ...]]:
-    """Return a line for each API: name, difference, first, for good, utilization, payback, sure, advice."""
-    found: list[tuple[str, ...]] = []
+def rows(best: RunVerdict) -> list[ApiRow]:
+    """Return a line for each API."""
+    found = []
     for c in best.comparisons:
         saving = c.api_usd_per_month - c.self_host_usd_per_month
-        first = "never" if c.outcome == "never" else count(c.first_tokens_per_month)
-        stable = "never" if c.outcome == "never" else count(c.stable_tokens_per_month)
+        never = c.outcome == "never"
+        ends = ["never" if never else count(v) for v in (c.first_tokens_per_month, c.stable_tokens_per_month)]
         path = c.projection
-        payback = "\u2013" if path is None else f"month {path.payback_month}" if path.payback_month else "none"
-        wins = sure(c.monte_carlo.win_probability) if c.monte_carlo else "\u2013"
-        use = percent(c.utilization_at_breakeven)
-        found.append((api_name(c), signed_usd(saving), first, stable, use, payback, wins, advice(c)))
+        payback = NOTHING if path is None else f"month {path.payback_month}" if path.payback_month else "none"
+        wins = sure(c.monte_carlo.win_probability) if c.monte_carlo else NOTHING
+        cells = (signed_usd(saving), *ends, percent(c.utilization_at_breakeven), payback, wins, advice(c))
+        found.append(ApiRow(c.price.title, c.price.name, cells, never))
     return found
 
 
 def plainly(best: RunVerdict, comparisons: Sequence[Comparison]) -> str:
     """Say plainly where it does not pay off; empty where it does everywhere."""
-    never = [api_name(c) for c in comparisons if c.outcome == "never"]
+    never = [c.price.title for c in comparisons if c.outcome == "never"]
     if not never:
         return ""
     return (
@@ -214,13 +214,10 @@ def plainly(best: RunVerdict, comparisons: Sequence[Comparison]) -> str:
 
 def sentence_inputs(best: RunVerdict | None) -> tuple[str, ...]:
     """Name the inputs that the verdict's sentence speaks of."""
-    return ("tokens a month", f"capacity of {best.run}", best.machine) if best else ()
+    return (names.VOLUME, names.capacity(best.run), best.machine) if best else ()
 
 
-def warning_inputs(warning: str, verdict: Verdict) -> tuple[str, ...]:
-    """Name the inputs that a warning speaks of."""
-    runs = [
-        f"capacity of {run.run}" for run in verdict.runs if re.search(rf"(?<![\w-]){re.escape(run.run)}(?![\w-])", warning)
-    ]
-    spans = [name for name, words in WARNED_OF.items() if words in warning]
-    return (*runs, *spans)
+def warnings(verdict: Verdict) -> list[tuple[str, tuple[str, ...], bool]]:
+    """Return each warning with the inputs that it speaks of, and whether it is grave."""
+    about = zip_longest(verdict.warnings, verdict.cautions[: len(verdict.warnings)])
+    return [(text, said.inputs if said else (), bool(said and said.code in GRAVE)) for text, said in about]

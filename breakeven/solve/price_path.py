@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenhour.breakeven.inputs import traffic
 from tokenhour.breakeven.inputs.problem import Question
-from tokenhour.breakeven.model.projection import Path, drift, month_date
+from tokenhour.breakeven.model.projection import PricePath, drift, month_date
 from tokenhour.breakeven.model.replica_curve import Floats
 from tokenhour.breakeven.prices.tables import Row, blended_usd_per_mtok, hourly_usd, in_force
 from tokenhour.breakeven.solve.run_context import Business
@@ -17,7 +17,7 @@ from tokenhour.contracts.config.economics import ApiChoice
 from tokenhour.contracts.config.prices import ApiPrice, InstancePrice
 
 
-def path(found: Business, choice: ApiChoice, per_mtok: float) -> Path:
+def path(found: Business, choice: ApiChoice, per_mtok: float) -> PricePath:
     """Gather what changes over the horizon, with the price changes that the tables know already."""
     question, spec, months = found.question, found.question.economics, found.question.economics.horizon_months
     dates = [month_date(question.on, t) for t in range(months)]
@@ -25,7 +25,7 @@ def path(found: Business, choice: ApiChoice, per_mtok: float) -> Path:
     owned_spec = spec.owned
     setup = spec.setup_usd / spec.setup_months
     hourly = found.replica.usd_per_hour
-    return Path(
+    return PricePath(
         growth_per_year=spec.growth_per_year,
         discount_rate_per_year=spec.discount_rate_per_year,
         api_factor=api * drift(-spec.api_decay_per_year, months),

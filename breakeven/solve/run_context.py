@@ -25,7 +25,7 @@ class Business:
     question: Question
     plant: Plant
     row: InstancePrice | None
-    replica: replica_cost.Replica
+    replica: replica_cost.ReplicaPrice
     traffic: TrafficToday
     capacity: Capacity
     curve: Curve
@@ -67,7 +67,7 @@ def business(question: Question, plant: Plant, row: InstancePrice | None) -> Bus
     return Business(question, plant, row, replica, traffic, found, curve, ends, drawn)
 
 
-def replica_of(question: Question, plant: Plant, row: InstancePrice | None) -> replica_cost.Replica:
+def replica_of(question: Question, plant: Plant, row: InstancePrice | None) -> replica_cost.ReplicaPrice:
     """Return what one replica costs, rented or owned."""
     spec = question.economics
     if row is not None:

@@ -29,7 +29,7 @@ def run_verdict(
     """Price one run and compare it with each API."""
     spec = question.economics
     replica = found.replica if found else replica_of(question, plant, row)
-    name = f"{row.cloud} {row.instance}" if row else (spec.owned.name if spec.owned else "")
+    name = row.name if row else (spec.owned.name if spec.owned else "")
     common: dict[str, Any] = {
         "run": plant.run,
         "scheme": plant.scheme,

@@ -60,6 +60,21 @@ class ApiPrice(Part):
     deprecated_on: dt.date | None = None
     """First day on which it can no longer be called."""
 
+    @property
+    def name(self) -> str:
+        """Return what it is called among the inputs of a verdict: gpt-4o-mini at openai."""
+        return f"{self.model} at {self.host}"
+
+    @property
+    def title(self) -> str:
+        """Return what it is called in a report: gpt-4o-mini (openai)."""
+        return f"{self.model} ({self.host})"
+
+    @property
+    def origin(self) -> str:
+        """Return who says so and since when."""
+        return f"{self.source}, checked {self.checked_on}, {self.source_url}"
+
     @model_validator(mode="after")
     def _dated(self) -> ApiPrice:
         if self.effective_from is None and "undated" not in self.source:
@@ -89,6 +104,16 @@ class InstancePrice(Part):
     checked_on: dt.date
     source: str
     source_url: str
+
+    @property
+    def name(self) -> str:
+        """Return what it is called: aws c7i.large."""
+        return f"{self.cloud} {self.instance}"
+
+    @property
+    def origin(self) -> str:
+        """Return who says so and since when."""
+        return f"{self.source}, checked {self.checked_on}, {self.source_url}"
 
     @model_validator(mode="after")
     def _priced(self) -> InstancePrice:

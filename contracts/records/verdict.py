@@ -3,13 +3,14 @@
 History
     2  `instance` may be absent (owned machines); adds where capacity and traffic come from, the economics that were used,
        the fleet, energy, Monte Carlo, tornado, flips, projection, and the wider questions. Version 1 is read as it stands:
-       what it lacks is absent.
+       what it lacks is absent. Later, without a new version: `cautions`.
     1  first version
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from tokenhour.contracts.config.bench import SloSpec
@@ -27,6 +28,11 @@ from tokenhour.contracts.records.verdict_extras import (
 
 Outcome = Literal["stable", "first", "never", "beyond_capacity"]
 Badge = Literal["measured", "quoted", "assumed"]
+Recommendation = Literal["stay", "hybrid", "self-host", "depends", "none"]
+CautionCode = Literal[
+    "quality_parity", "api_latency", "invalid", "quality_gate", "measurement", "lower_bound", "synthetic",
+    "assumed_capacity", "extrapolated", "extrapolated_rate", "slow_wake", "old_price", "price_change",
+]  # fmt: skip
 
 
 class Assumption(Part):
@@ -36,6 +42,14 @@ class Assumption(Part):
     value: str
     badge: Badge
     source: str
+
+
+class Caution(Part):
+    """What a warning is about, in no words."""
+
+    code: CautionCode
+    inputs: tuple[str, ...] = ()
+    """Names of the assumptions that it speaks of."""
 
 
 class CostLines(Part):
@@ -264,7 +278,7 @@ class RunVerdict(Part):
     scheme: str
     validity: Literal["VALID", "INVALID"]
     quality_gate: Literal["PASS", "FAIL", "none"] = "none"
-    """The recorded quality loss judged by the experiment's gate when the verdict was solved; a scenario has none."""
+    """The recorded quality loss judged when the verdict was solved: by the experiment's gate, in a scenario by the run's."""
     instance: InstancePrice | None
     """The row that was used; None for an owned machine."""
     replica_usd_per_hour: float
@@ -310,6 +324,12 @@ class RunVerdict(Part):
     """Of a replica that is bought, spent at once; 0 for a rented one."""
     cash_usd_per_hour: float | None = None
     """Of a replica, without the capital; its whole price for a rented one."""
+
+
+def cheapest_run(runs: Sequence[RunVerdict]) -> RunVerdict | None:
+    """Return the run whose tokens are cheapest at planned load: the one that a verdict records as its best."""
+    priced = [run for run in runs if run.output_usd_per_mtok is not None]
+    return min(priced, key=lambda run: run.output_usd_per_mtok or 0.0, default=None)
 
 
 class TrafficToday(Part):
@@ -359,7 +379,7 @@ class Verdict(Record):
     """When the oldest price that was used passes its age limit."""
     inputs: dict[str, str]
     created_utc: str
-    recommendation: Literal["stay", "hybrid", "self-host", "depends", "none"] | None = None
+    recommendation: Recommendation | None = None
     """In one word: `none` when there is no capacity to price."""
     best_run: str | None = None
     """The run whose tokens are cheapest at planned load."""
@@ -372,3 +392,12 @@ class Verdict(Record):
     spot: SpotPlan | None = None
     commitments: CommitmentPlan | None = None
     training: TrainingCrossover | None = None
+    cautions: tuple[Caution, ...] = ()
+    """One for each of `warnings`, in their order; none in a verdict that was written before there were any."""
+
+    @property
+    def best(self) -> RunVerdict | None:
+        """Return the run that the verdict is about; None without a capacity. Version 1 did not record its choice."""
+        if self.version == 1:
+            return cheapest_run(self.runs)
+        return next((run for run in self.runs if run.run == self.best_run), None)

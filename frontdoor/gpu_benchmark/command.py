@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
+from tokenhour.contracts import input_keys
 from tokenhour.contracts.config.experiment import Experiment, load_experiment
 from tokenhour.contracts.config.model_quantize import is_shape
 from tokenhour.contracts.errors import InputError, RunFailedError
-from tokenhour.contracts.input_keys import SUMMARY_PREFIX
 from tokenhour.contracts.io.atomic_io import write_bytes_atomic
 from tokenhour.contracts.io.package_data import prices_folder
 from tokenhour.contracts.records.summary import Summary
@@ -176,7 +176,7 @@ def conclude(session: ProofSession, experiments: tuple[Experiment, ...]) -> Proo
         complete=not unfinished(session.steps)
         and len(runs) == len(folders)
         and all(s.validity == "VALID" for s in summaries),
-        inputs={f"{SUMMARY_PREFIX}{run.name}": Summary.sha256_in(run) for run in runs},
+        inputs={input_keys.SUMMARY.key(run.name): Summary.sha256_in(run) for run in runs},
         created_utc=now_utc(),
     )
     RunDir(session.folder).supersede(Proof.file_name, PROOF_TABLE)

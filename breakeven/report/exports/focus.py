@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from tokenhour.breakeven.prices.tables import hourly_usd
-from tokenhour.breakeven.solve.words import best_run
 from tokenhour.contracts.records.verdict import Comparison, RunVerdict, Verdict
 from tokenhour.contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
 
@@ -33,7 +32,7 @@ COLUMNS = (
     "x_Alternative", "x_CostLine", "x_Origin", "x_Source",
 )  # fmt: skip
 PRICING = {"on_demand": "Standard", "spot": "Dynamic", "reserved_1y": "Committed", "reserved_3y": "Committed"}
-MACHINE_LINES = (("gpu_busy", "busy"), ("gpu_idle", "idle"), ("redundancy", "spare"))
+MACHINE_LINES = {"gpu_busy": "busy", "gpu_idle": "idle", "redundancy": "spare"}
 OTHER_LINES = (
     ("ops", "operations", "Management and Governance", "Other (Management and Governance)"),
     ("engineering", "engineering", "Other", "Other (Other)"),
@@ -45,7 +44,7 @@ OTHER_LINES = (
 
 def to_focus(verdict: Verdict) -> bytes:
     """Write a row for each cost line of each run, and one for each API."""
-    best = best_run(verdict.runs)
+    best = verdict.best
     made = [line for run in verdict.runs if run.cost_today for line in _run(verdict, run)]
     made += [_api(verdict, c) for c in (best.comparisons if best else ())]
     text = io.StringIO()
@@ -79,10 +78,10 @@ def _run(verdict: Verdict, run: RunVerdict) -> Iterator[dict[str, Any]]:
     bill = run.cost_today
     if bill is None:
         raise AssertionError
-    for field, name in MACHINE_LINES:
+    for field in MACHINE_LINES:
         usd = getattr(bill, field)
         if usd:
-            yield _common(verdict, run.run, usd) | _machine(verdict, run, usd, name)
+            yield _common(verdict, run.run, usd) | _machine(verdict, run, usd, field)
     for field, name, category, subcategory in OTHER_LINES:
         usd = getattr(bill, field)
         if usd:
@@ -131,16 +130,16 @@ def _committed(run: RunVerdict, option: str, hours: float) -> dict[str, Any]:
     }
 
 
-def _machine(verdict: Verdict, run: RunVerdict, usd: float, name: str) -> dict[str, Any]:
+def _machine(verdict: Verdict, run: RunVerdict, usd: float, line: str) -> dict[str, Any]:
     row, hours = run.instance, usd / run.replica_usd_per_hour if run.replica_usd_per_hour else 0.0
     cloud = row.cloud if row else "self-hosted"
-    option = run.machine.rsplit(", ", 1)[-1]
+    option = verdict.economics.purchase if verdict.economics else ""
     listed = _list_usd(verdict, run, option)
     return {
         **_committed(run, option, hours),
         "ContractedCost": repr(listed * hours),
         "ListCost": repr(listed * hours),
-        "ChargeDescription": f"{run.run}: replica hours, {name} ({HOURS_PER_MONTH:.0f} h a month)",
+        "ChargeDescription": f"{run.run}: replica hours, {MACHINE_LINES[line]} ({HOURS_PER_MONTH:.0f} h a month)",
         "ChargeFrequency": "Usage-Based",
         "ConsumedQuantity": repr(hours),
         "ConsumedUnit": "Hours",
@@ -162,17 +161,16 @@ def _machine(verdict: Verdict, run: RunVerdict, usd: float, name: str) -> dict[s
         "ServiceSubcategory": "Virtual Machines",
         "SkuId": row.instance if row else run.machine,
         "SkuPriceId": f"{row.instance}/{option}" if row else run.machine,
-        "x_CostLine": f"gpu_{name}" if name != "spare" else "redundancy",
+        "x_CostLine": line,
         "x_Origin": "quoted" if row else "assumed",
-        "x_Source": f"{row.source}, checked {row.checked_on}, {row.source_url}" if row else "scenario",
+        "x_Source": row.origin if row else "scenario",
     }
 
 
 def _api(verdict: Verdict, c: Comparison) -> dict[str, Any]:
     price, mtok = c.price, verdict.tokens_per_month / TOKENS_PER_MTOK
-    name = f"{price.model} at {price.host}"
-    return _common(verdict, name, c.api_usd_per_month) | {
-        "ChargeDescription": f"{name}: input and output at today's mix, per million tokens of the served model",
+    return _common(verdict, price.name, c.api_usd_per_month) | {
+        "ChargeDescription": f"{price.name}: input and output at today's mix, per million tokens of the served model",
         "ChargeFrequency": "Usage-Based",
         "ConsumedQuantity": repr(verdict.tokens_per_month),
         "ConsumedUnit": "Tokens",
@@ -191,5 +189,5 @@ def _api(verdict: Verdict, c: Comparison) -> dict[str, Any]:
         "SkuPriceId": f"{price.model}/{price.host}",
         "x_CostLine": "api",
         "x_Origin": "quoted",
-        "x_Source": f"{price.source}, checked {price.checked_on}, {price.source_url}",
+        "x_Source": price.origin,
     }

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenhour.breakeven.inputs import names
 from tokenhour.breakeven.solve.from_verdict import position
 from tokenhour.contracts.config.economics import ApiChoice, EconomicsSpec
 from tokenhour.contracts.config.prices import ApiPrice, ContextTier
@@ -22,7 +23,7 @@ SOLVED = "as solved; does not follow the inputs"
 
 
 @dataclass(slots=True)
-class Book:
+class LiveBook:
     """The workbook being written. `at` maps a name to the cell that holds it, such as volume -> Inputs!$B$3."""
 
     file: Any
@@ -55,7 +56,7 @@ def to_xlsx(verdict: Verdict, best: RunVerdict) -> bytes:
     file.set_properties({"title": f"{verdict.experiment}: own GPU or API?", "comments": "written by tokenhour"})
     file.set_calc_mode("auto")
     file.set_size(1600, 1200)
-    book = Book(file, _formats(file))
+    book = LiveBook(file, _formats(file))
     book.value["classes"] = len(spec.request_classes)
     _inputs(book, verdict, best, spec, traffic)
     month = book.sheet(MONTH, (38, 18, 18, 16, 60))
@@ -81,7 +82,7 @@ def _formats(file: Any) -> dict[str, Any]:
     }
 
 
-def _inputs(book: Book, verdict: Verdict, best: RunVerdict, spec: EconomicsSpec, traffic: TrafficToday) -> None:
+def _inputs(book: LiveBook, verdict: Verdict, best: RunVerdict, spec: EconomicsSpec, traffic: TrafficToday) -> None:
     sheet = book.sheet(INPUTS, (46, 18, 16, 80))
     sheet.write(0, 0, verdict.sentence, book.formats["title"])
     sheet.write_row(1, 0, ("input (change the yellow cells)", "value", "origin", "source"), book.formats["head"])
@@ -102,16 +103,16 @@ def _input_rows(
         raise AssertionError
     machine_accelerators = row.accelerators if row else spec.owned.accelerators if spec.owned else 1
     hour = best.replica_usd_per_hour * machine_accelerators / origin.accelerators
-    price = f"{row.source}, checked {row.checked_on}, {row.source_url}" if row else "economics.owned"
+    price = row.origin if row else "economics.owned"
     known = {a.name: a for a in verdict.assumptions}
 
     def said(name: str) -> tuple[str, str]:
         found = known.get(name)
         return (found.badge, found.source) if found else ("assumed", "scenario")
 
-    yield "volume", "tokens a month, input plus output", traffic.tokens_per_month, *said("tokens a month")
-    yield "prompt", "input tokens of a request", traffic.prompt_tokens, *said("mix")
-    yield "output", "output tokens of a request", traffic.output_tokens, *said("mix")
+    yield "volume", "tokens a month, input plus output", traffic.tokens_per_month, *said(names.VOLUME)
+    yield "prompt", "input tokens of a request", traffic.prompt_tokens, *said(names.MIX)
+    yield "output", "output tokens of a request", traffic.output_tokens, *said(names.MIX)
     yield (
         "into",
         "input tokens an accelerator-hour at the SLO",
@@ -131,29 +132,26 @@ def _input_rows(
     yield "accelerators", "accelerators of a replica", origin.accelerators, origin.badge, origin.source
     yield "hour", f"{best.machine}: USD an hour of the whole machine", hour, "quoted" if row else "assumed", price
     yield "machine_accelerators", "accelerators of the machine", machine_accelerators, "quoted" if row else "assumed", price
-    yield "headroom", "share of the capacity that is planned for", spec.headroom, *said("headroom")
-    yield "redundancy", "spare replicas", fleet.redundancy, *said("spare replicas")
-    yield "least", "fewest replicas at any hour", fleet.min_replicas, *said("fleet")
-    yield "most", "largest fleet", fleet.max_replicas, *said("fleet")
-    yield "peak", "busiest hour over the mean hour", fleet.peak_to_mean, *said("traffic")
+    yield "headroom", "share of the capacity that is planned for", spec.headroom, *said(names.HEADROOM)
+    yield "redundancy", "spare replicas", fleet.redundancy, *said(names.SPARES)
+    yield "least", "fewest replicas at any hour", fleet.min_replicas, *said(names.FLEET)
+    yield "most", "largest fleet", fleet.max_replicas, *said(names.FLEET)
+    yield "peak", "busiest hour over the mean hour", fleet.peak_to_mean, *said(names.TRAFFIC)
     yield "cold_h", "cold start, hours", fleet.cold_start_s / 3600, origin.badge, origin.source
-    yield "ops_share", "operations as a share of the machines", spec.ops_share, *said("operations")
-    yield "ops", "operations, USD a month", spec.ops_usd_per_month, *said("operations")
-    yield "engineering", "engineering, USD a month", spec.engineering_usd_per_month, *said("engineering")
-    yield "storage", "storage, USD a month", spec.storage_usd_per_month, *said("storage")
-    yield "egress", "egress, USD a month", spec.egress_usd_per_month, *said("egress")
-    yield "setup", "set-up, USD once", spec.setup_usd, *said("set-up")
-    yield "setup_months", "months over which set-up is spread", spec.setup_months, *said("set-up")
-    yield "ratio", "price of an output over an input token", spec.price_ratio, *said("output over input price")
-    yield "cached", "share of input that an API bills as cached", traffic.cached_share, *said(CACHED)
-    yield "written", "share of input that an API bills as cache writes", traffic.cache_write_share, *said(CACHED)
-    yield "batch", "share of requests in an API's batch tier", traffic.batch_share, *said(CACHED)
+    yield "ops_share", "operations as a share of the machines", spec.ops_share, *said(names.OPERATIONS)
+    yield "ops", "operations, USD a month", spec.ops_usd_per_month, *said(names.OPERATIONS)
+    yield "engineering", "engineering, USD a month", spec.engineering_usd_per_month, *said(names.ENGINEERING)
+    yield "storage", "storage, USD a month", spec.storage_usd_per_month, *said(names.STORAGE)
+    yield "egress", "egress, USD a month", spec.egress_usd_per_month, *said(names.EGRESS)
+    yield "setup", "set-up, USD once", spec.setup_usd, *said(names.SETUP)
+    yield "setup_months", "months over which set-up is spread", spec.setup_months, *said(names.SETUP)
+    yield "ratio", "price of an output over an input token", spec.price_ratio, *said(names.RATIO)
+    yield "cached", "share of input that an API bills as cached", traffic.cached_share, *said(names.CACHED)
+    yield "written", "share of input that an API bills as cache writes", traffic.cache_write_share, *said(names.CACHED)
+    yield "batch", "share of requests in an API's batch tier", traffic.batch_share, *said(names.CACHED)
 
 
-CACHED = "cached input, cache writes, batch"
-
-
-def _hours(book: Book, verdict: Verdict, best: RunVerdict) -> None:
+def _hours(book: LiveBook, verdict: Verdict, best: RunVerdict) -> None:
     """Write the replicas of every hour; their mean and their starts go into the bill."""
     at = position(verdict, best)
     planned, u = at.curve.planned, at.tokens / at.replica_tokens
@@ -175,7 +173,7 @@ def _hours(book: Book, verdict: Verdict, best: RunVerdict) -> None:
 _LOAD_ROW = 6
 
 
-def _month(book: Book, sheet: Any, verdict: Verdict, best: RunVerdict) -> None:
+def _month(book: LiveBook, sheet: Any, verdict: Verdict, best: RunVerdict) -> None:
     sheet.write(0, 0, f"{best.run} on {best.machine}: a month", book.formats["title"])
     sheet.write_row(1, 0, ("line", "now", "verdict", "difference", "how"), book.formats["head"])
     for row, (name, label, formula, value) in enumerate(_month_rows(book, verdict, best), 2):
@@ -190,7 +188,7 @@ def _month(book: Book, sheet: Any, verdict: Verdict, best: RunVerdict) -> None:
     sheet.freeze_panes(2, 1)
 
 
-def _month_rows(book: Book, verdict: Verdict, best: RunVerdict) -> Iterator[tuple[str, str, str, float]]:
+def _month_rows(book: LiveBook, verdict: Verdict, best: RunVerdict) -> Iterator[tuple[str, str, str, float]]:
     bill, at = best.cost_today, position(verdict, best)
     if bill is None:
         raise AssertionError
@@ -260,7 +258,9 @@ API_COLUMNS = (
 )  # fmt: skip
 
 
-def _apis(book: Book, sheet: Any, verdict: Verdict, best: RunVerdict, spec: EconomicsSpec, traffic: TrafficToday) -> None:
+def _apis(
+    book: LiveBook, sheet: Any, verdict: Verdict, best: RunVerdict, spec: EconomicsSpec, traffic: TrafficToday
+) -> None:
     sheet.write(0, 0, "Every API beside one's own", book.formats["title"])
     sheet.write_row(1, 0, API_COLUMNS, book.formats["head"])
     plain = position(verdict, best).curve.plain
@@ -272,7 +272,7 @@ def _apis(book: Book, sheet: Any, verdict: Verdict, best: RunVerdict, spec: Econ
         row = index + 2
         long = sorted(c.price.context_tiers, key=lambda tier: tier.above_input_tokens)
         for offset, tier in enumerate(long):
-            sheet.write(below + offset, 0, f"{c.price.model} ({c.price.host})")
+            sheet.write(below + offset, 0, c.price.title)
             sheet.write_number(below + offset, 1, tier.above_input_tokens, book.formats["in"])
             _prices(book, sheet, below + offset, 2, tier)
         _api_inputs(book, sheet, row, c, choice, spec, traffic)
@@ -282,7 +282,7 @@ def _apis(book: Book, sheet: Any, verdict: Verdict, best: RunVerdict, spec: Econ
     sheet.freeze_panes(2, 1)
 
 
-def _prices(book: Book, sheet: Any, row: int, column: int, price: ApiPrice | ContextTier) -> None:
+def _prices(book: LiveBook, sheet: Any, row: int, column: int, price: ApiPrice | ContextTier) -> None:
     for offset, name in enumerate(("input", "output", "cache_read", "cache_write")):
         value = getattr(price, name)
         if value is None:
@@ -292,10 +292,10 @@ def _prices(book: Book, sheet: Any, row: int, column: int, price: ApiPrice | Con
 
 
 def _api_inputs(
-    book: Book, sheet: Any, row: int, c: Comparison, choice: ApiChoice, spec: EconomicsSpec, traffic: TrafficToday
+    book: LiveBook, sheet: Any, row: int, c: Comparison, choice: ApiChoice, spec: EconomicsSpec, traffic: TrafficToday
 ) -> None:
     rate = 1.0 if c.price.currency == "USD" else spec.rates[c.price.currency].usd
-    sheet.write(row, 0, f"{c.price.model} ({c.price.host})")
+    sheet.write(row, 0, c.price.title)
     sheet.write_number(row, 1, choice.tokens_ratio, book.formats["in"])
     sheet.write_number(row, 2, rate, book.formats["in"])
     _prices(book, sheet, row, 3, c.price)
@@ -307,10 +307,10 @@ def _api_inputs(
             sheet.write_formula(row, column, f"={book.at[name]}", book.formats["out"], value)
         else:
             sheet.write_number(row, column, own, book.formats["in"])
-    sheet.write(row, 18, f"{c.price.source}, checked {c.price.checked_on}, {c.price.source_url}")
+    sheet.write(row, 18, c.price.origin)
 
 
-def _api_costs(book: Book, sheet: Any, row: int, c: Comparison, tiers: range) -> None:
+def _api_costs(book: LiveBook, sheet: Any, row: int, c: Comparison, tiers: range) -> None:
     n, out = row + 1, book.formats["out"]
     if book.value["classes"]:
         sheet.write_number(row, 9, c.blended_usd_per_mtok, out)
@@ -325,7 +325,7 @@ def _api_costs(book: Book, sheet: Any, row: int, c: Comparison, tiers: range) ->
     sheet.write_formula(row, 16, cheaper, None, "self-host" if saving > 0 else "stay")
 
 
-def _blended(book: Book, n: int, c: Comparison, tiers: range) -> str:
+def _blended(book: LiveBook, n: int, c: Comparison, tiers: range) -> str:
     """Write the price of a mean request over its tokens; a missing cache price bills the input's."""
     into = f"({book.at['prompt']}*B{n})"
 
@@ -357,7 +357,7 @@ def _blended(book: Book, n: int, c: Comparison, tiers: range) -> str:
     return f"=({'+'.join(parts)})*C{n}/({book.at['prompt']}+{book.at['output']})"
 
 
-def _api_crossings(book: Book, sheet: Any, row: int, c: Comparison, *, plain: bool) -> None:
+def _api_crossings(book: LiveBook, sheet: Any, row: int, c: Comparison, *, plain: bool) -> None:
     """Write first and lasting break-even: the closed form for a fixed fleet, else as solved."""
     n, out, never = row + 1, book.formats["out"], "never" if c.outcome == "never" else "beyond the fleet"
     first = never if c.first_tokens_per_month is None else c.first_tokens_per_month
@@ -384,7 +384,7 @@ def _api_crossings(book: Book, sheet: Any, row: int, c: Comparison, *, plain: bo
     sheet.write_formula(row, 15, use, out, c.utilization_at_breakeven or 0)
 
 
-def _sources(book: Book, verdict: Verdict) -> None:
+def _sources(book: LiveBook, verdict: Verdict) -> None:
     sheet = book.sheet(SOURCES, (34, 60, 12, 90))
     sheet.write_row(0, 0, ("input", "value", "origin", "source"), book.formats["head"])
     for row, a in enumerate(verdict.assumptions, 1):

@@ -14,8 +14,7 @@ from tokenhour.breakeven.report.plots import (
     uncertainty,
 )
 from tokenhour.breakeven.report.plots.figure import Plot, render
-from tokenhour.breakeven.report.summary_page import api_name, toughest
-from tokenhour.breakeven.solve.words import best_run
+from tokenhour.breakeven.report.summary_page import toughest
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 from tokenhour.contracts.units import human_count
@@ -25,7 +24,7 @@ __all__ = ["Plot", "all_plots"]
 
 def all_plots(verdict: Verdict, summaries: Sequence[Summary]) -> list[Plot]:
     """Draw the plots of a report."""
-    best = best_run(verdict.runs)
+    best = verdict.best
     found = [*(_of_verdict(verdict, best, summaries) if best else ())]
     if summaries:
         found += _of_runs(verdict, summaries)
@@ -55,8 +54,8 @@ def _of_verdict(verdict: Verdict, best: RunVerdict, summaries: Sequence[Summary]
     if hard.tornado:
         yield render(
             "tornado",
-            f"Monthly saving against {api_name(hard)} when one input at a time lies at its 10th and 90th percentile. A bar "
-            "that crosses zero turns the verdict.",
+            f"Monthly saving against {hard.price.title} when one input at a time lies at its 10th and 90th percentile. A "
+            "bar that crosses zero turns the verdict.",
             lambda: uncertainty.tornado(hard),
         )
     if any(c.monte_carlo and c.monte_carlo.histogram_counts for c in best.comparisons):

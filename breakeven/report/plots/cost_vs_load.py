@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tokenhour.breakeven.report.plots.figure import few_digits, few_dollars, label_few
-from tokenhour.breakeven.solve.words import best_run
 from tokenhour.contracts.plot_style import COLOURS, DASHES, GREY, MARKERS
 from tokenhour.contracts.records.summary import LoadPoint, Summary
 from tokenhour.contracts.records.verdict import RunVerdict, Verdict
@@ -38,9 +37,9 @@ def usd_against_load(verdict: Verdict, summaries: Sequence[Summary]) -> Any:
         axis.axvline(limit, color=colour, linewidth=1, linestyle=":")
         if run.run in by_run:
             _points(axis, run, by_run[run.run], index)
-    best = best_run(verdict.runs)
+    best = verdict.best
     for index, c in enumerate(best.comparisons if best else ()):
-        name = f"{c.price.model} ({c.price.host})"
+        name = c.price.title
         axis.axhline(c.blended_usd_per_mtok, color=GREY, linestyle=DASHES[index % 7], linewidth=1.2, label=name)
     axis.set(
         xscale="log",

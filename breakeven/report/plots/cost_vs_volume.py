@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tokenhour.breakeven.report.plots.figure import dollars, tokens
+from tokenhour.breakeven.report.number_format import axis_usd
+from tokenhour.breakeven.report.plots.figure import tokens
 from tokenhour.breakeven.solve.from_verdict import position
+from tokenhour.breakeven.solve.recommendation import machine_name
 from tokenhour.contracts.plot_style import COLOURS, DASHES, GREY, RED
 from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 from tokenhour.contracts.units import TOKENS_PER_MTOK, human_count
@@ -32,7 +34,7 @@ def against_volume(verdict: Verdict, best: RunVerdict) -> Any:
         top.plot(volumes, usd, color=COLOURS[index % 7], linewidth=width, label=label)
     for index, comparison in enumerate(best.comparisons):
         line = volumes * comparison.blended_usd_per_mtok / TOKENS_PER_MTOK
-        name = f"{comparison.price.model} ({comparison.price.host})"
+        name = comparison.price.title
         top.plot(volumes, line, color=GREY, linestyle=DASHES[index % 7], linewidth=1.2, label=name)
     for axis in (top, bottom):
         axis.axvline(today, color=RED, linewidth=1)
@@ -53,13 +55,13 @@ def against_volume(verdict: Verdict, best: RunVerdict) -> Any:
     top.set(
         xscale="log", yscale="log", ylabel="USD a month", xlim=(volumes[0], volumes[-1]), ylim=(min(usd) / 12, max(usd) * 12)
     )
-    top.yaxis.set_major_formatter(dollars)
+    top.yaxis.set_major_formatter(axis_usd)
     top.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
-    _windows(bottom, best, volumes)
+    _windows(bottom, verdict, best, volumes)
     return figure
 
 
-def _windows(axis: Any, best: RunVerdict, volumes: Any) -> None:
+def _windows(axis: Any, verdict: Verdict, best: RunVerdict, volumes: Any) -> None:
     for index, comparison in enumerate(best.comparisons):
         for window in comparison.windows:
             right = volumes[-1] if window.to is None else window.to
@@ -67,7 +69,7 @@ def _windows(axis: Any, best: RunVerdict, volumes: Any) -> None:
         if not comparison.windows:
             said = "never" if comparison.outcome == "never" else "beyond the fleet limit"
             axis.annotate(said, (0.01, index), xycoords=("axes fraction", "data"), va="center", color=RED, fontsize=9)
-    names = [f"{c.price.model} ({c.price.host})" for c in best.comparisons]
+    names = [c.price.title for c in best.comparisons]
     axis.set(
         yticks=range(len(names)),
         yticklabels=names,
@@ -76,7 +78,7 @@ def _windows(axis: Any, best: RunVerdict, volumes: Any) -> None:
     )
     axis.tick_params(axis="y", labelsize=9)
     axis.grid(visible=False, axis="y")
-    axis.set_title(f"where {best.run} on {best.machine.split(',')[0]} is cheaper", fontsize=10, loc="left")
+    axis.set_title(f"where {best.run} on {machine_name(best, verdict.economics)} is cheaper", fontsize=10, loc="left")
     axis.xaxis.set_major_formatter(tokens)
 
 

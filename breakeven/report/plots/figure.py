@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tokenhour.breakeven.report.number_format import axis_usd
 from tokenhour.contracts.plot_style import DPI, STYLE, TITLE
 from tokenhour.contracts.units import human_count
 
@@ -53,14 +54,6 @@ def render(name: str, caption: str, draw: Callable[[], Any]) -> Plot:
     return Plot(name, caption, png.getvalue(), svg.getvalue())
 
 
-def dollars(value: float, _: object = None) -> str:
-    """Label an axis in dollars: $0.05, $20, $3k."""
-    sign, size = ("\u2212" if value < 0 else ""), abs(value)
-    if size >= 1000:
-        return f"{sign}${human_count(size)}"
-    return f"{sign}${size:,.0f}" if size >= 10 or size == 0 else f"{sign}${size:g}"
-
-
 def tokens(value: float, _: object = None) -> str:
     """Label an axis in tokens."""
     return human_count(value)
@@ -73,7 +66,7 @@ def few_digits(value: float, _: object = None) -> str:
 
 def few_dollars(value: float, _: object = None) -> str:
     """Label 1, 2 and 5 of each decade in dollars."""
-    return dollars(value) if f"{value:e}"[0] in "125" else ""
+    return axis_usd(value) if f"{value:e}"[0] in "125" else ""
 
 
 def label_few(axis: Any, write: Callable[[float, object], str]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from tokenhour.breakeven.report.summary_page import api_name
 from tokenhour.breakeven.solve.from_verdict import position
 from tokenhour.contracts.plot_style import COLOURS
 from tokenhour.contracts.records.verdict import Comparison, RunVerdict, Verdict
@@ -22,7 +21,7 @@ def caption(verdict: Verdict, best: RunVerdict, c: Comparison) -> str:
         raise AssertionError
     base = c.hybrid.base_replicas
     own = f"{base} base replica{'s' if base > 1 else ''}" if base else "no replica of one's own"
-    over = f"{c.hybrid.overflow_share:.1%} of the tokens by {api_name(c)}"
+    over = f"{c.hybrid.overflow_share:.1%} of the tokens by {c.price.title}"
     spares = f", {fleet.redundancy} of them spare" if fleet.redundancy else ""
     shape = f"{traffic.profile_source} ({traffic.profile_badge})"
     return (

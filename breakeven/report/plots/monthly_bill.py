@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenhour.breakeven.report.number_format import usd
-from tokenhour.breakeven.report.plots.figure import dollars
-from tokenhour.breakeven.solve.words import best_run
+from tokenhour.breakeven.report.number_format import axis_usd, usd
 from tokenhour.contracts.plot_style import COLOURS
 from tokenhour.contracts.records.verdict import CostLines, Verdict
 
@@ -26,8 +24,8 @@ def stacked(verdict: Verdict) -> Any:
     from matplotlib import pyplot as plt
 
     runs = [(r.run, r.cost_today) for r in verdict.runs if r.cost_today]
-    best = best_run(verdict.runs)
-    apis = [(f"{c.price.model} ({c.price.host})", c.api_usd_per_month) for c in best.comparisons] if best else []
+    best = verdict.best
+    apis = [(c.price.title, c.api_usd_per_month) for c in best.comparisons] if best else []
     figure, axis = plt.subplots(figsize=(9.6, 1.6 + 0.42 * (len(runs) + len(apis))), layout="constrained")
     seen: set[str] = set()
     for row, (_, bill) in enumerate(runs):
@@ -45,7 +43,7 @@ def stacked(verdict: Verdict) -> Any:
         xlabel="USD a month at today's volume",
         xlim=(0, max(totals) * 1.12 or 1),
     )
-    axis.xaxis.set_major_formatter(dollars)
+    axis.xaxis.set_major_formatter(axis_usd)
     axis.grid(visible=False, axis="y")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     return figure

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from tokenhour.contracts.plot_style import COLOURS, GREY, MARKERS
 
 if TYPE_CHECKING:
-    from tokenhour.breakeven.compare.runs import Entry
+    from tokenhour.breakeven.compare.runs import ComparedRun
 
 
-def quality_against_cost(entries: Sequence[Entry], best: set[str]) -> Any:
+def quality_against_cost(entries: Sequence[ComparedRun], best: set[str]) -> Any:
     """Draw a point a run with its intervals; the front is joined."""
     from matplotlib import pyplot as plt
 

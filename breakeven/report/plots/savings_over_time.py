@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenhour.breakeven.report.plots.figure import dollars
-from tokenhour.breakeven.report.summary_page import api_name
+from tokenhour.breakeven.report.number_format import axis_usd
 from tokenhour.contracts.plot_style import COLOURS, RED
 from tokenhour.contracts.records.verdict import Comparison, Projection, RunVerdict
 
@@ -42,7 +41,7 @@ def _panel(axis: Any, c: Comparison, path: Projection) -> None:
     said = f"payback in month {path.payback_month}" if path.payback_month else "no payback"
     if path.reverts_month:
         said += f", reverts in {path.reverts_month}"
-    axis.set_title(f"{api_name(c)}\n{said}", fontsize=9, loc="left")
-    axis.yaxis.set_major_formatter(dollars)
+    axis.set_title(f"{c.price.title}\n{said}", fontsize=9, loc="left")
+    axis.yaxis.set_major_formatter(axis_usd)
     axis.tick_params(labelsize=8.5)
     axis.set_xlim(1, max(months[-1], 2))

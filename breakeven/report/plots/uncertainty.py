@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tokenhour.breakeven.report.plots.figure import dollars, few_dollars, label_few, tokens
-from tokenhour.breakeven.report.summary_page import api_name
+from tokenhour.breakeven.report.number_format import axis_usd
+from tokenhour.breakeven.report.plots.figure import few_dollars, label_few, tokens
 from tokenhour.breakeven.report.table import INPUT_NAMES
 from tokenhour.breakeven.solve.from_verdict import position
 from tokenhour.contracts.plot_style import COLOURS, GREY, RED
@@ -50,9 +50,9 @@ def tornado(c: Comparison) -> Any:
         yticks=range(len(c.tornado)),
         yticklabels=[INPUT_NAMES[row.name] for row in c.tornado],
         ylim=(len(c.tornado) - 0.5, -0.5),
-        xlabel=f"saving a month against {api_name(c)}: right of the red line self-hosting is cheaper",
+        xlabel=f"saving a month against {c.price.title}: right of the red line self-hosting is cheaper",
     )
-    axis.xaxis.set_major_formatter(dollars)
+    axis.xaxis.set_major_formatter(axis_usd)
     axis.grid(visible=False, axis="y")
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[4]), plt.Rectangle((0, 0), 1, 1, color=COLOURS[5])]
     axis.legend(handles, ["at its P10", "at its P90"], loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
@@ -70,7 +70,7 @@ def distribution(verdict: Verdict, best: RunVerdict) -> Any:
     for axis, (c, mc) in zip(axes[:, 0], shown, strict=True):
         _histogram(axis, mc)
         axis.axvline(verdict.tokens_per_month or np.nan, color=RED, linewidth=1)
-        axis.set_title(f"{api_name(c)}{_rest(mc)}", fontsize=9.5, loc="left")
+        axis.set_title(f"{c.price.title}{_rest(mc)}", fontsize=9.5, loc="left")
         axis.set(yticks=[], xscale="log")
         axis.grid(visible=False, axis="y")
     axes[-1][0].set_xlabel("first break-even, tokens a month (red: today)")
@@ -133,7 +133,7 @@ def heatmap(verdict: Verdict, best: RunVerdict) -> Any:
         # Labels alternate in height, away from the edge, so that neighbours do not cover each other; a line says whose.
         lift = (16 + 17 * (index % 3)) * (-1 if height > 0.1 else 1)
         text = axis.annotate(
-            api_name(c),
+            c.price.title,
             place,
             xytext=(6, lift),
             textcoords="offset points",

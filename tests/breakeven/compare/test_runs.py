@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all, write_roofline
 from tokenhour.breakeven.cli.compare import cli
-from tokenhour.breakeven.compare.runs import Entry, entry, pareto, regressions, worse
+from tokenhour.breakeven.compare.runs import ComparedRun, entry, pareto, regressions, worse
 from tokenhour.breakeven.stage import run
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
@@ -143,7 +143,7 @@ def test_touching_intervals_are_no_regression(now: tuple[int, ...], more: bool, 
 def test_the_front_holds_whatever_no_other_beats_in_both() -> None:
     """The Pareto front keeps every run that no other run beats on both speed and quality."""
 
-    def at(name: str, output: float, loss: float) -> Entry:
+    def at(name: str, output: float, loss: float) -> ComparedRun:
         return entry(summary(run=name, at_slo=hour(output, 1.0)), Interval(value=loss), None)
 
     entries = [at("fast", 2e6, 0.2), at("true", 1e6, 0.0), at("between", 1.5e6, 0.05), at("beaten", 0.9e6, 0.2)]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tests.breakeven.model.test_uncertainty import ENDS
 from tests.breakeven.positions import position
-from tokenhour.breakeven.model.projection import Path, drift, month_date, payback_month, project
+from tokenhour.breakeven.model.projection import PricePath, drift, month_date, payback_month, project
 from tokenhour.breakeven.model.uncertainty import draw
 
 STILL = draw(dict.fromkeys(ENDS, (1.0, 1.0)), 10, 0)
 
 
-def path(months: int = 36, **changes: Any) -> Path:
+def path(months: int = 36, **changes: Any) -> PricePath:
     """Return a horizon without growth, drift, discount or set-up cost, with some fields changed."""
     fields = {
         "growth_per_year": 0.0,
@@ -28,7 +28,7 @@ def path(months: int = 36, **changes: Any) -> Path:
         "capital_usd": 0.0,
         "cash_share": 1.0,
     }
-    return Path(**{**fields, **changes})
+    return PricePath(**{**fields, **changes})
 
 
 @settings(max_examples=50, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenhour.breakeven.model.crossings_closed_form import Staircase, solve
+from tokenhour.breakeven.model.crossings import solve
 from tokenhour.breakeven.model.replica_cost import (
     competitive_utilization,
     fixed_usd,
@@ -71,7 +71,9 @@ def test_one_l4_breaks_even_where_the_design_says(
     assert 0.805 * HOURS_PER_MONTH / price == pytest.approx(bare, rel=0.02)
     spec = economics(ops_share=0.15, engineering_usd_per_month=3750, redundancy=1)
     gamma = replica_usd_per_month(spec, 0.805)
-    assert solve(Staircase(gamma, 1e15, fixed_usd(spec), 1), price).first_tokens == pytest.approx(loaded, rel=0.02)
+    assert solve(Curve(Rules(redundancy=1)), gamma, 1e15, fixed_usd(spec), price).first_tokens == pytest.approx(
+        loaded, rel=0.02
+    )
 
 
 def test_the_common_claim_is_a_percent_of_one_h100() -> None:

@@ -9,8 +9,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tokenhour.breakeven.model import crossings
-from tokenhour.breakeven.model.crossings_closed_form import Staircase
-from tokenhour.breakeven.model.crossings_closed_form import solve as closed_form
 from tokenhour.breakeven.model.replica_curve import Curve, Floats, Rules, ahead
 
 WEIGHTS = st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any)
@@ -165,7 +163,7 @@ def test_vectorised_first_crossings_are_those_of_one_at_a_time(
     """Solving many draws at once gives the same break-even as solving each alone."""
     curve = Curve(rules, around_one(values))
     worth, fixed = (np.array(column) for column in zip(*draws, strict=True))
-    found = crossings.first_breakeven(curve, worth, fixed)
+    found = crossings.first_of_many(curve, worth, fixed)
     for one, a, f in zip(found, worth, fixed, strict=True):
         first = crossings.solve(curve, 1.0, 1.0, f, a).first_tokens
         assert (first is None and math.isnan(one)) or one == pytest.approx(first, rel=1e-9)
@@ -175,8 +173,8 @@ def test_vectorised_first_crossings_are_those_of_one_at_a_time(
 @given(st.integers(0, 2), st.floats(1.05, 5.0), st.floats(0, 20), st.integers(20, 300))
 def test_looking_at_every_step_agrees_with_the_closed_form(spare: int, worth: float, fixed: float, most: int) -> None:
     """A fleet that follows flat demand is a fixed one: the two ways of solving must say the same."""
-    plain = closed_form(Staircase(1.0, 1.0, fixed, spare), worth, most)
-    looked = crossings.solve(Curve(Rules(spare, 0, most, autoscale=True), np.ones(1)), 1.0, 1.0, fixed, worth)
+    plain = crossings.solve(Curve(Rules(spare, 0, most)), 1.0, 1.0, fixed, worth)
+    looked = crossings.solve(Curve(Rules(spare, 0, most, autoscale=True)), 1.0, 1.0, fixed, worth)
     if plain.first_tokens is None or looked.first_tokens is None:
         assert plain.first_tokens == looked.first_tokens
         return
@@ -187,5 +185,5 @@ def test_looking_at_every_step_agrees_with_the_closed_form(spare: int, worth: fl
 
 def test_a_fleet_with_a_large_minimum_wins_where_its_minimum_is_paid_for() -> None:
     """A minimum fleet moves break-even to the volume that pays for all of its replicas."""
-    found = crossings.solve(Curve(Rules(min_replicas=5, max_replicas=20), np.ones(1)), 1000.0, 1000.0, 0.0, 1.3)
+    found = crossings.solve(Curve(Rules(min_replicas=5, max_replicas=20)), 1000.0, 1000.0, 0.0, 1.3)
     assert [(round(a), b and round(b)) for a, b in found.windows][:2] == [(3846, None)]

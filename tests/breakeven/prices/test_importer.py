@@ -19,7 +19,7 @@ from tokenhour.breakeven.prices.from_genai_prices import from_genai_prices
 from tokenhour.breakeven.prices.from_litellm import from_litellm
 from tokenhour.breakeven.prices.importer import as_yaml, imported
 from tokenhour.breakeven.prices.row_factory import canonical
-from tokenhour.breakeven.prices.tables import Mix, in_force, load_tables, request_usd
+from tokenhour.breakeven.prices.tables import TokenMix, in_force, load_tables, request_usd
 from tokenhour.contracts.config.prices import ApiPrice, ApiPriceTable
 from tokenhour.contracts.errors import InputError, RunFailedError
 
@@ -86,15 +86,15 @@ def test_batch_factors_are_taken_where_they_are_given_and_never_made_up(
     """gpt-4o-mini batch .075/.30, claude-haiku-4-5 batch .5/2.5; of Bedrock's batch genai-prices knows nothing."""
     for rows in (genai, litellm):
         mini = row(rows, "gpt-4o-mini", "openai")
-        assert request_usd(mini, Mix(1e6, 0, batch_share=1.0)) == pytest.approx(0.075)
-        assert request_usd(mini, Mix(0, 1e6, batch_share=1.0)) == pytest.approx(0.30)
+        assert request_usd(mini, TokenMix(1e6, 0, batch_share=1.0)) == pytest.approx(0.075)
+        assert request_usd(mini, TokenMix(0, 1e6, batch_share=1.0)) == pytest.approx(0.30)
     haiku = row(genai, "claude-haiku-4-5", "anthropic")
-    assert request_usd(haiku, Mix(0, 1e6, batch_share=1.0)) == pytest.approx(2.5)
+    assert request_usd(haiku, TokenMix(0, 1e6, batch_share=1.0)) == pytest.approx(2.5)
     assert haiku.cache_write == Decimal("1.25")
     bedrock = row(genai, "llama-3.1-8b-instruct", "bedrock")
     assert bedrock.batch.input is None
     with pytest.raises(InputError, match="no batch price"):
-        request_usd(bedrock, Mix(1, 1, batch_share=0.5))
+        request_usd(bedrock, TokenMix(1, 1, batch_share=0.5))
 
 
 def test_tiers_and_future_prices_come_along(genai: list[ApiPrice]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tokenhour.breakeven.prices.tables import (
-    Mix,
+    TokenMix,
     api_price,
     blended_usd_per_mtok,
     hourly_usd,
@@ -46,7 +46,7 @@ def test_the_tables_hold_enough_rows_of_every_kind() -> None:
 
 def test_cached_input_is_billed_as_cache_reads() -> None:
     """genai-prices: 2M in (0.5M cached) + 1M out on gpt-4o-mini = $0.8625."""
-    assert request_usd(price("gpt-4o-mini", "openai"), Mix(2e6, 1e6, cached_share=0.25)) == pytest.approx(0.8625)
+    assert request_usd(price("gpt-4o-mini", "openai"), TokenMix(2e6, 1e6, cached_share=0.25)) == pytest.approx(0.8625)
 
 
 @pytest.mark.parametrize(
@@ -55,27 +55,27 @@ def test_cached_input_is_billed_as_cache_reads() -> None:
 )
 def test_a_future_price_begins_on_its_day(on: dt.date, usd: float) -> None:
     """genai-prices: gemini-3.8-flash, 1M + 1M."""
-    assert request_usd(price("gemini-3.8-flash", "google", on), Mix(1e6, 1e6)) == pytest.approx(usd)
+    assert request_usd(price("gemini-3.8-flash", "google", on), TokenMix(1e6, 1e6)) == pytest.approx(usd)
 
 
 def test_the_context_tier_is_that_of_the_request() -> None:
     """The long-context price starts with the first token above the limit, and covers the whole request."""
     row = price("claude-haiku-5-5", "anthropic")
-    assert request_usd(row, Mix(100_000, 0)) == pytest.approx(0.01)
-    assert request_usd(row, Mix(100_001, 0)) == pytest.approx(0.0500005)
+    assert request_usd(row, TokenMix(100_000, 0)) == pytest.approx(0.01)
+    assert request_usd(row, TokenMix(100_001, 0)) == pytest.approx(0.0500005)
 
 
 def test_batch_factors_are_applied_for_the_batch_share_only() -> None:
     """The batch discount applies only to the share of requests sent in batches."""
     row = price("gpt-4o-mini", "openai")
-    assert request_usd(row, Mix(1e6, 1e6, batch_share=1.0)) == pytest.approx(0.375)
-    assert request_usd(row, Mix(1e6, 1e6, batch_share=0.5)) == pytest.approx(0.5625)
+    assert request_usd(row, TokenMix(1e6, 1e6, batch_share=1.0)) == pytest.approx(0.375)
+    assert request_usd(row, TokenMix(1e6, 1e6, batch_share=0.5)) == pytest.approx(0.5625)
 
 
 def test_the_blended_price_lies_between_input_and_output_price() -> None:
     """The blended price weighs input and output prices by their tokens."""
     row = price("gpt-4o-mini", "openai")
-    assert blended_usd_per_mtok(row, Mix(512, 256)) == pytest.approx((2 * 0.15 + 0.60) / 3)
+    assert blended_usd_per_mtok(row, TokenMix(512, 256)) == pytest.approx((2 * 0.15 + 0.60) / 3)
 
 
 def test_decimals_are_exact_as_written() -> None:
@@ -88,8 +88,11 @@ def test_decimals_are_exact_as_written() -> None:
     [
         (lambda: price("gpt-4o-min", "openai"), "did you mean gpt-4o-mini at openai"),
         (lambda: price("gpt-5-mini", "openai", dt.date(2026, 12, 11)), "ended on 2026-12-11"),
-        (lambda: request_usd(price("llama-3.1-8b-instruct", "groq"), Mix(1, 1, cached_share=0.1)), "no cache_read price"),
-        (lambda: request_usd(price("llama-3.1-8b-instruct", "groq"), Mix(1, 1, batch_share=0.1)), "no batch price"),
+        (
+            lambda: request_usd(price("llama-3.1-8b-instruct", "groq"), TokenMix(1, 1, cached_share=0.1)),
+            "no cache_read price",
+        ),
+        (lambda: request_usd(price("llama-3.1-8b-instruct", "groq"), TokenMix(1, 1, batch_share=0.1)), "no batch price"),
         (lambda: instance_price(TABLES, "c7i.larg", "aws", None, TODAY), "c7i.large at aws"),
         (lambda: hourly_usd(instance_price(TABLES, "c7i.large", "aws", None, TODAY), "spot"), "it has: on_demand"),
     ],

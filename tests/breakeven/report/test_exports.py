@@ -14,7 +14,6 @@ from tests.breakeven.summaries import write_all as write_summaries
 from tests.breakeven.test_verdict import asked
 from tokenhour.breakeven.report.exports import CSV_FILE, FOCUS_FILE, JSON_FILE, XLSX_FILE, write_all
 from tokenhour.breakeven.report.exports.focus import COLUMNS
-from tokenhour.breakeven.solve.words import best_run
 from tokenhour.breakeven.stage import run
 from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 
@@ -46,9 +45,9 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Export one verdict in every format and return its folder, itself and its best run."""
     folder = tmp_path_factory.mktemp(request.param)
     verdict = solved(folder, **ECONOMICS[request.param])
-    best = best_run(verdict.runs)
+    best = verdict.best
     assert best is not None
-    write_all(folder, verdict, best)
+    write_all(folder, verdict)
     return folder, verdict, best
 
 
@@ -137,21 +136,21 @@ def test_a_changed_gpu_price_volume_and_headroom_move_the_workbook_as_they_move_
     """The machine at three times its price, twice the volume, a fuller replica: as a new solution says."""
     economics = ECONOMICS["loaded"] | {"profile": {"hours": DAY}}
     verdict = solved(tmp_path, **economics)
-    write_all(tmp_path, verdict, best_run(verdict.runs))
+    write_all(tmp_path, verdict)
     path, prices = tmp_path / XLSX_FILE, tmp_path / "prices"
     prices.mkdir()
     for name in ("api.yaml", "instances.yaml"):
         (prices / name).write_text((PRICES / name).read_text().replace("on_demand: 0.08925", "on_demand: 0.26775"))
     labels = {
-        f"{best_run(verdict.runs).machine}: USD an hour of the whole machine": 0.26775,
+        f"{verdict.best.machine}: USD an hour of the whole machine": 0.26775,
         "tokens a month, input plus output": 2e9,
         "share of the capacity that is planned for": 0.95,
     }
     cells = calculated(path, **{f"B{input_cell(path, label)}": value for label, value in labels.items()})
     changed = asked(**economics, tokens_per_month=2e9, headroom=0.95)
     again = run(changed, tmp_path, prices, allow_invalid=False)[0]
-    assert_says(cells, best_run(again.runs))
-    assert best_run(again.runs).cost_today.total != best_run(verdict.runs).cost_today.total
+    assert_says(cells, again.best)
+    assert again.best.cost_today.total != verdict.best.cost_today.total
 
 
 def test_csv_and_json_hold_every_comparison_with_absent_figures_empty(exported: tuple[Path, Verdict, RunVerdict]) -> None:
@@ -261,7 +260,7 @@ def test_a_reserved_machine_shows_its_list_price_beside_what_it_costs(tmp_path: 
     write_summaries(tmp_path)
     asks = asked(**ECONOMICS["loaded"], purchase="reserved_1y")
     verdict, _ = run(asks, tmp_path, prices, allow_invalid=False)
-    write_all(tmp_path, verdict, best_run(verdict.runs))
+    write_all(tmp_path, verdict)
     lines = [line for line in focus_lines(tmp_path) if line["ServiceCategory"] == "Compute"]
     assert lines
     for line in lines:

@@ -12,13 +12,13 @@ from tests.breakeven.scenarios import decide
 from tests.breakeven.summaries import EXPERIMENT, LAG, summary, write_all, write_roofline
 from tokenhour.breakeven.cli import cli as solve_cli
 from tokenhour.breakeven.cli.report import cli as report_cli
+from tokenhour.breakeven.report.number_format import sure
 from tokenhour.breakeven.report.plots.cost_vs_volume import against_volume
 from tokenhour.breakeven.report.plots.figure import TITLES
 from tokenhour.breakeven.report.plots.figure import render as plot
 from tokenhour.breakeven.report.plots.measured import throughput_against_latency
 from tokenhour.breakeven.report.render import render
 from tokenhour.breakeven.report.summary_page import Turn, headline, turns
-from tokenhour.breakeven.report.table import sure
 from tokenhour.breakeven.stage import run
 from tokenhour.contracts.config.model_quantize import QualityGate
 from tokenhour.contracts.errors import InputError, RunFailedError

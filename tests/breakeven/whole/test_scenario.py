@@ -467,7 +467,7 @@ def test_each_field_with_a_default_stands_on_a_line() -> None:
 
     elsewhere = {
         "hardware", "region", "owned", "apis", "tokens_per_month", "requests_per_month", "prompt_tokens", "output_tokens",
-        "request_classes", "profile", "currency", "rates", "on_date",
+        "request_classes", "profile", "currency", "rates", "on_date", "uncertainty",
         "portfolio", "levers", "spot", "commitments", "training", "efficiency",
     }  # fmt: skip
     text = inspect.getsource(assumptions)
