@@ -174,7 +174,7 @@ def _notes(summaries: Sequence[Summary]) -> list[str]:
     """Say what the measurements say about themselves."""
     said = [f"{s.run} is INVALID: {'; '.join(r.rule for r in s.reasons)}" for s in summaries if s.validity == "INVALID"]
     said += [f"{s.run} failed its quality gate" for s in summaries if s.quality_gate == "FAIL"]
-    said += [f"{s.run}: {warning}" for s in summaries for warning in s.warnings if "SLO" in warning]
+    said += [f"{s.run}: {warning}" for s in summaries for warning in s.slo_warnings()]
     said += [
         f"{s.run}: every tested rate passed, so its capacity is a lower bound"
         for s in summaries

@@ -12,7 +12,7 @@ from tokenhour.bench.statistics.rate_search import (
     CEILING,
     STRONG,
     Bracket,
-    Step,
+    NextProbe,
     check_searchable,
     excess_of,
     next_rate,
@@ -110,7 +110,7 @@ def walked(outcomes, confirm: int = 0):
     """Search where rates up to 1.0 pass by much, but for the outcomes (missed share of 10 %) that `outcomes` gives."""
     spec = SearchSpec(max_probes=20, precision=0.1, confirm=confirm)
     found = Bracket(1.2)
-    steps: list[Step] = []
+    steps: list[NextProbe] = []
     while (step := next_rate(found, spec)) is not None:
         missed = outcomes(step, len(steps))
         steps.append(step)
