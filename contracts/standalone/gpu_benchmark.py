@@ -1,7 +1,7 @@
 """What a GPU proof did: every step with its outcome, what the engine said that it loaded, figures beside published ones.
 
 History
-    1  first version
+    1  first version; later with a step's `applicable`, which older records lack
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class ProofStep(Part):
     state: StepState
     detail: str = ""
     """Why it was skipped, failed or is INVALID."""
+    applicable: bool = True
+    """False where this machine or this model cannot do it at all: then it leaves nothing undone."""
     seconds: float
 
 

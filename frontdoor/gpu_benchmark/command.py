@@ -17,7 +17,7 @@ from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep
 from tokenhour.frontdoor.gpu_benchmark import experiments as proof_plan
 from tokenhour.frontdoor.gpu_benchmark import published_figures, time_budget
-from tokenhour.frontdoor.gpu_benchmark.steps import Session, file_of, run
+from tokenhour.frontdoor.gpu_benchmark.steps import NOT_APPLICABLE, Session, file_of, run
 from tokenhour.frontdoor.gpu_benchmark.table import table
 from tokenhour.frontdoor.pipeline import preflight
 from tokenhour.machine.hardware import accelerator, accelerator_for, compute_capability
@@ -104,7 +104,7 @@ def planned(session: Session) -> tuple[tuple[str, ...], tuple[Experiment, ...]]:
         write_bytes_atomic(file_of(session, each), each.to_json())
     RunDir(session.folder).open(experiments[0])
     for scheme, why in without:
-        session.step(f"{scheme}", lambda why=why: ("skipped", why))  # type: ignore[misc]
+        session.step(f"{scheme}", lambda why=why: (NOT_APPLICABLE, why))  # type: ignore[misc]
     probes = f"{allotted.search.max_probes} rates of at most {allotted.search.max_probe_s:.0f} s"
     print(f"   each measurement: saturated {allotted.search.saturation_s:.0f} s, {probes}", file=sys.stderr)
     return schemes, experiments
@@ -138,16 +138,15 @@ def served(wanted: proof_plan.Wanted) -> tuple[tuple[str, ...], list[tuple[str, 
             refuse_without_kernel(scheme, wanted.device, capability)
             good.append(scheme)
         except InputError as error:
-            without.append((scheme, f"not applicable: {error.what}"))
+            without.append((scheme, error.what))
     if wanted.dummy:
-        without += [(name, "not applicable: it packs weights, and there are none") for name in proof_plan.WITH_WEIGHTS]
+        without += [(name, "it packs weights, and there are none") for name in proof_plan.WITH_WEIGHTS]
     return tuple(good), without
 
 
 def unfinished(steps: Sequence[ProofStep]) -> list[ProofStep]:
     """Return the steps that should have been done and were not; what this machine cannot do is none of them."""
-    left = [step for step in steps if step.state in {"failed", "invalid", "skipped"}]
-    return [step for step in left if not step.detail.startswith(("not applicable", "this version"))]
+    return [step for step in steps if step.applicable and step.state in {"failed", "invalid", "skipped"}]
 
 
 def conclude(session: Session, experiments: tuple[Experiment, ...]) -> Proof:

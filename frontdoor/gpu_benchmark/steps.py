@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import OutOfTimeError, RunFailedError, TokenhourError
@@ -25,7 +26,9 @@ from tokenhour.machine.hardware import accelerator_for
 from tokenhour.machine.lineage import stale_summary
 from tokenhour.machine.run_folder import RunDir
 
-Outcome = tuple[StepState, str]
+NOT_APPLICABLE: Literal["not applicable"] = "not applicable"
+"""Skipped for good: this machine or this model cannot do it."""
+Outcome = tuple[StepState | Literal["not applicable"], str]
 _KERNEL = re.compile(
     r"Using [A-Za-z0-9_]+Kernel\b[^\n]*|Selected [A-Za-z0-9_]+ for [^\n]*|Using [A-Z_]+ attention backend|"
     r"Using FlashAttention version [^\n]*"
@@ -68,14 +71,17 @@ class Session:
         print(
             f"\n== {name}  [{human_seconds(self.spent_s())} of {human_seconds(self.budget_s)}]", file=sys.stderr, flush=True
         )
-        before = self.spent_s()
+        before, applicable = self.spent_s(), True
         try:
             state, detail = run()
         except TokenhourError as error:
             state, detail = "failed", f"{error.where}: {error.what}" if error.where else error.what
+        if state == NOT_APPLICABLE:
+            state, detail, applicable = "skipped", f"{NOT_APPLICABLE}: {detail}", False
         if state in {"skipped", "failed", "invalid"}:
             print(f"   {state}: {detail}", file=sys.stderr)
-        self.steps.append(ProofStep(name=name, state=state, detail=detail, seconds=self.spent_s() - before))
+        seconds = self.spent_s() - before
+        self.steps.append(ProofStep(name=name, state=state, detail=detail, applicable=applicable, seconds=seconds))
         return state
 
 
@@ -110,13 +116,12 @@ def rates(session: Session) -> Outcome:
 
 def calibrate(session: Session) -> Outcome:
     """Certify the load generator on this machine; every run below takes the certificate that is kept."""
-    from tokenhour.bench.calibration.calibrate import certified
+    from tokenhour.bench.calibration.calibrate import certified, kept_at
 
+    kept = kept_at(session.results, 1).is_file()
     found, how = certified(session.results)
     print(f"   {how}", file=sys.stderr)
-    if found is None:
-        return "skipped", f"not applicable: {how}"
-    return ("reused" if "reused" in how else "done"), ""
+    return (NOT_APPLICABLE, how) if found is None else ("reused" if kept else "done", "")
 
 
 def make(session: Session, experiments: tuple[Experiment, ...], scheme: str) -> Outcome:
