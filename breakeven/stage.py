@@ -183,18 +183,28 @@ def _notes(summaries: Sequence[Summary]) -> list[str]:
     return said + [f"{s.run} is synthetic: {', '.join(s.synthetic)}" for s in summaries if s.synthetic]
 
 
-def run(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> tuple[Verdict, bool]:
-    """Solve, or reuse the verdict that stands when all of its inputs are the same; return (verdict, reused)."""
+def answer(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> Verdict:
+    """Solve without writing anything."""
+    return verdict(
+        _asks(asked, results, prices, allow_invalid=allow_invalid), created_utc=now_utc(), allowed_invalid=allow_invalid
+    )
+
+
+def _asks(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> Question:
     summaries = read_summaries(asked, results)
     refuse_invalid(summaries, allow=allow_invalid)
-    tables = load_tables(prices)
     on = price_date(asked.economics, today_utc())
-    asks = question(asked, summaries, results, tables, on, allow_invalid=allow_invalid)
+    return question(asked, summaries, results, load_tables(prices), on, allow_invalid=allow_invalid)
+
+
+def run(asked: Asked, results: Path, prices: Path, *, allow_invalid: bool) -> tuple[Verdict, bool]:
+    """Solve, or reuse the verdict that stands when all of its inputs are the same; return (verdict, reused)."""
+    asks = _asks(asked, results, prices, allow_invalid=allow_invalid)
     folder = RunDir(results / asked.name)
     if Verdict.exists(folder.path):
         standing = Verdict.read(folder.path)
         same = (standing.version, standing.inputs, standing.on_date, standing.allowed_invalid)
-        if same == (2, dict(asks.inputs), on, allow_invalid):
+        if same == (2, dict(asks.inputs), asks.on, allow_invalid):
             folder.note("breakeven", "reused")
             return standing, True
     found = verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)

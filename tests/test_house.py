@@ -2,10 +2,12 @@
 
 import ast
 import datetime as dt
+import itertools
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,30 @@ def test_the_locks_name_no_index_and_pin_everything() -> None:
         for line in lock.read_text().splitlines():
             assert "://" not in line, lock.name
             assert line.startswith("#") or "==" in line, f"{lock.name}: {line}"
+
+
+def test_the_page_of_the_house_names_every_folder_with_its_docstring() -> None:
+    """Whoever opens docs/house.md sees each room, in the words of its own `__init__`."""
+    page = (ROOT / "docs/house.md").read_text()
+    for folder in sorted({file.parent for file in CODE}):
+        about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        row = f"| `{folder.relative_to(ROOT)}/` | {about.splitlines()[0].rstrip('.')} |"
+        assert row in page, row
+
+
+@pytest.mark.parametrize("walk", ["A request row's way", "A checkpoint's way"])
+def test_a_walk_through_the_house_never_returns_to_a_room_it_left(walk: str) -> None:
+    """Data goes one way; every file that the walk names exists."""
+    page = (ROOT / "docs/house.md").read_text()
+    steps = re.findall(r"^\d+\. (.*)$", page.split(f"## {walk}\n")[1].split("\n## ")[0], re.MULTILINE)
+    files = [Path(name) for step in steps for name in re.findall(r"`([a-z_0-9/]+\.py)`", step)]
+    assert len(files) >= 10
+    assert all((ROOT / file).is_file() for file in files)
+    rooms = [room for room, _ in itertools.groupby(file.parent for file in files)]
+    assert len(rooms) == len(set(rooms)), rooms
+
+
+def test_no_class_name_means_two_things() -> None:
+    """One definition per noun: whoever reads `Probe` knows which."""
+    names = [node.name for file in CODE for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+    assert sorted(name for name, count in Counter(names).items() if count > 1) == []

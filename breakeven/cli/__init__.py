@@ -87,21 +87,6 @@ def solve(file: Path, results: Path, prices: Path, allow_invalid: bool, as_json:
     print(f"prices: {described(prices)}")
 
 
-def answer(file: Path, results: Path, prices: Path, *, allow_invalid: bool) -> Verdict:
-    """Solve FILE without writing anything."""
-    from tokenhour.breakeven.prices.tables import load_tables
-    from tokenhour.breakeven.stage import load, price_date, question, read_summaries, refuse_invalid, today_utc
-    from tokenhour.breakeven.verdict import verdict
-    from tokenhour.machine.run_folder import now_utc
-
-    asked = load(file)
-    summaries = read_summaries(asked, results)
-    refuse_invalid(summaries, allow=allow_invalid)
-    on = price_date(asked.economics, today_utc())
-    asks = question(asked, summaries, results, load_tables(prices), on, allow_invalid=allow_invalid)
-    return verdict(asks, created_utc=now_utc(), allowed_invalid=allow_invalid)
-
-
 def _wider(name: str, about: str) -> click.Command:
     """Make the command of one of the wider questions."""
 
@@ -111,7 +96,9 @@ def _wider(name: str, about: str) -> click.Command:
     @ALLOW
     @JSON
     def command(file: Path, results: Path, prices: Path, allow_invalid: bool, as_json: bool) -> None:
-        found = answer(file, results, prices, allow_invalid=allow_invalid)
+        from tokenhour.breakeven.stage import answer, load
+
+        found = answer(load(file), results, prices, allow_invalid=allow_invalid)
         data = _section_data(found, name)
         if not data:
             raise InputError(
