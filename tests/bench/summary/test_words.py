@@ -10,6 +10,7 @@ from tests import records
 from tests.bench.rows import row
 from tests.bench.summary.test_summarize import BENCH, probe, samples
 from tokenhour.bench.cli import _print, _run_noted
+from tokenhour.bench.statistics import slo
 from tokenhour.bench.summary import lag, load_point, notes, summarize, validity
 from tokenhour.bench.summary.run_facts import Subject
 from tokenhour.breakeven.inputs import capacity
@@ -27,7 +28,12 @@ WATTS = {0: 50, 1: 100, 2: 400, 3: 100, 4: 100}
 
 def made(number: int, phase: str, rate: float | None, **changes: Any) -> Probe:
     """Make a probe that begins at 20 s times its number."""
-    about = {"phase": phase, "offered_rps": rate, "window_start_s": 20.0 * number, "started_s": 20.0 * number}
+    about: dict[str, Any] = {
+        "phase": phase,
+        "offered_rps": rate,
+        "window_start_s": 20.0 * number,
+        "started_s": 20.0 * number,
+    }
     about |= {"arrivals": "closed" if rate is None else "poisson", "before": NOBODY, "after": NOBODY}
     return probe().model_copy(update={"probe": number, "drained_s": 20.0 * number + 11, **about, **changes})
 
@@ -93,7 +99,7 @@ def reword(monkeypatch: pytest.MonkeyPatch) -> None:
         met, said = slo_reasons(*about)
         return met, tuple("not as wanted" for _ in said)
 
-    note, finding, slo_reasons = notes.Note, lag.LagFinding, load_point.slo_reasons
+    note, finding, slo_reasons = notes.Note, lag.LagFinding, slo.slo_reasons
     monkeypatch.setattr(validity, "Reason", reason)
     monkeypatch.setattr(notes, "Note", lambda code, _text: note(code, "quite other words"))
     monkeypatch.setattr(summarize, "Note", lambda code, _text: note(code, "SLO and all"))

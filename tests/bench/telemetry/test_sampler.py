@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_metrics_are_read_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reader_that_fails_ends_the_sampling_with_its_error() -> None:
-    def broken() -> None:
+    def broken() -> Iterator[tuple[str, str, str, float]]:
         raise OSError("no space")
 
     def wait(pause_s) -> bool:
