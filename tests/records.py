@@ -1,6 +1,7 @@
 """Records as earlier stages would have left them, for the tests of later stages."""
 
 import os
+from typing import Any
 
 from tokenhour.bench.summary.validity import CPU_RULE, DRIFT_RULE, LAG_RULE
 from tokenhour.contracts.records.checkpoint import Checkpoint, SourceRecord
@@ -13,7 +14,7 @@ DISTURBANCES = frozenset({LAG_RULE, CPU_RULE, DRIFT_RULE})
 WHEN = "2026-01-01T00:00:00+00:00"
 
 
-def checkpoint(**changes) -> Checkpoint:
+def checkpoint(**changes: Any) -> Checkpoint:
     """Return the manifest of a toy's original weights, with changes."""
     fields = {
         "scheme": "none",
@@ -37,7 +38,7 @@ def checkpoint(**changes) -> Checkpoint:
     return Checkpoint.model_validate({**fields, **changes})
 
 
-def server(base_url: str, model: str, **changes) -> Server:
+def server(base_url: str, model: str, **changes: Any) -> Server:
     """Return the record of a toy server, with changes."""
     fields = {
         "engine": "toy 1",

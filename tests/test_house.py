@@ -35,7 +35,8 @@ def blocked(code: str, *names: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_commands_help_works_without_any_heavy_package(command) -> None:
+def test_every_commands_help_works_without_any_heavy_package(command: str) -> None:
+    """Help answers on a laptop that has neither torch nor vLLM, and shows an example."""
     done = blocked(
         f"import sys; sys.argv = ['tokenhour', {command!r}, '--help']; from tokenhour.cli import main; main()", *HEAVY
     )
@@ -69,12 +70,14 @@ def test_every_module_of_break_even_and_a_scenario_work_without_any_heavy_or_opt
 
 
 def test_the_generated_files_are_current() -> None:
+    """Schemas and record pages in the repository match the records in the code."""
     command = [sys.executable, "-m", "tokenhour.frontdoor.docgen.schemas", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_a_generated_file_that_is_out_of_date_is_named(tmp_path: Path) -> None:
+    """The check tells which file to regenerate."""
     for name in ("tokenhour", *PACKAGES):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
     command = [sys.executable, "-m", "tokenhour.frontdoor.docgen.schemas", "--check"]
@@ -84,6 +87,7 @@ def test_a_generated_file_that_is_out_of_date_is_named(tmp_path: Path) -> None:
 
 
 def test_the_readmes_experiment_is_valid_and_priced(tmp_path: Path) -> None:
+    """The first file that a reader copies loads, and its machine and APIs have prices."""
     from tokenhour.breakeven.prices.tables import api_price, hourly_usd, instance_price, load_tables
 
     block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -115,6 +119,7 @@ def test_contracts_hold_nouns_only() -> None:
 
 
 def test_no_folder_holds_more_files_than_a_stranger_reads() -> None:
+    """A folder stays small enough to be read as a list."""
     crowded = {folder for folder in {file.parent for file in CODE} if len(list(folder.glob("*.py"))) > MOST_FILES + 1}
     assert crowded == set()  # one more: __init__
 
@@ -126,6 +131,7 @@ def test_everything_is_imported_by_its_one_name() -> None:
 
 
 def test_every_top_level_folder_of_code_is_linked_into_the_package() -> None:
+    """Each folder is importable below the one package name, and no link is left over."""
     links = {link.name: link.resolve() for link in (ROOT / "tokenhour").iterdir() if link.is_symlink()}
     assert links == {name: ROOT / name for name in (*PACKAGES, "configs")}
 
@@ -141,21 +147,25 @@ def test_the_tests_mirror_the_code() -> None:
 
 
 def test_locust_is_imported_in_one_file() -> None:
+    """Importing Locust patches the whole process, so it is kept to the generator."""
     importing = [file for file in CODE if "locust" in {name.split(".")[0] for name in imported(file)}]
     assert len(importing) == 1, importing
 
 
 def test_every_test_folder_is_a_package() -> None:
+    """A test folder without __init__.py would shadow the package of the same name."""
     folders = {file.parent for file in (ROOT / "tests").rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_vllm_is_never_imported() -> None:
+    """The engine runs as a process of its own, so that its crash or licence is not ours."""
     for file in CODE:
         assert "vllm" not in {name.split(".")[0] for name in imported(file)}, file
 
 
 def test_the_locks_name_no_index_and_pin_everything() -> None:
+    """Anybody can install from the locks, from any index, and get the same versions."""
     for lock in (ROOT / "requirements").glob("*.txt"):
         for line in lock.read_text().splitlines():
             assert "://" not in line, lock.name

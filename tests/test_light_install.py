@@ -17,13 +17,13 @@ pytestmark = pytest.mark.system
 HEAVY = ("torch", "transformers", "vllm", "locust", "gevent", "pynvml", "pandas", "pyarrow", "scipy", "psutil")
 
 
-def uv():
+def uv() -> str:
     """Return the uv that `make setup` uses."""
     return shutil.which("uv") or str(ROOT / ".uv/bin/uv")
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory):
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy of what it is made of and unpack it into a folder of its own."""
     folder = tmp_path_factory.mktemp("light")
     source = folder / "source"
@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory):
     return folder / "site"
 
 
-def tokenhour(site, where, *arguments):
+def tokenhour(site: Path, where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a folder that is no repository, with nothing but the light dependencies."""
     code = (
         f"import sys\nfor n in {HEAVY!r}: sys.modules[n] = None\n"
@@ -89,7 +89,8 @@ def test_packages_of_the_same_names_are_not_in_each_others_way(site: Path, tmp_p
     ], done.stderr
 
 
-def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(site, tmp_path: Path) -> None:
+def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(site: Path, tmp_path: Path) -> None:
+    """An installed wheel solves a scenario by the shipped prices and says which tables it used."""
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
     done = tokenhour(site, tmp_path, "breakeven", "solve", "mine.yaml")
     assert done.returncode == 0, done.stderr
@@ -99,7 +100,7 @@ def test_a_scenario_is_solved_away_from_the_repository_and_the_table_is_named(si
     assert json.loads(done.stdout)["placements"], done.stderr
 
 
-def test_the_working_directorys_tables_go_first(site, tmp_path: Path) -> None:
+def test_the_working_directorys_tables_go_first(site: Path, tmp_path: Path) -> None:
     """With a machine at twice the price, and said so."""
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(BASE))
     own = tmp_path / "configs/prices"
@@ -113,7 +114,8 @@ def test_the_working_directorys_tables_go_first(site, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results/round/verdict.json").read_text())["runs"][0]["replica_usd_per_hour"] == 4.58
 
 
-def test_the_wheel_holds_the_tables_of_the_tree_and_the_report_is_rendered(site, tmp_path: Path) -> None:
+def test_the_wheel_holds_the_tables_of_the_tree_and_the_report_is_rendered(site: Path, tmp_path: Path) -> None:
+    """The wheel carries the repository's prices and templates; a report needs nothing else."""
     for name in ("api.yaml", "instances.yaml"):
         assert (site / "tokenhour/configs/prices" / name).read_bytes() == (ROOT / "configs/prices" / name).read_bytes()
     done = tokenhour(site, tmp_path, "breakeven", "prices", "check", "--max-age-days", "100000")

@@ -23,7 +23,7 @@ RUNS = sorted(file.parent for file in KEPT.glob("*/*/summary.json"))
 FIGURES = {"peak", "at_slo", "load_curve", "energy_j_per_output_token", "mean_output_tokens", "measuring_s"}
 
 
-def leaves(found, at: str = ""):
+def leaves(found: object, at: str = "") -> dict[str, float]:
     """Every number of a record by its place; other versions of NumPy add up to another last digit."""
     if isinstance(found, dict):
         parts = list(found.items())
@@ -35,14 +35,16 @@ def leaves(found, at: str = ""):
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_a_kept_run_says_on_what_it_was_measured_and_whether_it_is_valid(run) -> None:
+def test_a_kept_run_says_on_what_it_was_measured_and_whether_it_is_valid(run: Path) -> None:
+    """Reference figures come from a GPU and carry their verdict."""
     summary = Summary.read(run)
     assert summary.accelerator.kind == "cuda"
     assert (summary.validity == "VALID") == (not summary.reasons)
 
 
 @pytest.mark.parametrize("run", [run for run in RUNS if (run / REQUESTS_FILE).is_file()], ids=lambda run: run.name)
-def test_the_raw_records_give_the_same_figures_again(run, tmp_path: Path) -> None:
+def test_the_raw_records_give_the_same_figures_again(run: Path, tmp_path: Path) -> None:
+    """Today's code derives the published figures from the raw records, so that they can be checked."""
     kept = Summary.read(run)
     shutil.copytree(run, tmp_path / run.name)
     found = derive(RunDir(tmp_path / run.name))
@@ -52,7 +54,8 @@ def test_the_raw_records_give_the_same_figures_again(run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("run", FORMATS, ids=lambda run: run.name)
-def test_a_kept_comparison_is_of_a_gpus_kernels_and_agrees(run) -> None:
+def test_a_kept_comparison_is_of_a_gpus_kernels_and_agrees(run: Path) -> None:
+    """Each kept quality check is within today's bounds, which still tell the format from the original."""
     found, checkpoint, server = EngineQuality.read(run), Checkpoint.read(run), Server.read(run)
     assert server.accelerator.kind == "cuda"
     assert found.scheme == checkpoint.scheme == server.scheme
@@ -69,9 +72,11 @@ def test_a_kept_comparison_is_of_a_gpus_kernels_and_agrees(run) -> None:
 
 
 def test_every_format_but_one_was_compared() -> None:
+    """A new format needs a comparison on a GPU, or a word in the docs."""
     schemes = {EngineQuality.read(run).scheme for run in FORMATS}
     assert set(SCHEMES) - schemes == {"gptq-int4"}, "docs/gpu.md says which is missing"
 
 
 def test_there_is_one_that_can_be_derived_again() -> None:
+    """Without raw records the test above would check nothing."""
     assert any((run / REQUESTS_FILE).is_file() for run in RUNS)

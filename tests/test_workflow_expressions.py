@@ -8,6 +8,9 @@ steps, functions' arguments, runners' labels, and what an action accepts under `
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,9 @@ TOKEN = re.compile(
 PAIRS = {"(": ")", "[": "]"}
 
 
-def faults(expression, steps=(), inputs=(), needs=()):
+def faults(
+    expression: str, steps: Sequence[str] = (), inputs: Iterable[str] = (), needs: Sequence[str] = ()
+) -> Iterator[str]:
     """Yield what is wrong with an expression, given the ids, inputs and needed jobs that exist where it stands."""
     at, open_, last = 0, [], ""
     while expression[at:].strip():
@@ -55,7 +60,8 @@ def faults(expression, steps=(), inputs=(), needs=()):
         yield "it ends without an operand"
 
 
-def unknown(name, known):
+def unknown(name: str, known: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a name: its context, or what it names there."""
     context, _, rest = name.partition(".")
     if context not in CONTEXTS | WORDS:
         yield f"no context {context}"
@@ -63,7 +69,7 @@ def unknown(name, known):
         yield f"no {name}"
 
 
-def texts(node):
+def texts(node: object) -> Iterator[str]:
     """Yield every string below a node of a workflow."""
     if isinstance(node, dict):
         for value in node.values():
@@ -75,13 +81,13 @@ def texts(node):
         yield node
 
 
-def inside(text):
+def inside(text: str) -> list[str]:
     """Return the expressions of a text; AssertionError for one that is not closed."""
     assert text.count("${{") == text.count("}}"), text
     return re.findall(r"\$\{\{(.*?)\}\}", text, re.DOTALL)
 
 
-def problems(workflow):
+def problems(workflow: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong in a workflow's expressions and conditions."""
     inputs = (
         ((workflow["on"].get("workflow_dispatch") or {}).get("inputs") or {}) if isinstance(workflow["on"], dict) else {}
@@ -100,7 +106,8 @@ def problems(workflow):
             before += [step["id"]] if "id" in step else []
 
 
-def conditions(node, around):
+def conditions(node: dict[str, Any], around: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong in a job's or step's condition and texts."""
     condition = node.get("if")
     if condition is not None and "${{" not in condition:
         yield from faults(condition, **around)
@@ -109,17 +116,20 @@ def conditions(node, around):
             yield from faults(found, **around)
 
 
-def scripts(workflow):
+def scripts(workflow: dict[str, Any]) -> list[str]:
+    """Return the shell of every step."""
     return [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_expressions_and_conditions_name_what_exists_and_are_whole(file) -> None:
+def test_expressions_and_conditions_name_what_exists_and_are_whole(file: Path) -> None:
+    """GitHub evaluates a misspelt name to an empty string without a word."""
     assert list(problems(read(file))) == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_shell_of_each_step_can_be_read(file) -> None:
+def test_the_shell_of_each_step_can_be_read(file: Path) -> None:
+    """A syntax error in a step is found here rather than after a push."""
     for script in scripts(read(file)):
         done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), script
@@ -127,7 +137,8 @@ def test_the_shell_of_each_step_can_be_read(file) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_shellcheck_finds_nothing(file) -> None:
+def test_shellcheck_finds_nothing(file: Path) -> None:
+    """Unquoted variables and the like are found before they break a workflow."""
     for script in scripts(read(file)):
         done = subprocess.run(["shellcheck", "--shell=bash", "-"], input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
@@ -155,11 +166,13 @@ def test_shellcheck_finds_nothing(file) -> None:
     ],
 )  # fmt: skip
 def test_the_check_itself_finds_what_it_says(expression: str, fault: str | None) -> None:
+    """Each kind of fault is reported, and correct expressions are not."""
     found = list(faults(expression, steps=("made",), inputs=("full",)))
     assert found == [] if fault is None else any(fault in said for said in found), found
 
 
 def test_an_expression_that_is_not_closed_and_a_step_that_comes_later_are_found() -> None:
+    """A step cannot use the outcome of one that runs after it."""
     with pytest.raises(AssertionError):
         inside("${{ github.ref }")
     steps = [{"run": "true", "if": "steps.later.outcome == 'success'"}, {"id": "later", "run": "true"}]

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,38 +26,46 @@ Loader.yaml_implicit_resolvers = {
 }
 
 
-def read(file):
+def read(file: Path) -> dict[str, Any]:
+    """Parse a workflow."""
     return yaml.load(file.read_text(), Loader)
 
 
-def jobs(file):
+def jobs(file: Path) -> Iterable[dict[str, Any]]:
+    """Return the jobs of a workflow."""
     return read(file)["jobs"].values()
 
 
-def steps(file):
+def steps(file: Path) -> list[dict[str, Any]]:
+    """Return the steps of all jobs."""
     return [step for job in jobs(file) for step in job["steps"]]
 
 
-def run(*command):
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    """Run a command from the repository's root."""
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def test_both_are_here() -> None:
+    """A new workflow must be named here, so that the checks below cover it knowingly."""
     assert [file.name for file in FILES] == ["ci.yml", "gpu.yml"]
 
 
 def test_they_follow_the_published_schema() -> None:
+    """A misspelt key is found here rather than ignored by GitHub."""
     done = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *FILES)
     assert done.returncode == 0, done.stdout
 
 
 def test_a_linter_of_workflows_finds_nothing() -> None:
+    """The linter zizmor finds no known security fault."""
     done = run(BIN / "zizmor", "--offline", "--no-progress", *FILES)
     assert done.returncode == 0, done.stdout
     assert "No findings" in done.stdout
 
 
 def test_that_linter_would_find_something(tmp_path: Path) -> None:
+    """Both tools reject a bad workflow, so their silence means something."""
     bad = tmp_path / ".github/workflows/bad.yml"
     bad.parent.mkdir(parents=True)
     bad.write_text(
@@ -68,7 +78,8 @@ def test_that_linter_would_find_something(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file) -> None:
+def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file: Path) -> None:
+    """A moved tag cannot change what runs."""
     used = [line.split("uses:")[1].strip() for line in file.read_text().splitlines() if "uses:" in line]
     assert used
     for action in used:
@@ -76,7 +87,8 @@ def test_actions_are_pinned_by_their_whole_commit_with_the_version_beside(file) 
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_permissions_are_the_least(file) -> None:
+def test_permissions_are_the_least(file: Path) -> None:
+    """Jobs may only read, and checkouts keep no credentials for later steps."""
     assert read(file)["permissions"] == {}
     assert all(job["permissions"] == {"contents": "read"} for job in jobs(file))
     checkouts = [step for step in steps(file) if step.get("uses", "").startswith("actions/checkout@")]
@@ -86,7 +98,8 @@ def test_permissions_are_the_least(file) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_no_secret_is_named_and_no_script_takes_text_from_an_event(file) -> None:
+def test_no_secret_is_named_and_no_script_takes_text_from_an_event(file: Path) -> None:
+    """A pull request's title or branch name must not run as shell code."""
     assert "secrets" not in re.sub(r"#.*", "", file.read_text())
     assert "pull_request_target" not in file.read_text()
     assert all("${{" not in step.get("run", "") for step in steps(file))
@@ -118,6 +131,7 @@ def test_only_a_job_that_runs_waits_for_the_gpu() -> None:
 
 
 def test_the_gpu_job_does_all_that_it_is_for() -> None:
+    """The nightly run keeps its GPU tests, its measurement and the upload of its results."""
     said = " ".join(step.get("run", step.get("uses", "")) for step in steps(ROOT / ".github/workflows/gpu.yml"))
     for part in (
         "make test-gpu",

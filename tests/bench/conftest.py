@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from tests import ROOT, records
+from tests.bench.server import Server as ToyServer
 from tests.bench.server import running
 from tokenhour.bench.calibration.calibrate import kept_at
 from tokenhour.bench.cli import cli
@@ -22,9 +24,11 @@ from tokenhour.contracts.standalone.generator_certificate import Accuracy, Certi
 from tokenhour.machine.run_folder import RunDir
 
 BRIEF = {"saturation_s": 0.6, "probe_s": 0.6, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.6}
+Measured = tuple[RunDir, Summary, ToyServer]
 
 
-def experiment(**bench):
+def experiment(**bench: Any) -> Experiment:
+    """Return a toy experiment with these settings of the bench section."""
     return Experiment.model_validate(
         {
             "name": "toy",
@@ -56,7 +60,7 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
-def certificate(**changes) -> Certificate:
+def certificate(**changes: Any) -> Certificate:
     """Return a certificate that no test's load exceeds."""
     fields = {
         "ceiling_chunks_per_s": 1e6,
@@ -80,7 +84,7 @@ def certificate(**changes) -> Certificate:
     return Certificate.model_validate({**fields, **changes})
 
 
-def keep_certificate(results: Path, workers: int = 1, **changes) -> None:
+def keep_certificate(results: Path, workers: int = 1, **changes: Any) -> None:
     """Put it where `bench run` looks, so that a test does not wait for a calibration."""
     file = kept_at(results, workers)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +92,8 @@ def keep_certificate(results: Path, workers: int = 1, **changes) -> None:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory):
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tiny model once for all tests."""
     return make_model(tmp_path_factory.mktemp("model"))
 
 
@@ -103,7 +108,7 @@ def prepare(results: Path, model: Path, base_url: str, spec: Experiment) -> tupl
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory, model_folder):
+def measured(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Measured:
     """Measure a good server; an older summary stood in the folder."""
     search = {"saturation_s": 1.0, "probe_s": 1.0, "warmup_s": 0.2, "max_probes": 2, "max_probe_s": 1.5}
     spec = experiment(search=search)

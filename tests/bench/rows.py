@@ -12,8 +12,8 @@ def row(
     tokens: int = 5,
     outcome: str = "success",
     probe: int = 0,
-    wanted=None,
-):
+    wanted: int | None = None,
+) -> RequestRow:
     """Make a request whose first token comes `ttft` after it was sent and the others `gap` apart."""
     sent = scheduled + lag
     good = outcome == "success"

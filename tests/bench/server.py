@@ -55,9 +55,11 @@ class Server:
 
     @property
     def base_url(self) -> str:
+        """Return the URL that a client is given."""
         return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer requests of a connection until it ends."""
         try:
             while await self._answer(reader, writer) and not self.closes:
                 pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Engine:
         self.saturated_rps = slots / service_s
         self.spent_s = 0.0
 
-    def served(self, times, rng):
+    def served(self, times: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
         """Yield (arrival, begin, service time), first come first served."""
         shape = 1 / self.variation**2
         service = rng.gamma(shape, self.service_s / shape, len(times)).tolist()
@@ -43,18 +44,20 @@ class Engine:
             heapq.heapreplace(free, begins + takes)
             yield at, begins, takes
 
-    def first_tokens(self, times, rng):
+    def first_tokens(self, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return each arrival's TTFT: the first token comes an eighth of the service time after a slot was free."""
         return np.asarray([begins - at + takes / TOKENS for at, begins, takes in self.served(times, rng)])
 
-    def rows(self, times, rng):
+    def rows(self, times: np.ndarray, rng: np.random.Generator) -> list[RequestRow]:
         """Return the requests as the recorder would have written them."""
         return [
             _row(k, at, (begins - at) + np.linspace(takes / TOKENS, takes, TOKENS))
             for k, (at, begins, takes) in enumerate(self.served(times, rng))
         ]
 
-    def probe(self, spec: BenchSpec, rate, length_s, seed, number: int = 0):
+    def probe(
+        self, spec: BenchSpec, rate: float, length_s: float, seed: int, number: int = 0
+    ) -> tuple[LoadPoint, list[RequestRow]]:
         """Run a probe in simulated time, stopped early as the real one is; add what it cost."""
         rng = np.random.default_rng([seed, number])
         horizon = 2 * self.edge_s + length_s
@@ -73,7 +76,7 @@ class Engine:
         kept = rows if stop is None else [r for r in rows if r.finished_s <= stop]
         return load_point(probe, kept, Telemetry(), spec), kept
 
-    def _certain(self, inside, spec):
+    def _certain(self, inside: list[RequestRow], spec: BenchSpec) -> float | None:
         """Return when the finished requests first made the outcome certain, looked at once a second."""
         done = sorted(inside, key=lambda r: r.finished_s)
         allowed = may_miss(len(inside), spec.slo.percentile)
@@ -86,7 +89,7 @@ class Engine:
         return stop
 
 
-def _row(number, at, offsets):
+def _row(number: int, at: float, offsets: np.ndarray) -> RequestRow:
     return RequestRow(
         request_id=str(number), probe=0, worker=0, scheduled_s=at, sent_s=at, first_token_s=at + offsets[0],
         last_token_s=at + offsets[-1], finished_s=at + offsets[-1], outcome="success", status=200, detail="",
@@ -96,7 +99,7 @@ def _row(number, at, offsets):
     )  # fmt: skip
 
 
-def capacity_of(engine, spec, around, length_s: float = 25_000.0, runs: int = 6):
+def capacity_of(engine: Engine, spec: BenchSpec, around: float, length_s: float = 25_000.0, runs: int = 6) -> float:
     """Compute the true capacity: where the share that misses, over very long times at rates `around` it, is the allowed one.
 
     A straight line through logarithms, as near the capacity the share nearly is one; 600 s would be 3 % uncertain.
@@ -121,7 +124,7 @@ def capacity_of(engine, spec, around, length_s: float = 25_000.0, runs: int = 6)
     return float(np.exp(at + slope * np.log(1 - spec.slo.percentile / 100)))
 
 
-def search(engine, spec, seed):
+def search(engine: Engine, spec: BenchSpec, seed: int) -> tuple[Bracket, list[LoadPoint]]:
     """Search as `tokenhour.bench.run` does; return the bracket and the points."""
     found = Bracket(engine.saturated_rps)
     points: list[LoadPoint] = []
@@ -134,7 +137,7 @@ def search(engine, spec, seed):
     return found, points
 
 
-def sweep_cost_s(engine, spec, seed):
+def sweep_cost_s(engine: Engine, spec: BenchSpec, seed: int) -> float:
     """Return the server time of a sweep of 10 whole windows over the same range: none is stopped early."""
     engine.spent_s = spec.search.saturation_s + 2 * engine.edge_s
     for k in range(10):

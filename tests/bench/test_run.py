@@ -13,23 +13,29 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.bench.conftest import experiment, prepare
+from tests.bench.conftest import Measured, experiment, prepare
 from tests.bench.server import FAULTS, running
+from tests.bench.server import Server as ToyServer
 from tests.records import DISTURBANCES
 from tokenhour.bench.recording.tables import read_table, request_rows
 from tokenhour.bench.run import run
 from tokenhour.bench.summary.finalize import derive, note_machine
 from tokenhour.bench.telemetry.sampler import counters
 from tokenhour.contracts.records.environment import Environment
-from tokenhour.contracts.records.probe import Probes
+from tokenhour.contracts.records.probe import Probe, Probes
 from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
+from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
 from tokenhour.machine.run_folder import RunDir
 
 pytestmark = pytest.mark.system
 
 
-def test_a_runs_tokens_agree_with_the_servers_counters(measured) -> None:
+Broken = tuple[Summary, list[RequestRow], ToyServer]
+
+
+def test_a_runs_tokens_agree_with_the_servers_counters(measured: Measured) -> None:
+    """What the instrument counts is what the server says it produced, token for token."""
     _, summary, toy = measured
     # On a busy machine the run may be disturbed, and says so; nothing else can be wrong with it.
     assert {r.rule for r in summary.reasons} <= DISTURBANCES
@@ -42,34 +48,40 @@ def test_a_runs_tokens_agree_with_the_servers_counters(measured) -> None:
         assert sum(p.usage_completion_tokens for p in whole) == toy.generation_tokens
 
 
-def test_the_peak_is_that_of_the_server(measured) -> None:
+def test_the_peak_is_that_of_the_server(measured: Measured) -> None:
     """4 slots, 20 ms to the first token and 4 ms a token: 4 requests of 6 tokens every 40 ms are 600 tokens/s at most."""
     _, summary, _ = measured
     assert 0 < summary.load_curve[0].output_tps <= 600
     assert summary.peak.output_tokens_per_hour.value == pytest.approx(3600 * summary.load_curve[0].output_tps)
 
 
-def test_no_first_token_is_seen_before_the_server_can_have_sent_it(measured) -> None:
+def test_no_first_token_is_seen_before_the_server_can_have_sent_it(measured: Measured) -> None:
+    """Measured TTFT cannot be below the server's own delay, nor the lag negative."""
     _, summary, _ = measured
     for point in summary.load_curve:
         assert point.ttft_from_sent.p50_s is None or point.ttft_from_sent.p50_s >= 0.02
         assert point.lag_p99_s >= 0
 
 
-def test_the_summary_derives_again_from_the_raw_records(measured) -> None:
+def test_the_summary_derives_again_from_the_raw_records(measured: Measured) -> None:
+    """Statistics are a pure function of the raw records, so anybody can check them."""
     run_dir, summary, _ = measured
     assert derive(run_dir) == summary
 
 
 def test_derived_again_on_another_machine_it_names_the_one_that_was_measured_on(
-    measured, monkeypatch: pytest.MonkeyPatch
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The laptop that derives a summary does not become the machine that was measured."""
     run_dir, summary, _ = measured
     monkeypatch.setattr("tokenhour.machine.lineage.cpu_model", lambda: "another CPU")
     assert derive(run_dir) == summary
 
 
-def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_one(measured, tmp_path: Path) -> None:
+def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_one(
+    measured: Measured, tmp_path: Path
+) -> None:
+    """Measuring into a copied folder moves the foreign environment aside, once."""
     here = Environment.read(measured[0].path)
     folder = RunDir(tmp_path)
     here.model_copy(update={"cpu_model": "another CPU"}).write(tmp_path)
@@ -80,7 +92,8 @@ def test_a_folder_that_came_from_another_machine_gets_the_environment_of_this_on
     assert not (tmp_path / "superseded/2").exists()
 
 
-def test_raw_records_are_kept_and_nothing_else_is_left(measured) -> None:
+def test_raw_records_are_kept_and_nothing_else_is_left(measured: Measured) -> None:
+    """Requests and telemetry are complete tables, and the working files are gone."""
     run_dir, summary, _ = measured
     rows = read_table(run_dir.path / REQUESTS_FILE, RequestRow)
     assert sum(p.requests for p in summary.load_curve) <= len(rows)
@@ -105,17 +118,19 @@ def test_raw_records_are_kept_and_nothing_else_is_left(measured) -> None:
     assert not (run_dir.path / "raw").exists()
 
 
-def test_the_record_says_where_the_text_of_the_prompts_comes_from(measured) -> None:
+def test_the_record_says_where_the_text_of_the_prompts_comes_from(measured: Measured) -> None:
+    """Readers can judge the prompts and their licence."""
     run_dir, _, _ = measured
     assert "PSF licence" in Probes.read(run_dir.path).text_source
 
 
-def test_an_older_measurement_is_moved_aside_not_overwritten(measured) -> None:
+def test_an_older_measurement_is_moved_aside_not_overwritten(measured: Measured) -> None:
+    """Measuring again keeps the earlier summary."""
     run_dir, _, _ = measured
     assert (run_dir.path / "superseded/1/summary.json").read_text() == "an older one"
 
 
-def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path: Path) -> None:
+def test_tokens_that_the_engine_counts_otherwise_invalidate(measured: Measured, tmp_path: Path) -> None:
     """The counters of the records are moved by a percent; nothing else is."""
     old, _, _ = measured
     found = Probes.read(old.path)
@@ -123,7 +138,7 @@ def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path: 
         if file.is_file() and file.name not in ("summary.json", "probes.json"):
             (tmp_path / file.name).symlink_to(file)
 
-    def wrong(probe):
+    def wrong(probe: Probe) -> Probe:
         counted = probe.after.model_copy(update={"generation_tokens": probe.after.generation_tokens * 1.01 + 1})
         return probe.model_copy(update={"after": counted})
 
@@ -132,7 +147,7 @@ def test_tokens_that_the_engine_counts_otherwise_invalidate(measured, tmp_path: 
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, model_folder):
+def broken(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Broken:
     """Measure a server that breaks every second stream, each time in another way, and never keeps a connection."""
     spec = experiment(
         search={"saturation_s": 2.0, "probe_s": 0.4, "warmup_s": 0.1, "max_probes": 2, "max_probe_s": 0.4},
@@ -144,14 +159,16 @@ def broken(tmp_path_factory: pytest.TempPathFactory, model_folder):
     return summary, read_table(run_dir.path / REQUESTS_FILE, RequestRow), toy
 
 
-def test_broken_streams_are_failed_requests_and_the_run_is_invalid(broken) -> None:
+def test_broken_streams_are_failed_requests_and_the_run_is_invalid(broken: Broken) -> None:
+    """No kind of broken stream passes for a success."""
     summary, rows, _ = broken
     assert summary.validity == "INVALID"
     assert "error rate" in {r.rule for r in summary.reasons}
     assert {r.outcome for r in rows} - {"cancelled"} == {"success", *FAULTS.values()}
 
 
-def test_every_kind_of_fault_says_what_happened(broken) -> None:
+def test_every_kind_of_fault_says_what_happened(broken: Broken) -> None:
+    """Each failed row has status and detail, and a stall ends at the inactivity timeout."""
     _, rows, _ = broken
     said = {(r.outcome, r.status, r.detail.split(":")[0]) for r in rows if r.outcome not in ("success", "cancelled")}
     assert {s for o, s, _ in said if o == "http_error"} == {429, 500, 503}
@@ -160,20 +177,22 @@ def test_every_kind_of_fault_says_what_happened(broken) -> None:
     assert all(0.5 <= r.finished_s - (r.last_token_s or r.sent_s) < 2 for r in stalled)
 
 
-def test_what_a_failed_stream_brought_is_kept_with_its_times(broken) -> None:
+def test_what_a_failed_stream_brought_is_kept_with_its_times(broken: Broken) -> None:
+    """Tokens before the break stay in the record, with ordered times."""
     _, rows, _ = broken
     cut = [r for r in rows if r.outcome in ("truncated", "connection", "timeout")]
     assert any(r.chunks == 3 for r in cut)
     assert all(r.first_token_s <= r.last_token_s <= r.finished_s for r in cut if r.chunks)
 
 
-def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken) -> None:
+def test_a_refusal_is_a_failed_arrival_and_never_asked_again(broken: Broken) -> None:
     """The server counts as many requests as there are rows: 429 and 503 with Retry-After are not retried."""
     _, rows, toy = broken
     assert toy.served == len(rows)
 
 
 def child(run_dir: Path, **how: Any) -> subprocess.Popen:
+    """Measure in a process of its own."""
     script = (
         "import sys; from pathlib import Path; from tokenhour.bench.run import run\n"
         "from tokenhour.machine.run_folder import RunDir\n"
@@ -186,13 +205,14 @@ def child(run_dir: Path, **how: Any) -> subprocess.Popen:
 
 
 def wait_for_rows(run_dir: Path) -> None:
+    """Wait until the first requests are recorded."""
     deadline = time.monotonic() + 40
     while len(list(request_rows(run_dir / "raw/requests-0-0.jsonl"))) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def suspended_recorder(process):
+def suspended_recorder(process: subprocess.Popen[bytes]) -> psutil.Process:
     """Stop the recorder, so that what is received from now on is in the spool alone."""
     family = psutil.Process(process.pid).children(recursive=True)
     recorder = next(p for p in family if "tokenhour.bench.recording.recorder" in p.cmdline())
@@ -204,7 +224,10 @@ LONG = {"saturation_s": 60, "probe_s": 5, "warmup_s": 0.1, "max_probes": 2, "max
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path: Path, model_folder, number) -> None:
+def test_killing_the_instrument_leaves_readable_records_and_no_process(
+    tmp_path: Path, model_folder: Path, number: signal.Signals
+) -> None:
+    """However the run is ended, its rows survive and none of its processes does."""
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -231,7 +254,8 @@ def test_killing_the_instrument_leaves_readable_records_and_no_process(tmp_path:
         assert len(read_table(run_dir.path / REQUESTS_FILE, RequestRow)) >= 5
 
 
-def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_path: Path, model_folder) -> None:
+def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_path: Path, model_folder: Path) -> None:
+    """A load that stopped half-way is not summarized as a light one."""
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -253,8 +277,9 @@ def test_a_generator_that_is_killed_makes_the_run_invalid_with_the_reason(tmp_pa
     ],
 )
 def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readable(
-    tmp_path: Path, model_folder, victim: str, said: str
+    tmp_path: Path, model_folder: Path, victim: str, said: str
 ) -> None:
+    """Requests that waited in the spool are recovered once, without loss or doubles."""
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -279,7 +304,7 @@ def test_what_was_received_and_not_recorded_when_a_process_was_killed_is_readabl
     assert not (run_dir.path / "raw").exists()
 
 
-def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path: Path, model_folder) -> None:
+def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path: Path, model_folder: Path) -> None:
     """A terminal sends SIGINT to the whole process group."""
     spec = experiment(search=LONG)
     with running(slots=4) as toy:
@@ -298,7 +323,7 @@ def test_ctrl_c_in_a_terminal_is_heard_by_the_measuring_process_alone(tmp_path: 
     assert len(read_table(run_dir.path / REQUESTS_FILE, RequestRow)) >= 5
 
 
-def test_a_search_with_conversations_offers_and_judges_requests(tmp_path: Path, model_folder) -> None:
+def test_a_search_with_conversations_offers_and_judges_requests(tmp_path: Path, model_folder: Path) -> None:
     """Two slots of 40 ms: about 50 requests/s, which are 17 conversations/s of 3 turns."""
     spec = experiment(
         workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 6}, "conversations": {"turns": 3}},
@@ -321,4 +346,5 @@ def test_a_search_with_conversations_offers_and_judges_requests(tmp_path: Path, 
 
 
 def test_a_server_without_metrics_has_no_counters() -> None:
+    """Missing metrics are unknown rather than zero."""
     assert counters("http://127.0.0.1:9").prompt_tokens is None

@@ -1,6 +1,7 @@
 """Walks a rendered report and names every figure that has no origin beside it."""
 
 import re
+from collections.abc import Collection, Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,50 +15,54 @@ RECORD = re.compile(r"\.(json|parquet)|tokenhour trace")
 class Node:
     """An element with its children; text is among them as strings."""
 
-    def __init__(self, tag, attributes, parent) -> None:
-        self.tag, self.attributes, self.parent = tag, dict(attributes), parent
+    def __init__(self, tag: str, attributes: list[tuple[str, str | None]], parent: "Node | None") -> None:
+        self.tag, self.parent = tag, parent
+        self.attributes = {name: value or "" for name, value in attributes}
         self.children: list[Any] = []
 
-    def all(self, *tags):
+    def all(self, *tags: str) -> "Iterator[Node]":
+        """Yield every element below this one that is of one of these kinds."""
         for child in self.children:
             if isinstance(child, Node):
                 if child.tag in tags:
                     yield child
                 yield from child.all(*tags)
 
-    def text(self, *, without=()):
+    def text(self, *, without: Collection[str] = ()) -> str:
         """Everything that it says, but for elements of some kinds."""
         parts = [c if isinstance(c, str) else c.text(without=without) for c in self.children if not _in(c, without)]
         return "".join(parts)
 
-    def up(self, tag):
+    def up(self, tag: str) -> Any:
+        """Return the nearest element of a kind, this one included, or None."""
         return self if self.tag == tag else self.parent.up(tag) if self.parent else None
 
 
-def _in(child, tags):
+def _in(child: Any, tags: Collection[str]) -> bool:
     return isinstance(child, Node) and child.tag in tags
 
 
 class _Builder(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.root = self.at = Node("", {}, None)
+        self.root = self.at = Node("", [], None)
 
-    def handle_starttag(self, tag, attrs) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         node = Node(tag, attrs, self.at)
         self.at.children.append(node)
         if tag not in VOID:
             self.at = node
 
-    def handle_endtag(self, tag) -> None:
+    def handle_endtag(self, tag: str) -> None:
         assert self.at.tag == tag, f"</{tag}> closes <{self.at.tag}>"
+        assert self.at.parent is not None
         self.at = self.at.parent
 
-    def handle_data(self, data) -> None:
+    def handle_data(self, data: str) -> None:
         self.at.children.append(data)
 
 
-def parse(html):
+def parse(html: str) -> Node:
     """Parse a page whose every element is closed."""
     builder = _Builder()
     builder.feed(html)
@@ -65,21 +70,21 @@ def parse(html):
     return builder.root
 
 
-def dangling(root):
+def dangling(root: Node) -> list[str]:
     """Name the links within the page that lead nowhere."""
     ids = {node.attributes["id"] for node in _every(root) if "id" in node.attributes}
     links = [a.attributes["href"] for a in root.all("a")]
     return [link for link in links if link.startswith("#") and link[1:] not in ids]
 
 
-def _every(node):
+def _every(node: Node) -> Iterator[Node]:
     for child in node.children:
         if isinstance(child, Node):
             yield child
             yield from _every(child)
 
 
-def orphans(root):
+def orphans(root: Node) -> tuple[int, list[str]]:
     """Return (figures looked at, those without an origin): no link and no record in the cell, its row or its column."""
     seen, found = 0, []
     for node in root.all(*FIGURES):
@@ -92,19 +97,19 @@ def orphans(root):
     return seen, found
 
 
-def _is_number_of_its_line(node):
+def _is_number_of_its_line(node: Node) -> bool:
     row = node.up("tr") if node.tag == "td" else None
     return row is not None and "id" in row.attributes and node.text().strip("[]").isdigit()
 
 
-def _leads(node):
+def _leads(node: Node) -> bool:
     if node.tag in {"td", "th"} and RECORD.search(node.text()):
         return True
     links = [a for a in node.all("a") if a.attributes["href"] != "#inputs"]
     return bool(links) or any(RECORD.search(code.text()) for code in node.all("code"))
 
 
-def _beside(node):
+def _beside(node: Node) -> Iterator[Node]:
     """Yield what may hold an origin: the element, its row and its column's head, or the term of a description."""
     yield node
     if node.tag == "dd":
@@ -123,5 +128,5 @@ def _beside(node):
         yield [*heads.all("th")][cells.index(node)]
 
 
-def _is_input(row):
+def _is_input(row: Node) -> bool:
     return row.attributes.get("id", "").startswith("in-")

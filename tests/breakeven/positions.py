@@ -1,12 +1,15 @@
 """A run beside an API with round figures."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from tokenhour.breakeven.model.cost_point import Position
 from tokenhour.breakeven.model.replica_curve import Curve, Rules
 
 
-def position(weights=(1.0,), rules=None, **changes):
+def position(weights: Sequence[float] = (1.0,), rules: Rules | None = None, **changes: Any) -> Position:
     """A replica of $1,000 and 1B tokens a month, an API of $1.3 per M, 2.5B tokens today."""
     shape = np.array(weights, dtype=float)
     fields = {

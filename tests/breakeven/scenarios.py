@@ -5,10 +5,11 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
-from tokenhour.breakeven.prices.tables import load_tables
+from tokenhour.breakeven.prices.tables import Tables, load_tables
 from tokenhour.breakeven.stage import question
 from tokenhour.breakeven.verdict import verdict
 from tokenhour.contracts.config.scenario import Scenario
+from tokenhour.contracts.records.verdict import Verdict
 
 PRICES = Path("configs/prices")
 ON = dt.date(2026, 11, 24)
@@ -38,7 +39,7 @@ BASE: dict[str, Any] = {
 DAY = [1, 1, 1, 1, 1, 2, 4, 8, 14, 18, 20, 20, 18, 19, 20, 19, 16, 12, 8, 5, 3, 2, 1, 1]
 
 
-def scenario(assumed=None, **economics):
+def scenario(assumed: dict[str, Any] | None = None, **economics: Any) -> Scenario:
     """Return the round scenario with changes; None takes a field away."""
     data = copy.deepcopy(BASE)
     data["assumed"] |= assumed or {}
@@ -47,7 +48,7 @@ def scenario(assumed=None, **economics):
     return Scenario.model_validate(data)
 
 
-def decide(asked=None, tables=None, on=ON, **economics):
+def decide(asked: Scenario | None = None, tables: Tables | None = None, on: dt.date = ON, **economics: Any) -> Verdict:
     """Return the verdict of a scenario."""
     asked = asked or scenario(**economics)
     found = question(asked, [], Path("results"), tables or load_tables(PRICES), on)

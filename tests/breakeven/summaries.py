@@ -1,5 +1,8 @@
 """Small summaries with round figures, made by hand: synthetic, and said so where it matters."""
 
+from pathlib import Path
+from typing import Any
+
 from tokenhour.contracts.config.bench import LengthSpec, SloSpec, WorkloadSpec
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.record import Interval
@@ -33,11 +36,13 @@ EXPERIMENT = Experiment.model_validate(
 LAG = Reason(rule="client lag", measured="1 s", limit="0.1 s")
 
 
-def latency(value):
+def latency(value: float) -> Percentiles:
+    """Return percentiles that all show the same latency in seconds."""
     return Percentiles(samples=100, mean_s=value, p50_s=value, p90_s=value, p99_s=None, at_slo_s=value)
 
 
-def point(probe, rate, output_tps, ttft_s, *, met):
+def point(probe: int, rate: float | None, output_tps: float, ttft_s: float, *, met: bool | None) -> LoadPoint:
+    """Return one probe of a load curve; without a rate it is the saturation probe."""
     return LoadPoint(
         probe=probe,
         phase="saturation" if rate is None else "search",
@@ -75,14 +80,17 @@ def point(probe, rate, output_tps, ttft_s, *, met):
     )
 
 
-def hour(output, rate=None):
-    def spread(value):
+def hour(output: float, rate: float | None = None) -> TokensPerHour:
+    """Return hourly throughput with two input tokens for each output token and an interval of 10% either way."""
+
+    def spread(value: float) -> Interval:
         return Interval(value=value, low=0.9 * value, high=1.1 * value)
 
     return TokensPerHour(rate_rps=rate, input_tokens_per_hour=spread(2 * output), output_tokens_per_hour=spread(output))
 
 
-def summary(scheme: str = "none", output_per_hour: float = 900_000.0, **changes):
+def summary(scheme: str = "none", output_per_hour: float = 900_000.0, **changes: Any) -> Summary:
+    """Return a valid run with four probes, of which one just passes and one just fails."""
     tps = output_per_hour / 3600
     fields = {
         "run": f"golden-{scheme}",
@@ -121,7 +129,7 @@ def summary(scheme: str = "none", output_per_hour: float = 900_000.0, **changes)
     return Summary.model_validate({**fields, **changes})
 
 
-def write_all(results, **changes):
+def write_all(results: Path, **changes: Any) -> list[Summary]:
     """Write three runs below `results` and return them."""
     made = [summary("none"), summary("w8a8", 1_200_000.0), summary("gptq-int4", 700_000.0)]
     made = [one.model_copy(update=changes) for one in made]
@@ -132,7 +140,7 @@ def write_all(results, **changes):
     return made
 
 
-def write_roofline(folder, bandwidth: float = 0.61, ops: float = 0.123, summary_sha256=None) -> None:
+def write_roofline(folder: Path, bandwidth: float = 0.61, ops: float = 0.123, summary_sha256: str | None = None) -> None:
     """Write how near to its machine's limits the run in `folder` came, at its peak and at the SLO."""
     run = Summary.read(folder)
     rest = {"step_s": 0.02, "weight_bytes_per_s": 1e12, "kv_bytes_per_s": 1e11, "model_ops_per_s": 1e13}

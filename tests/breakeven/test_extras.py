@@ -44,6 +44,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_the_portfolio_places_each_feature_with_its_reason() -> None:
+    """Each feature goes to the cheaper side, unless its objective or quality keeps it at the API."""
     fast = {"input_tokens_per_hour": 2.7e7, "output_tokens_per_hour": 1.35e7}
     found = decide(scenario(fast, portfolio=FEATURES)).portfolio
     sides = {p.name: p.side for p in found.placements}
@@ -71,6 +72,7 @@ def test_the_portfolio_places_each_feature_with_its_reason() -> None:
 def test_an_objective_holds_when_the_measured_one_implies_it(
     measured: dict[str, Any], wanted: dict[str, Any], expected: bool
 ) -> None:
+    """A latency objective counts as met only when a measured one is at least as strict."""
     assert satisfies(SloSpec(**measured), SloSpec(**wanted)) == expected
     assert not satisfies(None, SloSpec(**wanted))
 
@@ -90,6 +92,7 @@ def test_a_measured_lever_replaces_its_range(tmp_path: Path) -> None:
 
 
 def test_autoscaling_is_what_the_profile_gives_and_spot_what_the_row_says() -> None:
+    """Savings come from the traffic profile and the price table where these know them, and compound."""
     levers = [{"lever": "autoscaling"}, {"lever": "spot"}, {"lever": "commitments"}, {"lever": "idle_gpus"}]
     found = decide(scenario(tokens_per_month=50e9, profile={"hours": DAY}, levers=levers)).levers
     auto, spot = found.figures
@@ -105,6 +108,7 @@ def test_autoscaling_is_what_the_profile_gives_and_spot_what_the_row_says() -> N
 
 
 def test_the_hit_rate_that_was_measured_replaces_a_range_for_caching(tmp_path: Path) -> None:
+    """A measured prefix hit rate takes precedence over a guessed saving from caching."""
     one = summary("none")
     points = tuple(p.model_copy(update={"prefix_hit_rate": 0.5}) for p in one.load_curve)
     one = one.model_copy(update={"load_curve": points})
@@ -116,6 +120,7 @@ def test_the_hit_rate_that_was_measured_replaces_a_range_for_caching(tmp_path: P
 
 
 def test_spot_uses_the_rows_discount_and_todays_fleet() -> None:
+    """Spot is judged by the table's discount and the planned fleet; a table without a spot price is named."""
     found = decide(scenario(tokens_per_month=10e9, spot=SPOT)).spot
     assert found.discount == pytest.approx(1 - 0.80 / 2.29)
     assert found.overhead == pytest.approx(0.05 * (0.5 + 0.2) + 0.02)
@@ -127,6 +132,7 @@ def test_spot_uses_the_rows_discount_and_todays_fleet() -> None:
 
 
 def test_commitments_reserve_what_is_used_most() -> None:
+    """Only replicas that are busy often enough are reserved, so the plan beats all on demand."""
     found = decide(scenario(tokens_per_month=50e9, profile={"hours": DAY}, commitments=COMMIT)).commitments
     (verda,) = found.reservations
     assert 0 < verda.reserved_replicas < found.demand_peak_replicas
@@ -137,6 +143,7 @@ def test_commitments_reserve_what_is_used_most() -> None:
 
 
 def test_sections_stand_only_where_they_are_asked() -> None:
+    """The report has a section for each optional question that was asked, and for no other."""
     asked_for = {s.name for s in sections(decide(scenario(**EVERYTHING)))}
     assert {"portfolio", "levers", "spot", "commitments", "training", "efficiency"} <= asked_for
     unasked = {s.name for s in sections(decide())}
@@ -146,7 +153,8 @@ def test_sections_stand_only_where_they_are_asked() -> None:
 
 
 @pytest.mark.parametrize("name", WIDER)
-def test_each_question_has_a_command(name, tmp_path: Path) -> None:
+def test_each_question_has_a_command(name: str, tmp_path: Path) -> None:
+    """Each optional question has a command that writes no file and rejects scenarios that never ask it."""
     file = tmp_path / "asked.yaml"
     file.write_text(yaml.safe_dump({**BASE, "economics": {**BASE["economics"], **EVERYTHING}}))
     done = CliRunner().invoke(cli, [name, str(file), "--json"], catch_exceptions=False)

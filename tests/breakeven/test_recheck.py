@@ -42,6 +42,7 @@ def test_a_verdict_that_a_new_price_turns_is_named() -> None:
 
 
 def test_a_model_that_has_ended_is_said_and_hides_no_other() -> None:
+    """A withdrawn model is reported as such, and the other comparisons are still rechecked."""
     apis = [{"model": "gpt-5-mini", "host": "openai"}, {"model": "gpt-4o-mini", "host": "openai"}]
     gone, there = recheck(decide(scenario(apis=apis)), load_tables(PRICES), LATER)
     assert "ended on 2026-12-11" in gone.problem
@@ -50,12 +51,14 @@ def test_a_model_that_has_ended_is_said_and_hides_no_other() -> None:
 
 
 def test_an_old_verdict_says_that_it_must_be_solved_again() -> None:
+    """Verdicts of version 1 cannot be rechecked, and say that they need solving again."""
     rows = list(recheck(Verdict.read(Path("tests/golden/verdict-v1.json")), load_tables(PRICES), ON))
     assert rows
     assert all("solve it again" in row.problem for row in rows)
 
 
 def test_the_shell_looks_through_all_results(tmp_path: Path) -> None:
+    """The recheck command reads every verdict below a folder and changes no file."""
     write_all(tmp_path)
     solve(tmp_path)
     before = sorted(tmp_path.rglob("*"))

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from click.testing import CliRunner
 from tests.breakeven.scenarios import decide, scenario
 from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all
 from tokenhour.breakeven.cli import cli
-from tokenhour.breakeven.prices.tables import load_tables
+from tokenhour.breakeven.prices.tables import Tables, load_tables
 from tokenhour.breakeven.stage import preflight, run
+from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import Verdict
@@ -22,14 +24,15 @@ PRICES = Path("configs/prices")
 GOLDEN = Path("tests/golden")
 
 
-def asked(schemes=None, **economics):
+def asked(schemes: Sequence[str] | None = None, **economics: Any) -> Experiment:
     """Return the golden experiment with another economics section."""
     data = EXPERIMENT.model_dump(mode="json", exclude_defaults=True)
     data["economics"] |= economics
     return type(EXPERIMENT).model_validate(data | ({"schemes": schemes} if schemes else {}))
 
 
-def solve(results, experiment=EXPERIMENT, **options):
+def solve(results: Path, experiment: Experiment = EXPERIMENT, **options: Any) -> Verdict:
+    """Solve an experiment with the shipped prices."""
     return run(experiment, results, PRICES, **{"allow_invalid": False, **options})[0]
 
 
@@ -48,6 +51,7 @@ def test_the_figures_follow_from_the_inputs_by_hand(tmp_path: Path) -> None:
 
 
 def test_an_api_that_is_cheaper_than_a_full_machine_is_never_beaten(tmp_path: Path) -> None:
+    """An API below the cost of a full machine gets no break-even and no replicas."""
     write_all(tmp_path)
     novita = solve(tmp_path).runs[0].comparisons[2]
     assert (novita.outcome, novita.first_tokens_per_month, novita.windows) == ("never", None, ())
@@ -55,6 +59,7 @@ def test_an_api_that_is_cheaper_than_a_full_machine_is_never_beaten(tmp_path: Pa
 
 
 def test_a_wider_interval_of_capacity_moves_only_what_depends_on_it(tmp_path: Path) -> None:
+    """The interval around break-even contains the break-even that is stated."""
     write_all(tmp_path)
     groq = solve(tmp_path).runs[2].comparisons[1]
     assert groq.first_interval.low <= groq.first_tokens_per_month
@@ -62,6 +67,7 @@ def test_a_wider_interval_of_capacity_moves_only_what_depends_on_it(tmp_path: Pa
 
 
 def test_the_same_inputs_give_the_verdict_that_stands(tmp_path: Path) -> None:
+    """Solving again with unchanged inputs reuses the verdict on disk."""
     write_all(tmp_path)
     one, reused_first = run(EXPERIMENT, tmp_path, PRICES, allow_invalid=False)
     two, reused_second = run(EXPERIMENT, tmp_path, PRICES, allow_invalid=False)
@@ -70,6 +76,7 @@ def test_the_same_inputs_give_the_verdict_that_stands(tmp_path: Path) -> None:
 
 
 def test_a_changed_price_table_gives_a_new_verdict_and_keeps_the_old(tmp_path: Path) -> None:
+    """A changed price leads to a new verdict, and the earlier one is kept for the record."""
     write_all(tmp_path)
     solve(tmp_path)
     prices = tmp_path / "prices"
@@ -83,6 +90,7 @@ def test_a_changed_price_table_gives_a_new_verdict_and_keeps_the_old(tmp_path: P
 
 
 def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path: Path) -> None:
+    """Invalid measurements are rejected without writing anything, or allowed with a warning."""
     write_all(tmp_path, validity="INVALID", reasons=(LAG,))
     with pytest.raises(RunFailedError, match="client lag"):
         solve(tmp_path)
@@ -93,6 +101,7 @@ def test_an_invalid_measurement_gives_no_figure_unless_asked_for(tmp_path: Path)
 
 
 def test_one_invalid_run_of_several_is_left_out_and_named(tmp_path: Path) -> None:
+    """One invalid run is left out of the verdict and named with its reason."""
     *_, last = write_all(tmp_path)
     (tmp_path / last.run / Summary.file_name).unlink()
     last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
@@ -105,6 +114,7 @@ def test_one_invalid_run_of_several_is_left_out_and_named(tmp_path: Path) -> Non
 
 
 def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path: Path) -> None:
+    """A run without capacity at the SLO gets no price, as there is nothing to divide the cost by."""
     for one in (summary("none", at_slo=None), summary("w8a8", at_slo=None), summary("gptq-int4", at_slo=None)):
         (tmp_path / one.run).mkdir()
         one.write(tmp_path / one.run)
@@ -114,6 +124,7 @@ def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path: Path) 
 
 
 def test_a_missing_run_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    """When a run has not been measured yet, the error names the command that measures it."""
     with pytest.raises(InputError, match="make bench"):
         solve(tmp_path)
 
@@ -129,6 +140,7 @@ def test_a_missing_run_names_the_command_that_makes_it(tmp_path: Path) -> None:
     ],
 )
 def test_bad_economics_are_named_and_nothing_is_written(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    """Impossible economics are rejected with a remedy before any file is written."""
     write_all(tmp_path)
     data = EXPERIMENT.model_dump(mode="json")
     data["economics"] |= change
@@ -139,6 +151,7 @@ def test_bad_economics_are_named_and_nothing_is_written(tmp_path: Path, change: 
 
 
 def test_the_sentence_says_where_it_never_pays_off(tmp_path: Path) -> None:
+    """The verdict's sentence names the APIs against which self-hosting never pays off."""
     write_all(tmp_path)
     text = solve(tmp_path).sentence
     assert text.startswith("It depends on the API")
@@ -157,6 +170,7 @@ def test_the_golden_verdict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_goldens_of_every_version_stay_readable(version: int) -> None:
+    """Verdicts written by earlier releases can still be read."""
     found = Verdict.read(GOLDEN / f"verdict-v{version}.json")
     assert found.version == version
     assert found.runs[0].comparisons
@@ -164,6 +178,7 @@ def test_goldens_of_every_version_stay_readable(version: int) -> None:
 
 
 def test_a_version_1_verdict_is_solved_anew_and_kept_aside(tmp_path: Path) -> None:
+    """An old verdict is replaced by one of the current version and kept beside it."""
     write_all(tmp_path)
     (tmp_path / "golden").mkdir()
     (tmp_path / "golden/verdict.json").write_bytes((GOLDEN / "verdict-v1.json").read_bytes())
@@ -185,7 +200,7 @@ def test_figures_of_version_1_have_not_moved(tmp_path: Path) -> None:
         assert now.cost_today.total == pytest.approx(was.cost_today.total)
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.9g}")
     if isinstance(value, dict):
@@ -194,6 +209,7 @@ def _rounded(value):
 
 
 def test_the_quick_calculators_answer_in_json() -> None:
+    """The calculators for crossings and token cost answer in JSON without needing any run."""
     done = CliRunner().invoke(
         cli, ["crossings", "--replica-usd", "1000", "--replica-tokens", "1e9", "--api-usd-per-mtok", "1.3", "--json"]
     )
@@ -205,6 +221,7 @@ def test_the_quick_calculators_answer_in_json() -> None:
 
 
 def test_the_shell_solves_and_prints(tmp_path: Path) -> None:
+    """The solve command prints the verdict with its expiry date and writes the record."""
     write_all(tmp_path)
     file = tmp_path / "golden.yaml"
     file.write_text(EXPERIMENT.to_json().decode())
@@ -215,13 +232,14 @@ def test_the_shell_solves_and_prints(tmp_path: Path) -> None:
 
 
 def test_more_tokens_an_hour_are_never_dearer(tmp_path: Path) -> None:
+    """On the same machine, higher throughput gives a lower price per token."""
     write_all(tmp_path)
     slow, fast = solve(tmp_path).runs[2], solve(tmp_path).runs[1]
     assert hour(1).output_tokens_per_hour.value == 1
     assert fast.output_usd_per_mtok < slow.output_usd_per_mtok
 
 
-def aged(folder, table, key, checked_on):
+def aged(folder: Path, table: str, key: str, checked_on: dt.date) -> Tables:
     """Write the price tables with one row that was last checked on another day."""
     folder.mkdir()
     for name in ("api.yaml", "instances.yaml"):
@@ -248,7 +266,7 @@ LAMBDA = {"options": [{"instance": "H100_8x", "cloud": "lambda", "reserved_usd_p
     ],
 )
 def test_a_price_that_only_a_wider_question_uses_has_its_say_in_recompute_by(
-    tmp_path: Path, table: str, key: str, part
+    tmp_path: Path, table: str, key: str, part: dict[str, Any]
 ) -> None:
     """And it is refused like any other when it is too old."""
     old = dt.date(2026, 10, 1)
@@ -263,6 +281,7 @@ def test_a_price_that_only_a_wider_question_uses_has_its_say_in_recompute_by(
 
 
 def test_a_price_that_comes_into_force_within_the_horizon_counts_too(tmp_path: Path) -> None:
+    """The age of an announced price limits the verdict's validity if it starts within the horizon."""
     tables = aged(tmp_path / "prices", "api.yaml", "effective_from: 2027-01-01", dt.date(2026, 11, 1))
     gemini = [{"model": "gemini-3.8-flash", "host": "google"}]
     assert decide(scenario(apis=gemini), tables).recompute_by == dt.date(2027, 3, 1)
@@ -270,6 +289,7 @@ def test_a_price_that_comes_into_force_within_the_horizon_counts_too(tmp_path: P
 
 
 def test_the_features_prices_are_looked_up_before_anything_is_measured() -> None:
+    """Missing prices of features and reservations are found before any time goes into measuring."""
     preflight(asked(portfolio=[{**FEATURE, **HAIKU}]), PRICES)
     with pytest.raises(InputError, match="no price of claude-haiku-9"):
         preflight(asked(portfolio=[{**FEATURE, "model": "claude-haiku-9", "host": "anthropic"}]), PRICES)

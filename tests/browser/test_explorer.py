@@ -2,20 +2,25 @@
 
 import math
 import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.browser.worlds import WORLDS, make, question
 from tokenhour.breakeven.report.render import build_context, fill
 from tokenhour.breakeven.verdict import verdict as solve
+from tokenhour.contracts.records.verdict import Verdict
 
 pytestmark = pytest.mark.browser
+Worlds = dict[str, tuple[Verdict, Path]]
 EACH = 40
 NEAR = {"rel_tol": 1e-9, "abs_tol": 1e-9}
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory):
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     """Solve and render every world once; (verdict, page)."""
     made = {}
     for name in WORLDS:
@@ -27,12 +32,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory):
     return made
 
 
-def page_of(verdict):
+def page_of(verdict: Verdict) -> str:
     """The page without its plots, which have their own tests."""
     return fill("report.html.j2", build_context(verdict, [], []))
 
 
-def draw(rng, options):
+def draw(rng: random.Random, options: dict[str, float]) -> dict[str, Any]:
     """Draw one place of every slider."""
     purchase = rng.choice(sorted(options))
     return {
@@ -50,7 +55,7 @@ def draw(rng, options):
     }
 
 
-def differences(page, python):
+def differences(page: dict[str, Any], python: Verdict) -> list[tuple[str, Any, Any]]:
     """Name every figure of the page that is not Python's."""
     best = next(run for run in python.runs if run.run == python.best_run)
     pairs = [
@@ -94,18 +99,21 @@ def differences(page, python):
     return [(name, mine, theirs) for name, mine, theirs in pairs if not same(mine, theirs)]
 
 
-def same(mine, theirs):
+def same(mine: Any, theirs: Any) -> bool:
+    """Tell whether two figures agree to 1e-9, or two other values are equal."""
     if isinstance(theirs, int | float) and not isinstance(theirs, bool) and mine is not None:
         return math.isclose(mine, theirs, **NEAR)
     return mine == theirs
 
 
 def test_there_are_at_least_two_hundred_scenarios() -> None:
+    """The page is compared with Python on enough scenarios to reach its rarer cases."""
     assert EACH * len(WORLDS) >= 200
 
 
 @pytest.mark.parametrize("name", sorted(WORLDS))
-def test_the_pages_numbers_are_the_engines(worlds, open_page, name) -> None:
+def test_the_pages_numbers_are_the_engines(worlds: Worlds, open_page: Callable[..., Any], name: str) -> None:
+    """Whatever the sliders say, the page shows the figures that solving in Python would give."""
     found, path = worlds[name]
     page = open_page(path)
     data = page.evaluate("JSON.parse(document.getElementById('explorer-data').textContent)")
@@ -126,7 +134,8 @@ def test_the_pages_numbers_are_the_engines(worlds, open_page, name) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WORLDS))
-def test_untouched_it_says_what_the_verdict_says(worlds, open_page, name) -> None:
+def test_untouched_it_says_what_the_verdict_says(worlds: Worlds, open_page: Callable[..., Any], name: str) -> None:
+    """Before any slider moves, the page shows the verdict that the report was made from."""
     found, path = worlds[name]
     page = open_page(path)
     assert page.locator("#x-sentence").inner_text() == found.sentence

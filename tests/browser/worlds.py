@@ -1,7 +1,9 @@
 """Solved verdicts that differ in everything that the page's engine must follow: fleets, tiers, batch, currencies, owning."""
 
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from tests.breakeven.summaries import EXPERIMENT, write_all
 from tokenhour.breakeven.inputs.problem import Question
@@ -53,7 +55,7 @@ WORLDS = {
 }  # fmt: skip
 
 
-def make(results, name) -> Verdict:
+def make(results: Path, name: str) -> Verdict:
     """Solve one world below `results`."""
     data = EXPERIMENT.model_dump(mode="json", exclude_defaults=True)
     world = dict(WORLDS[name])
@@ -62,7 +64,7 @@ def make(results, name) -> Verdict:
     return run(type(EXPERIMENT).model_validate(data), results, PRICES, allow_invalid=False)[0]
 
 
-def question(verdict: Verdict, state: dict, base: dict) -> Question:
+def question(verdict: Verdict, state: dict[str, Any], base: dict[str, Any]) -> Question:
     """Put the sliders' state into the Python engine's own inputs, as a scenario with these values would."""
     spec = verdict.economics
     hourly = state["gpu_usd_per_hour"] / base["prices"][state["purchase"]]
@@ -111,7 +113,7 @@ def _tables(api_multiple: float, purchase: str, machine_multiple: float) -> Tabl
     tables, api, machine = load_tables(PRICES), Decimal(api_multiple), Decimal(machine_multiple)
     names = ("input", "output", "cache_read", "cache_write")
 
-    def scaled(row, fields, by):
+    def scaled(row: Any, fields: Collection[str], by: Decimal) -> Any:
         return row.model_copy(update={f: p * by for f in fields if (p := getattr(row, f)) is not None})
 
     apis = [

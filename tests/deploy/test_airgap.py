@@ -13,6 +13,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,7 +25,8 @@ FOLDER = ROOT / "deploy/airgap"
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def module(name):
+def module(name: str) -> ModuleType:
+    """Import a script of the air-gap folder, which is no package."""
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec
     assert spec.loader
@@ -37,12 +39,13 @@ def module(name):
 prune = module("prune")
 
 
-def run(script, *words):
+def run(script: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of the air-gap folder as its user does."""
     command = [sys.executable, str(script), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def pip_python():
+def pip_python() -> str:
     """Return a Python that has pip: the project's own environment has none."""
     for python in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin"), shutil.which("python3")):
         if python and subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
@@ -50,7 +53,7 @@ def pip_python():
     pytest.skip("no Python with pip on this machine")
 
 
-def write_wheel(folder, name, files, version: str = "1.0"):
+def write_wheel(folder: Path, name: str, files: dict[str, bytes], version: str = "1.0") -> Path:
     """Make a small wheel with a true RECORD."""
     record = ""
     path = folder / f"{name}-{version}-py3-none-any.whl"
@@ -68,7 +71,8 @@ def write_wheel(folder, name, files, version: str = "1.0"):
 
 
 @pytest.fixture
-def wheels(tmp_path: Path):
+def wheels(tmp_path: Path) -> Path:
+    """Make two wheels, of which one needs the other and one is long enough to be split."""
     folder = tmp_path / "have"
     folder.mkdir()
     noise = b"".join(hashlib.sha256(bytes([k % 256, k // 256])).digest() for k in range(4000))
@@ -78,14 +82,16 @@ def wheels(tmp_path: Path):
 
 
 @pytest.fixture
-def pieces(wheels, tmp_path: Path):
+def pieces(wheels: Path, tmp_path: Path) -> Path:
+    """Pack the wheels into pieces as they are carried over."""
     out = tmp_path / "out"
     done = run(FOLDER / "pack.py", out, "--wheels", wheels, "--piece-mib", 0.03)
     assert done.returncode == 0, done.stderr
     return out
 
 
-def test_pieces_are_joined_verified_and_installed_without_an_index(pieces, tmp_path: Path) -> None:
+def test_pieces_are_joined_verified_and_installed_without_an_index(pieces: Path, tmp_path: Path) -> None:
+    """On a machine without a network the pieces install, and pip and uv stay offline."""
     found = json.loads((pieces / "MANIFEST.json").read_text())
     assert len(found["pieces"]) > 3
     assert all(piece["bytes"] <= 0.03 * 2**20 for piece in found["pieces"])
@@ -105,7 +111,8 @@ def test_pieces_are_joined_verified_and_installed_without_an_index(pieces, tmp_p
     assert "UV_OFFLINE=1" in settings
 
 
-def test_a_missing_piece_is_to_come(pieces, tmp_path: Path) -> None:
+def test_a_missing_piece_is_to_come(pieces: Path, tmp_path: Path) -> None:
+    """Assembling names the piece it waits for, leaves nothing half-made, and works once the piece is there."""
     last = max(pieces.glob("wheels.tar.*"))
     away = tmp_path / last.name
     last.rename(away)
@@ -116,7 +123,8 @@ def test_a_missing_piece_is_to_come(pieces, tmp_path: Path) -> None:
     assert run(pieces / "assemble.py", pieces, tmp_path / "dest").returncode == 0
 
 
-def test_a_damaged_piece_is_refused_by_name(pieces, tmp_path: Path) -> None:
+def test_a_damaged_piece_is_refused_by_name(pieces: Path, tmp_path: Path) -> None:
+    """One flipped bit is found before anything is unpacked, so that only that piece is carried again."""
     piece = sorted(pieces.glob("wheels.tar.*"))[1]
     data = bytearray(piece.read_bytes())
     data[100] ^= 1
@@ -127,7 +135,8 @@ def test_a_damaged_piece_is_refused_by_name(pieces, tmp_path: Path) -> None:
     assert not (tmp_path / "dest/wheels").exists()
 
 
-def test_a_wheel_that_is_not_the_manifests_is_refused(pieces, tmp_path: Path) -> None:
+def test_a_wheel_that_is_not_the_manifests_is_refused(pieces: Path, tmp_path: Path) -> None:
+    """A wheel whose hash differs from the manifest is not installed."""
     file = pieces / "MANIFEST.json"
     found = json.loads(file.read_text())
     found["wheels"] = dict.fromkeys(found["wheels"], "0" * 64)
@@ -135,7 +144,8 @@ def test_a_wheel_that_is_not_the_manifests_is_refused(pieces, tmp_path: Path) ->
     assert run(pieces / "assemble.py", pieces, tmp_path / "dest").returncode == 1
 
 
-def test_another_python_is_noted(pieces, tmp_path: Path) -> None:
+def test_another_python_is_noted(pieces: Path, tmp_path: Path) -> None:
+    """Packing for another Python version is pointed out where the pieces are assembled."""
     file = pieces / "MANIFEST.json"
     file.write_text(file.read_text().replace(f'"python": "{VERSION}"', '"python": "3.99"'))
     done = run(pieces / "assemble.py", pieces, tmp_path / "dest")
@@ -154,6 +164,7 @@ def test_another_python_is_noted(pieces, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_message_and_exit_2(tmp_path: Path, script: str, words: list[str], said: str) -> None:
+    """Wrong arguments get a message that names the problem, without a traceback."""
     (tmp_path / "EMPTY").mkdir()
     placed = [str(tmp_path / word) if word in {"OUT", "EMPTY", "DEST"} else word for word in words]
     done = run(FOLDER / script, *placed)
@@ -192,7 +203,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def write_source(folder, tag) -> None:
+def write_source(folder: Path, tag: str) -> None:
     """Make a package that publishes no wheel, with a build backend of its own; its wheel will have `tag`."""
     files = {
         "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
@@ -212,6 +223,7 @@ def write_source(folder, tag) -> None:
 def test_a_package_that_publishes_its_source_alone_is_built_where_that_can_be_right(
     tmp_path: Path, compiles: bool, target: str, code: int
 ) -> None:
+    """Pure Python builds for any target; compiled code is refused unless the target's Python builds it."""
     python = pip_python()
     ask = "import sys, platform; print('{}.{}'.format(*sys.version_info), platform.machine())"
     version, machine = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
@@ -272,6 +284,7 @@ def test_setup_installs_a_cuda_lock_to_the_letter(tmp_path: Path, device: str, e
 
 
 def test_a_fetch_that_fails_says_so(tmp_path: Path) -> None:
+    """A package that cannot be downloaded ends packing with exit 1 instead of an incomplete pack."""
     lock = tmp_path / "lock.txt"
     lock.write_text("a-package-that-nobody-has==0\n")
     environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PATH": "/usr/bin:/bin"}
@@ -281,7 +294,7 @@ def test_a_fetch_that_fails_says_so(tmp_path: Path) -> None:
     assert "could not fetch everything" in done.stderr
 
 
-def entry(kind, arch, payload):
+def entry(kind: int, arch: int, payload: bytes) -> bytes:
     """Write one fatbin entry: a 64-byte header and its code."""
     header = bytearray(64)
     struct.pack_into("<HHIQ", header, 0, kind, 0x101, 64, len(payload))
@@ -289,7 +302,7 @@ def entry(kind, arch, payload):
     return bytes(header) + payload
 
 
-def library(*fatbins):
+def library(*fatbins: list[tuple[int, int, bytes]]) -> bytes:
     """Write the smallest ELF with a section of fatbins."""
     body = b""
     for entries in fatbins:
@@ -311,7 +324,8 @@ SASS, PTX = 2, 1
 CODE = bytes(range(64))
 
 
-def kinds(data):
+def kinds(data: bytes | bytearray) -> list[list[tuple[int, int]]]:
+    """Return the kind and architecture of each entry that the parser finds."""
     return [[(e.kind, e.arch) for e in entries] for _, _, _, entries in prune.fatbins(data)]
 
 
@@ -325,7 +339,8 @@ def kinds(data):
         ("7.5", [(SASS, 75)]),
     ],
 )
-def test_what_can_run_there_stays_and_the_rest_goes(want: str, kept) -> None:
+def test_what_can_run_there_stays_and_the_rest_goes(want: str, kept: list[tuple[int, int]]) -> None:
+    """Pruning keeps the best native code for the GPU, or PTX to compile from."""
     entries = [(SASS, 75), (SASS, 80), (SASS, 86), (SASS, 90), (PTX, 80), (PTX, 90)]
     data = bytearray(library([(kind, arch, CODE) for kind, arch in entries]))
     before = len(data)
@@ -336,12 +351,14 @@ def test_what_can_run_there_stays_and_the_rest_goes(want: str, kept) -> None:
 
 
 def test_what_runs_nowhere_there_stays_well_formed() -> None:
+    """A fatbin without code for the GPU keeps one entry, so that the library still loads."""
     data = bytearray(library([(SASS, 100, CODE), (SASS, 103, CODE * 2)], [(SASS, 90, CODE)]))
     prune.prune(data, 90)
     assert kinds(data) == [[(SASS, 100)], [(SASS, 90)]]
 
 
 def test_a_pruned_wheel_has_a_true_record_and_other_wheels_stay_as_they_are(tmp_path: Path) -> None:
+    """RECORD is what pip verifies, so the pruned file's hash is written anew; CPU wheels are not copied."""
     fat = library([(SASS, 80, CODE * 50), (SASS, 90, CODE * 50)])
     source = write_wheel(tmp_path, "fat", {"fat/_C.abi3.so": fat, "fat/__init__.py": b""})
     made = prune.wheel(source, tmp_path / "pruned", 90)
@@ -358,5 +375,6 @@ def test_a_pruned_wheel_has_a_true_record_and_other_wheels_stay_as_they_are(tmp_
 
 @pytest.mark.parametrize("text", ["9", "90", "sm_90", "9.0.0", ""])
 def test_a_capability_is_major_and_minor(text: str) -> None:
+    """Anything but MAJOR.MINOR is rejected, so that 90 is not taken for 9.0."""
     with pytest.raises(ValueError, match="no compute capability"):
         prune.capability(text)

@@ -4,6 +4,8 @@ import importlib.util
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch")
 PLUGIN = Path(__file__).parents[2] / "deploy/engine_plugin"
 
 
-def load():
+def load() -> ModuleType:
     """Import it from beside the packages, where the engine's interpreter finds it."""
     spec = importlib.util.spec_from_file_location("tokenhour_random_bits", PLUGIN / "tokenhour_random_bits.py")
     assert spec
@@ -25,7 +27,7 @@ def load():
 plugin = load()
 
 
-def entropy(tensor):
+def entropy(tensor: Any) -> float:
     """Return the entropy of a tensor's bytes, bits a byte."""
     counts = torch.bincount(tensor.view(torch.uint8).flatten().long(), minlength=256).double()
     share = counts[counts > 0] / counts.sum()
@@ -40,7 +42,8 @@ def entropy(tensor):
         ("model.layers.0.mlp.down_proj.weight_packed", torch.int32, 7.9),
     ],
 )
-def test_quantized_weights_toggle(name: str, dtype, least_bits: float) -> None:
+def test_quantized_weights_toggle(name: str, dtype: Any, least_bits: float) -> None:
+    """Filled weights are nearly random bits, so that dummy weights draw power like real ones."""
     tensor = torch.zeros(512, 512, dtype=torch.uint8).view(dtype)
     assert plugin.fill(name, tensor)
     assert entropy(tensor) > least_bits
@@ -49,6 +52,7 @@ def test_quantized_weights_toggle(name: str, dtype, least_bits: float) -> None:
 
 
 def test_scales_are_small_and_positive() -> None:
+    """Scales stay small, so that random weights do not overflow the activations."""
     tensor = torch.zeros(512, 1, dtype=torch.bfloat16)
     assert plugin.fill("q_proj.weight_scale", tensor)
     assert (tensor > 0).all()
@@ -59,13 +63,15 @@ def test_scales_are_small_and_positive() -> None:
     ("name", "dtype"),
     [("norm.weight", torch.bfloat16), ("q_proj.weight_shape", torch.int64), ("rotary.cache", torch.int32)],
 )
-def test_everything_else_stays(name: str, dtype) -> None:
+def test_everything_else_stays(name: str, dtype: Any) -> None:
+    """Norms, shapes and caches keep their values: random ones would break the model."""
     tensor = torch.ones(8, 8, dtype=dtype)
     assert not plugin.fill(name, tensor)
     assert (tensor == 1).all()
 
 
 def test_the_engine_finds_it_by_its_entry_point_and_it_waits_for_its_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin is discovered by vLLM and does nothing for servers that did not ask for it."""
     (found,) = metadata.distributions(path=[str(PLUGIN)])
     (point,) = found.entry_points
     assert (point.group, point.value) == ("vllm.general_plugins", "tokenhour_random_bits:register")

@@ -55,17 +55,19 @@ def call(folder: Path) -> Call:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory):
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all calls of the proof write into."""
     return tmp_path_factory.mktemp("proof") / "results"
 
 
 @pytest.fixture(scope="module")
-def first(results):
+def first(results: Path) -> Call:
     """Start it once. A disturbed machine may leave runs INVALID, and a slow one some without time: both are recorded."""
     return call(results)
 
 
-def test_each_precision_was_served_as_what_it_is_and_measured(results, first) -> None:
+def test_each_precision_was_served_as_what_it_is_and_measured(results: Path, first: Call) -> None:
+    """Each measured precision has a summary with the asked-for lengths and no quality claim."""
     measured = [run.removeprefix(f"{NAME}-chat-") for run in first.proof.runs]
     for scheme in SCHEMES:
         state = first.states[f"measure: {scheme}"]
@@ -88,7 +90,7 @@ def test_each_precision_was_served_as_what_it_is_and_measured(results, first) ->
         assert summary.cpu_priority is not None
 
 
-def test_a_late_generator_is_said_to_have_waited_for_something(results, first) -> None:
+def test_a_late_generator_is_said_to_have_waited_for_something(results: Path, first: Call) -> None:
     """On a quiet machine there is none, and nothing else was found wrong."""
     for summary in (Summary.read(results / run) for run in first.proof.runs):
         late = [reason for reason in summary.reasons if reason.rule == LAG_RULE]
@@ -96,7 +98,8 @@ def test_a_late_generator_is_said_to_have_waited_for_something(results, first) -
         assert (summary.validity == "INVALID") == bool(summary.reasons)
 
 
-def test_quantized_dummy_weights_were_filled_with_random_numbers(results, first) -> None:
+def test_quantized_dummy_weights_were_filled_with_random_numbers(results: Path, first: Call) -> None:
+    """The engine's log shows that the plugin ran: all-zero weights would flatter the power figures."""
     for run in first.proof.runs:
         if Summary.read(results / run).scheme == "none":
             continue
@@ -105,7 +108,8 @@ def test_quantized_dummy_weights_were_filled_with_random_numbers(results, first)
         assert int(line.split("random numbers in ")[1].split()[0]) > 0
 
 
-def test_rooflines_and_a_verdict_stand_beside_the_valid_runs(results, first) -> None:
+def test_rooflines_and_a_verdict_stand_beside_the_valid_runs(results: Path, first: Call) -> None:
+    """Every valid run gets a roofline and a place in the verdict and report; invalid ones are marked."""
     for scheme in first.valid:
         peak = Roofline.read(results / f"{NAME}-chat-{scheme}").points[0]
         assert 0 < peak.bandwidth_utilization < 1
@@ -119,7 +123,7 @@ def test_rooflines_and_a_verdict_stand_beside_the_valid_runs(results, first) -> 
         assert (results / f"{NAME}-chat/report.html").is_file()
 
 
-def test_started_again_it_serves_only_what_was_not_valid(results, first) -> None:
+def test_started_again_it_serves_only_what_was_not_valid(results: Path, first: Call) -> None:
     """Whether this machine was disturbed or not: what was VALID is never served twice."""
     again = call(results)
     reused = {scheme for scheme in SCHEMES if again.states[f"measure: {scheme}"] == "reused"}

@@ -62,17 +62,20 @@ class House:
         self.places = ("--results", str(self.results), "--checkpoints", str(folder / "checkpoints"))
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep its output for the test's log."""
         argv = [sys.executable, "-m", "tokenhour", *words]
         done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
         print(done.stdout, done.stderr)
         return done
 
     def folder(self, scheme: str) -> Path:
+        """Return the run folder of a scheme."""
         return RunDir.of(self.results, self.experiment, scheme).path
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory):
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Quantize the random model by every scheme of the experiment."""
     house = House(tmp_path_factory.mktemp("overrides"))
     done = house.run("quantize", "run", str(house.file), *house.places)
     assert done.returncode == 0, done.stderr
@@ -80,7 +83,8 @@ def house(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_each_layer_is_packed_as_its_rule_says(house, scheme) -> None:
+def test_each_layer_is_packed_as_its_rule_says(house: House, scheme: str) -> None:
+    """Group sizes and skipped layers in the file on disk are those of the override rules."""
     from safetensors import safe_open
 
     found = Checkpoint.read(house.folder(scheme))
@@ -98,7 +102,7 @@ def test_each_layer_is_packed_as_its_rule_says(house, scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_vllm_reads_the_same_rules(house, scheme) -> None:
+def test_vllm_reads_the_same_rules(house: House, scheme: str) -> None:
     """A layer read by another rule than it was packed by would give noise: no choice would be the original's."""
     words = ("quantize", "through-engine", str(house.file), "--scheme", scheme, *house.places)
     inside = (sys.executable, "-m", "tokenhour", *words)

@@ -58,17 +58,19 @@ class House:
         self.places = ("--results", str(self.results), "--checkpoints", str(checkpoints))
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep its output for the test's log."""
         argv = [sys.executable, "-m", "tokenhour", *words]
         done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=1200, check=False)
         print(done.stdout, done.stderr)
         return done
 
     def folder(self, scheme: str) -> Path:
+        """Return the run folder of a scheme."""
         return RunDir.of(self.results, self.experiment, scheme).path
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
+def house(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> House:
     """Make every checkpoint, by the ladder."""
     house = House(tmp_path_factory.mktemp("schemes"), checkpoints)
     done = house.run("quantize", "ladder", str(house.file), *house.places)
@@ -76,7 +78,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
     return house
 
 
-def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(house) -> None:
+def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(house: House) -> None:
+    """Fewer bits are smaller and lose more; the ladder chooses the smallest checkpoint that passes the gate."""
     found = Ladder.read(house.results / "schemes-test")
     assert {r.scheme for r in found.rungs} == set(SERVED)
     sizes = {r.scheme: r.weight_bytes for r in found.rungs}
@@ -90,7 +93,8 @@ def test_the_ladder_of_real_checkpoints_is_ordered_and_chooses_one_that_passes(h
 
 
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in SERVED])
-def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_made(house, scheme) -> None:
+def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_made(house: House, scheme: str) -> None:
+    """The user learns at once that this CPU cannot serve it, before hours of quantizing."""
     file = house.file.with_name(f"{scheme}.yaml")
     file.write_text(yaml.safe_dump(yaml.safe_load(EXPERIMENT) | {"schemes": [scheme]}))
     done = house.run("run", str(file), *house.places[:2])
@@ -100,7 +104,7 @@ def test_a_scheme_without_a_kernel_here_is_refused_by_name_before_anything_is_ma
 
 
 @pytest.mark.parametrize("scheme", SERVED_HERE)
-def test_vllm_computes_what_was_quantized(house, scheme) -> None:
+def test_vllm_computes_what_was_quantized(house: House, scheme: str) -> None:
     """The packed kernels' loss, through vLLM's logprobs, is the offline one but for what bf16 does."""
     words = ("quantize", "through-engine", str(house.file), "--scheme", scheme, *house.places)
     inside = (sys.executable, "-m", "tokenhour", *words)

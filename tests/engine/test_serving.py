@@ -9,8 +9,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -60,13 +62,16 @@ class House:
         self.write()
 
     def write(self, serving: str = "", operations: str = "") -> None:
+        """Write the experiment with these serving and operations settings."""
         self.file.write_text(EXPERIMENT.format(serving=serving, operations=operations))
 
     @property
     def folder(self) -> Path:
+        """Return the run folder of the experiment as it is written now."""
         return RunDir.of(self.results, load_experiment(self.file), "none").path
 
     def run(self, *words: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+        """Run a command with the key in its environment, and keep its output for the test's log."""
         argv = [sys.executable, "-m", "tokenhour", *words, "--results", str(self.results)]
         environment = {**os.environ, "TEST_API_KEY": KEY}
         done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=timeout, check=False, env=environment)
@@ -74,18 +79,21 @@ class House:
         return done
 
     def up(self) -> Server:
+        """Start the server and return its record."""
         done = self.run("serving", "up", str(self.file))
         assert done.returncode == 0, done.stderr
         return Server.read(self.folder)
 
-    def until(self, condition, limit_s: float = 120.0):
+    def until(self, condition: Callable[[Any], bool], limit_s: float = 120.0) -> Any:
+        """Wait until the server's state meets the condition, and return it."""
         deadline = time.monotonic() + limit_s
         while not condition(state := read_state(self.folder)):
             assert time.monotonic() < deadline, state
             time.sleep(0.05)
         return state
 
-    def ask(self, path: str = "/v1/completions", key: str | None = KEY, **fields) -> str:
+    def ask(self, path: str = "/v1/completions", key: str | None = KEY, **fields: Any) -> str:
+        """Send one completion request and return the body of the answer."""
         server = Server.read(self.folder)
         body = {"model": server.model_id, "prompt": "One, two, three,", "max_tokens": 8, "temperature": 0, **fields}
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
@@ -95,7 +103,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
+def house(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Iterator[House]:
+    """Prepare the checkpoint once, and stop every server at the end."""
     house = House(tmp_path_factory.mktemp("serving"), checkpoints)
     done = house.run("quantize", "run", str(house.file), "--checkpoints", str(house.checkpoints))
     assert done.returncode == 0, done.stderr
@@ -123,7 +132,8 @@ def engines() -> list[int]:
     ]
 
 
-def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(house) -> None:
+def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(house: House) -> None:
+    """A mistyped engine argument fails before the start, with vLLM's nearest name as the remedy."""
     house.write(serving="engine_args: {max_lora: 4}")
     done = house.run("serving", "command", str(house.file))
     assert done.returncode == 2
@@ -135,7 +145,8 @@ def test_an_argument_that_the_engine_does_not_know_is_refused_by_its_own_parser(
     assert house.run("serving", "command", str(house.file)).returncode == 0
 
 
-def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(house) -> None:
+def test_a_server_is_woken_by_a_request_and_lets_a_stream_end_before_it_stops(house: House) -> None:
+    """Sleep when idle loses no request, needs the key on every port, and leaves no engine behind."""
     before = set(engines())
     house.write(serving="engine_args: {max_log_len: 10}", operations="idle: {policy: stop, after_s: 4}")
     server = house.up()
@@ -183,7 +194,8 @@ def core_of(pid: int) -> int:
     return next(child.pid for child in family if any("EngineCore" in word for word in child.cmdline()))
 
 
-def test_two_replicas_share_the_load_and_one_goes_on_when_the_other_dies(house) -> None:
+def test_two_replicas_share_the_load_and_one_goes_on_when_the_other_dies(house: House) -> None:
+    """With one engine killed, every request is still answered and the state says degraded."""
     before = set(engines())
     house.write(serving="replicas: 2", operations="")
     server = house.up()

@@ -69,19 +69,23 @@ class House:
         self.experiment = load_experiment(self.file)
 
     def command(self, *words: str) -> list[str]:
+        """Return the command line of a verb for this experiment."""
         return [*TOKENHOUR, *words[:2], str(self.file), "--results", str(self.results), *words[2:]]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb and keep its output for the test's log."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, cwd=ROOT, timeout=900, check=False)
         print(done.stdout, done.stderr)
         return done
 
     def folder(self, scheme: str) -> Path:
+        """Return the run folder of a scheme."""
         return RunDir.of(self.results, self.experiment, scheme).path
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
+def house(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> House:
+    """Quantize the model by every scheme of the experiment."""
     house = House(tmp_path_factory.mktemp("engine"), checkpoints)
     done = house.run("quantize", "run", "--checkpoints", str(house.checkpoints))
     assert done.returncode == 0, done.stderr
@@ -89,7 +93,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, checkpoints):
 
 
 @pytest.fixture(scope="module")
-def measured(house):
+def measured(house: House) -> House:
     """Serve each scheme once: its loss through the engine, then its load."""
     for scheme in house.experiment.schemes:
         words = ("quantize", "through-engine", "--scheme", scheme, "--checkpoints", str(house.checkpoints))
@@ -111,7 +115,8 @@ def engines() -> list[int]:
 
 
 @pytest.mark.parametrize("scheme", QUANTIZED)
-def test_integers_are_really_packed(house, scheme) -> None:
+def test_integers_are_really_packed(house: House, scheme: str) -> None:
+    """The weights on disk are integers: dequantized floats would save no memory."""
     from safetensors import safe_open
 
     found = Checkpoint.read(house.folder(scheme))
@@ -121,7 +126,8 @@ def test_integers_are_really_packed(house, scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", QUANTIZED)
-def test_the_loss_is_measured_and_small_and_the_weights_are_smaller(house, scheme) -> None:
+def test_the_loss_is_measured_and_small_and_the_weights_are_smaller(house: House, scheme: str) -> None:
+    """Each scheme's size and loss stay within its bounds, on text that calibration did not see."""
     most_kl, most_share = {"w8a8": (0.10, 0.70), "gptq-int4": (0.80, 0.50)}[scheme]
     original, found = (Checkpoint.read(house.folder(name)) for name in ("none", scheme))
     assert 0 < found.quality.mean_kl_divergence.value < most_kl
@@ -132,14 +138,15 @@ def test_the_loss_is_measured_and_small_and_the_weights_are_smaller(house, schem
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
-def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured, scheme) -> None:
+def test_vllm_loads_it_as_what_it_is_and_answers_sensibly(measured: House, scheme: str) -> None:
+    """The engine reports the scheme's format and still knows the capital of France."""
     server = Server.read(measured.folder(scheme))
     assert server.quantization in METHODS[scheme]
     assert "Paris" in server.greeting
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
-def test_vllm_computes_what_was_quantized(measured, scheme) -> None:
+def test_vllm_computes_what_was_quantized(measured: House, scheme: str) -> None:
     """The packed kernels' loss, through vLLM's logprobs, is the offline one but for what bf16 does."""
     found = EngineQuality.read(measured.folder(scheme))
     if saturates(scheme, "cpu"):  # the engine's product is known to be inexact here: worse than offline, and no noise
@@ -155,7 +162,8 @@ def test_vllm_computes_what_was_quantized(measured, scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["none", *QUANTIZED])
-def test_the_tokens_agree_with_the_engines_counters(measured, scheme) -> None:
+def test_the_tokens_agree_with_the_engines_counters(measured: House, scheme: str) -> None:
+    """Tokens counted per request match vLLM's counters to 0.5%, so that cost per token is right."""
     summary = Summary.read(measured.folder(scheme))
     assert {reason.rule for reason in summary.reasons} <= DISTURBANCES
     counted = [p for p in summary.load_curve if p.engine_generation_tokens]
@@ -167,7 +175,8 @@ def test_the_tokens_agree_with_the_engines_counters(measured, scheme) -> None:
     assert summary.synthetic == ()
 
 
-def test_break_even_is_solved_and_reported(measured) -> None:
+def test_break_even_is_solved_and_reported(measured: House) -> None:
+    """The measured runs lead to a verdict over all schemes and an HTML report."""
     done = measured.run("breakeven", "solve", "--allow-invalid")
     assert done.returncode == 0, done.stderr
     folder = measured.results / "engine-test"
@@ -178,7 +187,8 @@ def test_break_even_is_solved_and_reported(measured) -> None:
     assert (folder / "report.html").stat().st_size > 50_000
 
 
-def test_a_killed_supervisor_leaves_no_engine(house) -> None:
+def test_a_killed_supervisor_leaves_no_engine(house: House) -> None:
+    """Even after SIGKILL no engine process keeps the machine's memory."""
     before = set(engines())
     folder = house.folder("none")
     (folder / Server.file_name).unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from tokenhour.machine.hardware import accelerator
 
 
 @pytest.fixture
-def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modern_cpu):  # noqa: ARG001 (marks do not apply to fixtures)
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modern_cpu: None) -> Stages:  # noqa: ARG001 (marks do not apply to fixtures)
+    """Replace every stage, the engine and the machine's rates by stand-ins."""
     found = Stages(tmp_path / "results")
     monkeypatch.setattr(steps, "run_step", found)
     monkeypatch.setattr(

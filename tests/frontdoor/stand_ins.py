@@ -1,9 +1,10 @@
 """Stand-ins for the stages of a proof, and a way to call it with them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from tests import records
 from tests.breakeven.summaries import summary
@@ -25,14 +26,15 @@ NAME = "proof-cpu-tiny-quick"
 class Stages:
     """Stands in for the stages' processes: writes what each would leave, and remembers what was asked."""
 
-    def __init__(self, results) -> None:
+    def __init__(self, results: Path) -> None:
         self.results = results
         self.asked: list[Any] = []
         self.quantization = {"none": None, "w8a8": "compressed-tensors", "w4a16": "compressed-tensors"}
         self.invalid: set[str] = set()
         self.ready_s = 2.0
 
-    def __call__(self, arguments, *_):
+    def __call__(self, arguments: tuple[str, ...], *_: object) -> int:
+        """Stand in for running one stage; return its exit code."""
         self.asked.append(arguments[:2])
         if arguments[0] == "quantize":
             return self.quantize(arguments)
@@ -40,13 +42,15 @@ class Stages:
             return self.serve(arguments)
         return 0
 
-    def quantize(self, arguments) -> int:
+    def quantize(self, arguments: Sequence[str]) -> int:
+        """Make and publish a real, tiny checkpoint."""
         asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
         where = Workshop(self.results.parent / "checkpoints", self.results)
         publish(current(asked, scheme, where) or make(asked, scheme, where), asked, self.results)
         return 0
 
-    def serve(self, arguments) -> int:
+    def serve(self, arguments: Sequence[str]) -> int:
+        """Write a server record and a summary for every experiment beside one server."""
         scheme, files = arguments[4], arguments[13:]
         for file in files:
             asked = load_experiment(Path(file))
@@ -54,7 +58,7 @@ class Stages:
             log = run.path / "server.log"
             log.write_text("INFO Using CPUScaledMMLinearKernel for CompressedTensors\n")
             if not Server.exists(run.path):
-                changes = {"scheme": scheme, "quantization": self.quantization[scheme], "log_path": str(log)}
+                changes: dict[str, Any] = {"scheme": scheme, "quantization": self.quantization[scheme], "log_path": str(log)}
                 changes["cold_start"] = ColdStart(weights_s=None, health_s=1, ready_s=self.ready_s)
                 records.server("http://127.0.0.1:1", "", engine=ENGINE, **changes).write(run.path)
             inputs = measurement_inputs(asked, Checkpoint.sha256_in(run.path), ENGINE)
@@ -68,6 +72,7 @@ class Stages:
         return 1 if scheme in self.invalid else 0
 
 
-def proof(stages, *more):
+def proof(stages: Stages, *more: str) -> Result:
+    """Call the quick CPU proof with some further arguments."""
     arguments = ["--device", "cpu", "--model", "shape:tiny", "--quick", "--minutes", "9", "--results", str(stages.results)]
     return CliRunner().invoke(cli, [*arguments, *more])

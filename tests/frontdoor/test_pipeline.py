@@ -16,10 +16,11 @@ from tokenhour.contracts.errors import InputError, OutOfTimeError, RunFailedErro
 from tokenhour.frontdoor import pipeline
 
 pytestmark = pytest.mark.system
+Planned = tuple[Path, list[tuple[str, ...]], dict[str, int]]
 
 
 @pytest.fixture
-def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     """Write an experiment, pretend an engine is installed, and record the steps instead of running them."""
     load(tmp_path, GOOD)
     calls: list[tuple[str, ...]] = []
@@ -35,10 +36,14 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def run(folder: Path) -> None:
+    """Run the chain on the experiment in this folder."""
     CliRunner().invoke(pipeline.cli, [str(folder / "x.yaml"), "--results", str(folder / "results")], catch_exceptions=False)
 
 
-def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(planned) -> None:
+def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(
+    planned: Planned,
+) -> None:
+    """One command quantizes, serves and measures every precision, solves and reports, in this order."""
     folder, calls, _ = planned
     run(folder)
     assert [call[0] for call in calls] == ["quantize", "serving", "serving", "breakeven", "report"]
@@ -46,7 +51,8 @@ def test_the_stages_run_in_order_and_each_scheme_is_served_and_measured(planned)
     assert "bench" in calls[2][calls[2].index("--") :]
 
 
-def test_bad_input_in_a_stage_ends_the_chain_there(planned) -> None:
+def test_bad_input_in_a_stage_ends_the_chain_there(planned: Planned) -> None:
+    """Bad input stops the chain with exit code 2 before later stages spend time."""
     folder, calls, codes = planned
     codes["quantize"] = 2
     with pytest.raises(SystemExit) as leaving:
@@ -55,7 +61,10 @@ def test_bad_input_in_a_stage_ends_the_chain_there(planned) -> None:
     assert len(calls) == 1
 
 
-def test_an_invalid_measurement_does_not_hide_the_others_but_fails_the_chain(planned) -> None:
+def test_an_invalid_measurement_does_not_hide_the_others_but_fails_the_chain(
+    planned: Planned,
+) -> None:
+    """A failed measurement still leads to a report of the rest, and to a failing exit."""
     folder, calls, codes = planned
     codes["serving"] = 1
     with pytest.raises(RunFailedError, match="serve and measure: none; serve and measure: w8a8"):
@@ -63,7 +72,8 @@ def test_an_invalid_measurement_does_not_hide_the_others_but_fails_the_chain(pla
     assert [call[0] for call in calls][-1] == "report"
 
 
-def test_without_an_engine_nothing_starts(planned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_nothing_starts(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an engine the chain stops at once and names the command that installs one."""
     folder, calls, _ = planned
     monkeypatch.setattr(pipeline, "engine_version", lambda _: None)
     with pytest.raises(InputError, match="make setup"):
@@ -72,7 +82,8 @@ def test_without_an_engine_nothing_starts(planned, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("code", [-9, 143])
-def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planned, code: int) -> None:
+def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planned: Planned, code: int) -> None:
+    """Stopping one stage stops the whole chain, so nothing more is started after a kill."""
     folder, calls, codes = planned
     codes["serving"] = code
     with pytest.raises(RunFailedError, match="stopped by signal"):
@@ -88,7 +99,10 @@ def test_a_killed_stage_ends_the_chain_and_the_next_scheme_is_not_started(planne
         ("schemes: [none, w8a8]", "schemes: [none, gptq-int8]", "no kernel for gptq-int8"),
     ],
 )
-def test_what_would_stop_a_later_stage_is_found_before_the_first(planned, old: str, new: str, expected: str) -> None:
+def test_what_would_stop_a_later_stage_is_found_before_the_first(
+    planned: Planned, old: str, new: str, expected: str
+) -> None:
+    """Faults that would stop a later stage are found before the first stage spends time."""
     folder, calls, _ = planned
     load(folder, GOOD.replace(old, new))
     with pytest.raises(InputError) as caught:
@@ -97,7 +111,8 @@ def test_what_would_stop_a_later_stage_is_found_before_the_first(planned, old: s
     assert calls == []
 
 
-def test_a_busy_port_is_found_before_the_first_stage(planned) -> None:
+def test_a_busy_port_is_found_before_the_first_stage(planned: Planned) -> None:
+    """A port in use is reported before any stage starts."""
     folder, calls, _ = planned
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -112,6 +127,7 @@ def test_a_busy_port_is_found_before_the_first_stage(planned) -> None:
 def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeds: bool
 ) -> None:
+    """A stage ends at its deadline by request and otherwise by force, so no time budget is overrun."""
     heard = tmp_path / "heard"
     stage = (
         "import pathlib, signal, sys, time\n"
@@ -122,7 +138,7 @@ def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(
     )
     real, made = subprocess.Popen, []
 
-    def start(_argv, env):
+    def start(_argv: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
         made.append(real([sys.executable, "-c", stage], env=env))
         while not (tmp_path / "up").exists():
             time.sleep(0.01)
@@ -136,7 +152,8 @@ def test_a_stage_is_ended_at_its_deadline_whether_it_heeds_or_not(
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killing_the_chain_takes_the_running_stage_with_it(tmp_path: Path, killer) -> None:
+def test_killing_the_chain_takes_the_running_stage_with_it(tmp_path: Path, killer: signal.Signals) -> None:
+    """However the chain is killed, its running stage ends too, so no process keeps the machine busy."""
     pid_file = tmp_path / "pid"
     stage = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     script = (

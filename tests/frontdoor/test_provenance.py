@@ -20,7 +20,7 @@ from tokenhour.machine.run_folder import RunDir
 
 
 @pytest.fixture
-def results(tmp_path: Path):
+def results(tmp_path: Path) -> Path:
     """Write three whole runs and a verdict over them."""
     weights = tmp_path / "weights"
     weights.mkdir()
@@ -40,7 +40,8 @@ def results(tmp_path: Path):
     return tmp_path / "results"
 
 
-def test_a_verdict_leads_to_prices_raw_rows_and_weights_and_all_is_intact(results) -> None:
+def test_a_verdict_leads_to_prices_raw_rows_and_weights_and_all_is_intact(results: Path) -> None:
+    """Tracing a verdict lists its prices, raw rows and weights, and confirms that none has changed."""
     done = CliRunner().invoke(cli, [str(results / "golden")], catch_exceptions=False)
     assert done.exit_code == 0
     for expected in ("summary.json", REQUESTS_FILE, "model.safetensors", "gpt-4o-mini at openai", "checked", "c7i.large"):
@@ -51,7 +52,8 @@ def test_a_verdict_leads_to_prices_raw_rows_and_weights_and_all_is_intact(result
 @pytest.mark.parametrize(
     "name", ["summary.json", REQUESTS_FILE, TELEMETRY_FILE, "checkpoint.json", "server.json", "experiment.json"]
 )
-def test_each_file_that_changed_is_found_and_named(results, name) -> None:
+def test_each_file_that_changed_is_found_and_named(results: Path, name: str) -> None:
+    """A file changed since the verdict is reported by name, so no figure rests on altered data unnoticed."""
     file = results / "golden-w8a8" / name
     text = file.read_text()
     changes = {"summary.json": ("VALID", "VALID "), "experiment.json": ('"max_num_seqs": 16', '"max_num_seqs": 17')}
@@ -61,7 +63,8 @@ def test_each_file_that_changed_is_found_and_named(results, name) -> None:
         CliRunner().invoke(cli, [str(results / "golden")], catch_exceptions=False)
 
 
-def test_changed_weights_and_missing_rows_are_found(results, tmp_path: Path) -> None:
+def test_changed_weights_and_missing_rows_are_found(results: Path, tmp_path: Path) -> None:
+    """Altered weights and deleted rows are both reported."""
     (tmp_path / "weights/model.safetensors").write_bytes(b"Weights")
     (results / "golden-none" / REQUESTS_FILE).unlink()
     broken = list(find(results / "golden-none" / "summary.json").broken())
@@ -69,7 +72,7 @@ def test_changed_weights_and_missing_rows_are_found(results, tmp_path: Path) -> 
     assert "missing" in broken[0]
 
 
-def test_a_record_of_rest_that_changed_is_found(results) -> None:
+def test_a_record_of_rest_that_changed_is_found(results: Path) -> None:
     """It stands in the verdict beside the summaries."""
     file = results / "golden-none" / "idle.json"
     idle_record().write(file.parent)
@@ -80,5 +83,6 @@ def test_a_record_of_rest_that_changed_is_found(results) -> None:
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
+    """A folder without a verdict or summary is rejected, as it holds nothing to trace."""
     with pytest.raises(InputError, match="neither a verdict nor a summary"):
         find(tmp_path)

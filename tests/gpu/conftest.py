@@ -2,11 +2,12 @@
 
 import pytest
 
+from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.machine.hardware import accelerator
 
 
 @pytest.fixture(autouse=True, scope="session")
-def gpu():
+def gpu() -> Accelerator:
     """Return the machine's GPUs."""
     found = accelerator()
     if found.kind != "cuda":
@@ -15,7 +16,7 @@ def gpu():
 
 
 @pytest.fixture
-def two_gpus(gpu):
+def two_gpus(gpu: Accelerator) -> Accelerator:
     """Skip, with the reason, where there is one GPU."""
     if gpu.count < 2:
         pytest.skip(f"one GPU here ({gpu.name}): this path needs two")

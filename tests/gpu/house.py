@@ -43,27 +43,33 @@ class House:
         assert done.returncode == 0, done.stderr
 
     def write(self, serving: str = "", operations: str = "") -> None:
+        """Write the experiment with these serving and operations settings."""
         self.file.write_text(EXPERIMENT.format(serving=serving, operations=operations))
 
     @property
     def folder(self) -> Path:
+        """Return the run folder of the experiment as it is written now."""
         return RunDir.of(self.results, load_experiment(self.file), "none").path
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep its output for the test's log."""
         argv = [sys.executable, "-m", "tokenhour", *words, "--results", str(self.results)]
         done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
         print(done.stdout, done.stderr)
         return done
 
     def up(self) -> Server:
+        """Start the server and return its record."""
         done = self.run("serving", "up", str(self.file))
         assert done.returncode == 0, done.stderr
         return Server.read(self.folder)
 
     def down(self) -> None:
+        """Stop every server of the folder."""
         assert self.run("serving", "down", "--all").returncode == 0
 
     def until_asleep(self, limit_s: float = 60.0) -> None:
+        """Wait until the server's state says asleep."""
         deadline = time.monotonic() + limit_s
         while (state := read_state(self.folder)) is None or state.state != "asleep":
             assert time.monotonic() < deadline, state

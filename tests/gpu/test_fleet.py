@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ HELD_BYTES = 2**30
 
 
 @pytest.fixture
-def holder():
+def holder() -> Iterator[subprocess.Popen[bytes]]:
     """Hold a GiB of the GPU, and compute nothing, in a process of its own."""
     code = (
         f"import sys, torch\nheld = torch.ones({HELD_BYTES}, dtype=torch.uint8, device='cuda')\ntorch.cuda.synchronize()\n"
@@ -28,7 +29,8 @@ def holder():
         child.kill()
 
 
-def test_a_scan_lists_what_holds_the_gpu(holder, tmp_path: Path) -> None:
+def test_a_scan_lists_what_holds_the_gpu(holder: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """An idle process that holds GPU memory is found, and not called waste before it was idle for long."""
     command = [sys.executable, "-m", "tokenhour", "serving", "scan", "--json", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"nothing has been idle for long: {done.stdout}{done.stderr}"
@@ -43,6 +45,7 @@ def test_a_scan_lists_what_holds_the_gpu(holder, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_two_replicas_share_the_load_on_a_gpu_each(tmp_path: Path) -> None:
+    """Each replica takes a GPU of its own and answers part of the requests."""
     before = memory_used()
     house = House(tmp_path)
     house.write(serving="replicas: 2")

@@ -1,5 +1,7 @@
 """Sleep levels on a real GPU with real weights: memory comes free, and whoever asks next gets the same answer."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.gpu.house import House, memory_used
@@ -11,14 +13,16 @@ WEIGHT_BYTES = 250_000_000
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory):
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Prepare the model once, and stop every server at the end."""
     made = House(tmp_path_factory.mktemp("sleep"))
     yield made
     made.run("serving", "down", "--all")
 
 
 @pytest.mark.parametrize("policy", ["sleep-1", "sleep-2"])
-def test_asleep_it_frees_memory_and_awake_it_says_the_same(house, policy: str) -> None:
+def test_asleep_it_frees_memory_and_awake_it_says_the_same(house: House, policy: str) -> None:
+    """Both sleep levels release the weights' memory, and the waking request gets the same answer."""
     house.write(operations=f"idle: {{policy: {policy}, after_s: 6}}")
     house.up()
     first = house.ask()

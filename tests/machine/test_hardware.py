@@ -1,5 +1,6 @@
 """The GPU list comes from the driver's own tool; a machine without it is one CPU accelerator."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ printf 'NVIDIA H200, 143771, 570.86.15, GPU-a\\nNVIDIA H200, 143771, 570.86.15, 
 
 
 @pytest.fixture(autouse=True)
-def _forget():
+def _forget() -> Iterator[None]:
     hardware.accelerator.cache_clear()
     yield
     hardware.accelerator.cache_clear()
 
 
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script) -> None:
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a stand-in for nvidia-smi first on the path."""
     file = tmp_path / "nvidia-smi"
     file.write_text(script)
     file.chmod(0o755)
@@ -26,6 +28,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script) -> None:
 
 
 def test_gpus_are_counted_with_name_memory_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nvidia-smi prints becomes the accelerator record, with memory in bytes."""
     tool(tmp_path, monkeypatch, SMI)
     found = hardware.accelerator()
     assert (found.kind, found.name, found.count, found.driver) == ("cuda", "NVIDIA H200", 2, "570.86.15")
@@ -34,6 +37,7 @@ def test_gpus_are_counted_with_name_memory_and_driver(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\necho nonsense\n"])
 def test_a_driver_that_does_not_answer_means_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A broken or strange nvidia-smi does not stop the tool: the machine counts as a CPU."""
     tool(tmp_path, monkeypatch, script)
     assert hardware.accelerator().kind == "cpu"
 
@@ -42,6 +46,7 @@ def test_a_driver_that_does_not_answer_means_the_cpu(tmp_path: Path, monkeypatch
 def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, kind: str
 ) -> None:
+    """CUDA_VISIBLE_DEVICES decides whether there is a GPU, as it does for the engine."""
     tool(tmp_path, monkeypatch, SMI)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if said is not None:
@@ -55,8 +60,9 @@ def test_gpus_that_are_hidden_from_cuda_are_hidden_from_us(
     [(2**20, 2**20 - 900_000 + 300_000), (800_000, 200_000), (500_000, 0)],
 )
 def test_a_containers_room_is_its_limit_without_what_it_uses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit, room
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, room: int
 ) -> None:
+    """Available memory honours the container's limit and counts droppable file cache as free."""
     (tmp_path / "memory.max").write_text(f"{limit}\n")
     (tmp_path / "memory.current").write_text("900000\n")
     (tmp_path / "memory.stat").write_text("anon 600000\nactive_file 100000\ninactive_file 200000\nshmem 5\n")
@@ -65,6 +71,7 @@ def test_a_containers_room_is_its_limit_without_what_it_uses(
 
 
 def test_a_container_without_a_limit_has_what_the_host_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing or unlimited cgroup files fall back to the host's memory."""
     monkeypatch.setattr(hardware, "CGROUP", tmp_path)
     for name, text in (("memory.max", "max"), ("memory.current", "900000"), ("memory.stat", "")):
         assert hardware.available_memory_bytes() > 10**7
@@ -73,6 +80,7 @@ def test_a_container_without_a_limit_has_what_the_host_has(tmp_path: Path, monke
 
 
 def test_the_machines_hash_ignores_what_does_not_decide_speed() -> None:
+    """Time and packages do not make it another machine, so kept measurements stay comparable."""
     one = hardware.capture("2026-01-01T00:00:00+00:00")
     two = hardware.capture("2026-02-02T00:00:00+00:00", packages={"vllm": "1"})
     assert one.machine_sha256() == two.machine_sha256()
@@ -89,7 +97,7 @@ def test_the_machines_hash_ignores_what_does_not_decide_speed() -> None:
     ],
 )
 def test_what_a_container_already_uses_of_its_limit_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, current, cache, expected
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, current: int, cache: int, expected: int | None
 ) -> None:
     """Its page cache is given back when memory is asked for, so that it does not count as used."""
     (tmp_path / "memory.max").write_text(f"{limit}\n")
@@ -110,11 +118,13 @@ def test_what_a_container_already_uses_of_its_limit_is_not_there(
     ],
 )  # fmt: skip
 def test_cuda_visible_devices_is_read_as_cuda_reads_it(said: str | None, expected: tuple[str, ...]) -> None:
+    """The list ends at the first invalid entry, as CUDA itself stops there."""
     assert hardware.visible_gpus(said, 3) == expected
     assert hardware.visible_gpus(said, 0) == ()
 
 
 def test_a_gpu_is_found_by_number_or_by_a_uuid_that_may_be_cut_short() -> None:
+    """Numbers and UUID prefixes lead to the same index; what is not there leads to none."""
     uuids = ["GPU-11aa", "GPU-22bb"]
     assert [hardware.number_of(name, uuids) for name in ("1", "7", "GPU-22", "GPU-11aa", "MIG-3", "GPU-3")] == [
         1, None, 1, 0, None, None,

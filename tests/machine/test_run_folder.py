@@ -14,6 +14,7 @@ from tokenhour.machine.run_folder import RunDir
 
 
 def test_opening_twice_with_the_same_experiment_changes_nothing(tmp_path: Path) -> None:
+    """Resuming a run rewrites no record, so that nothing becomes stale by it."""
     experiment = load(tmp_path, GOOD)
     run = RunDir.of(tmp_path, experiment, "w8a8").open(experiment)
     before = {p.name: p.read_bytes() for p in run.path.iterdir()}
@@ -23,6 +24,7 @@ def test_opening_twice_with_the_same_experiment_changes_nothing(tmp_path: Path) 
 
 
 def test_a_changed_experiment_moves_the_old_one_aside(tmp_path: Path) -> None:
+    """The earlier experiment stays readable beside the new one."""
     first = load(tmp_path, GOOD)
     run = RunDir.of(tmp_path, first).open(first)
     second = load(tmp_path, GOOD.replace("max_model_len: 512", "max_model_len: 256"))
@@ -33,6 +35,7 @@ def test_a_changed_experiment_moves_the_old_one_aside(tmp_path: Path) -> None:
 
 
 def test_events_survive_a_torn_last_line(tmp_path: Path) -> None:
+    """A crash in the middle of a note does not hide the events before it."""
     run = RunDir(tmp_path / "r")
     run.note("bench", "started")
     run.note("bench", "done", "VALID")
@@ -43,6 +46,7 @@ def test_events_survive_a_torn_last_line(tmp_path: Path) -> None:
 
 
 def test_superseding_numbers_the_shelves(tmp_path: Path) -> None:
+    """Each replaced record gets a folder of its own; none overwrites another."""
     run = RunDir(tmp_path)
     for text in ("a", "b"):
         (tmp_path / "summary.json").write_text(text)
@@ -52,6 +56,7 @@ def test_superseding_numbers_the_shelves(tmp_path: Path) -> None:
 
 
 def test_the_environment_says_on_what_a_run_happened(tmp_path: Path) -> None:
+    """CPU, memory, packages and accelerator are recorded as soon as a run is opened."""
     experiment = load(tmp_path, GOOD)
     run = RunDir.of(tmp_path, experiment).open(experiment)
     data = json.loads((run.path / "environment.json").read_text())
@@ -61,7 +66,8 @@ def test_the_environment_says_on_what_a_run_happened(tmp_path: Path) -> None:
     assert data["accelerator"]["kind"] in {"cpu", "cuda"}
 
 
-def endpoint_load(experiment):
+def endpoint_load(experiment: Experiment) -> Load:
+    """Return the load record that an endpoint run would have for this experiment."""
     return Load.model_validate({"record": "load", "version": 1, **experiment.bench.model_dump(mode="json")})
 
 
@@ -83,6 +89,7 @@ def test_a_folder_of_one_kind_of_run_makes_room_for_the_other(tmp_path: Path) ->
 
 @pytest.mark.parametrize("inside", ["", "deeper"])
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, inside: str) -> None:
+    """The user is told about the file in the way instead of reading an OSError."""
     experiment = load(tmp_path, GOOD)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a file stands where"):

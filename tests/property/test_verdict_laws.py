@@ -1,12 +1,14 @@
 """Laws that every verdict keeps, whatever its scenario."""
 
 import math
+from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.breakeven.scenarios import DAY, PRICES, decide, scenario
 from tokenhour.breakeven.prices.tables import Tables, load_tables
+from tokenhour.contracts.records.verdict import Comparison
 
 TABLES = load_tables(PRICES)
 SCENARIOS = st.fixed_dictionaries(
@@ -27,7 +29,7 @@ SCENARIOS = st.fixed_dictionaries(
 MONEY = ("ops_usd_per_month", "engineering_usd_per_month", "setup_usd")
 
 
-def scaled(api: float = 1.0, machine: float = 1.0):
+def scaled(api: float = 1.0, machine: float = 1.0) -> Tables:
     """Return the tables with API and machine prices multiplied."""
     fields = ("input", "output", "cache_read", "cache_write")
     apis = [
@@ -40,18 +42,21 @@ def scaled(api: float = 1.0, machine: float = 1.0):
     return Tables(tuple(apis), tuple(machines), TABLES.folder)
 
 
-def solved(economics, tables=TABLES):
+def solved(economics: dict[str, Any], tables: Tables = TABLES) -> tuple[Comparison, ...]:
+    """Return the comparisons of a scenario, solved with few draws and a short horizon."""
     light = {"uncertainty": {"draws": 100}, "horizon_months": 1}
     return decide(scenario(**{**economics, **light}), tables).runs[0].comparisons
 
 
-def close(a, b, capacity_edges: float = 1e-6):
+def close(a: float | None, b: float | None, capacity_edges: float = 1e-6) -> bool:
+    """Tell whether two volumes agree, or both are absent."""
     return (a is None and b is None) or (a is not None and b is not None and math.isclose(a, b, rel_tol=capacity_edges))
 
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.sampled_from([0.01, 0.5, 2.0, 1024.0]))
-def test_scaling_all_money_leaves_break_even_volumes_where_they_are(economics, k) -> None:
+def test_scaling_all_money_leaves_break_even_volumes_where_they_are(economics: dict[str, Any], k: float) -> None:
+    """Multiplying every price leaves the verdict and its volumes as they are, so currency does not matter."""
     more = {**economics, **{name: economics[name] * k for name in MONEY}}
     for one, other in zip(solved(economics), solved(more, scaled(k, k)), strict=True):
         assert one.outcome == other.outcome
@@ -63,7 +68,8 @@ def test_scaling_all_money_leaves_break_even_volumes_where_they_are(economics, k
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.floats(1.0, 5.0))
-def test_a_dearer_api_never_speaks_against_self_hosting(economics, dearer) -> None:
+def test_a_dearer_api_never_speaks_against_self_hosting(economics: dict[str, Any], dearer: float) -> None:
+    """A higher API price only ever favors self-hosting: larger saving, earlier break-even."""
     for one, other in zip(solved(economics), solved(economics, scaled(api=dearer)), strict=True):
         assert other.saving_usd_per_month >= one.saving_usd_per_month - 1e-6
         assert other.wins_today or not one.wins_today
@@ -73,7 +79,8 @@ def test_a_dearer_api_never_speaks_against_self_hosting(economics, dearer) -> No
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.floats(1.0, 5.0))
-def test_a_dearer_machine_never_speaks_for_self_hosting(economics, dearer) -> None:
+def test_a_dearer_machine_never_speaks_for_self_hosting(economics: dict[str, Any], dearer: float) -> None:
+    """A higher machine price only ever favors the API: smaller saving, later break-even."""
     for one, other in zip(solved(economics), solved(economics, scaled(machine=dearer)), strict=True):
         assert other.saving_usd_per_month <= one.saving_usd_per_month + 1e-6
         assert one.wins_today or not other.wins_today
@@ -83,7 +90,8 @@ def test_a_dearer_machine_never_speaks_for_self_hosting(economics, dearer) -> No
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS, st.sampled_from(MONEY), st.floats(0, 20_000))
-def test_a_dearer_team_never_speaks_for_self_hosting(economics, name, more) -> None:
+def test_a_dearer_team_never_speaks_for_self_hosting(economics: dict[str, Any], name: str, more: float) -> None:
+    """Higher staff or set-up costs never make self-hosting look better."""
     dearer = {**economics, name: economics[name] + more}
     for one, other in zip(solved(economics), solved(dearer), strict=True):
         assert other.saving_usd_per_month <= one.saving_usd_per_month + 1e-6
@@ -92,7 +100,8 @@ def test_a_dearer_team_never_speaks_for_self_hosting(economics, name, more) -> N
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS)
-def test_windows_are_disjoint_and_ordered_and_hold_today_when_it_wins(economics) -> None:
+def test_windows_are_disjoint_and_ordered_and_hold_today_when_it_wins(economics: dict[str, Any]) -> None:
+    """Today's volume lies in a winning range exactly when the verdict says self-hosting is cheaper."""
     for c in solved(economics):
         edges = [edge for w in c.windows for edge in (w.above, w.to) if edge is not None]
         assert edges == sorted(edges)
@@ -107,7 +116,8 @@ def test_windows_are_disjoint_and_ordered_and_hold_today_when_it_wins(economics)
 
 @settings(max_examples=25, deadline=None)
 @given(SCENARIOS)
-def test_the_hybrid_is_never_dearer_than_the_api_and_no_volume_costs_only_what_is_fixed(economics) -> None:
+def test_the_hybrid_is_never_dearer_than_the_api_and_no_volume_costs_only_what_is_fixed(economics: dict[str, Any]) -> None:
+    """The hybrid never costs more than the API alone; a volume of zero leaves only standing costs."""
     for c in solved(economics):
         assert c.hybrid.usd_per_month <= c.api_usd_per_month * (1 + 1e-12)
     nothing = decide(scenario(**{**economics, "tokens_per_month": 0.0})).runs[0]

@@ -4,15 +4,17 @@ import contextlib
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 Reply = tuple[int, bytes, dict[str, str]]
 
 
-def _json(value) -> Reply:
+def _json(value: Any) -> Reply:
     return 200, json.dumps(value).encode(), {"Content-Type": "application/json"}
 
 
@@ -38,14 +40,15 @@ def answer(folder: Path, path: str) -> Reply:
 
 
 @contextlib.contextmanager
-def hub(folder: Path, refusal: str | None = None):
+def hub(folder: Path, refusal: str | None = None) -> Iterator[str]:
     """Serve `folder`; with a `refusal`, answer everything with 401 and that error code, or message of several words."""
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
 
         def do_GET(self) -> None:
+            """Answer from the folder, or refuse."""
             status, body, headers = answer(folder, self.path)
             if refusal:
                 kind = "X-Error-Code" if refusal.isalpha() else "X-Error-Message"

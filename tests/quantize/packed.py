@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 HEADS, KV_HEADS, LAYERS = 4, 2, 2
 NAMES = {
@@ -64,7 +65,7 @@ def _renamed(name: str) -> str:
     return f"{NAMES[stem]}.weight"
 
 
-def _ordered(name, weight):
+def _ordered(name: str, weight: Any) -> Any:
     """Bring the halves of a rotated head into the order of the format: pairs beside each other."""
     heads = HEADS if "q_proj" in name else KV_HEADS if "k_proj" in name else 0
     if not heads:

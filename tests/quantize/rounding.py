@@ -12,6 +12,7 @@ GRID = 16
 
 
 def make(job: Job) -> Recipe:
+    """Round the weights to the grid, or wait or fail as the environment says."""
     os.write(1, b"layer 1/2\n")
     (job.target / "model.safetensors").write_bytes(b"half")
     if wait := os.environ.get("ROUNDING_WAITS"):

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.quantize.tiny import TEXT, experiment, tiny_model
+from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.config.model_quantize import GROUP_SIZES, ModelSpec, QuantizeSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import write_text_atomic
@@ -47,7 +48,7 @@ make(Experiment.read(Path(sys.argv[1])), "gptq-int4", Workshop(Path(sys.argv[1])
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, Workshop]:
     """Return (experiment over a tiny model, workshop), with a quick stand-in for the INT4 scheme."""
     monkeypatch.setitem(scheme_table.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
     return experiment(tiny_model(tmp_path / "m"), tmp_path / "text.txt"), Workshop(
@@ -55,7 +56,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
 
 
-def test_a_manifest_says_what_was_made_and_from_what(shop) -> None:
+def test_a_manifest_says_what_was_made_and_from_what(shop: tuple[Experiment, Workshop]) -> None:
+    """The manifest alone tells source, recipe, quality, sizes and tool versions of a checkpoint."""
     spec, where = shop
     found = make(spec, "gptq-int4", where)
     folder = Path(found.path)
@@ -79,7 +81,8 @@ def test_a_manifest_says_what_was_made_and_from_what(shop) -> None:
     found.verify(folder)
 
 
-def test_the_originals_loss_is_zero(shop) -> None:
+def test_the_originals_loss_is_zero(shop: tuple[Experiment, Workshop]) -> None:
+    """Compared with itself the original loses nothing, which anchors every other figure."""
     found = make(shop[0], "none", shop[1])
     assert found.quality.mean_kl_divergence.value == 0
     assert found.quality.perplexity_ratio == 1
@@ -87,7 +90,8 @@ def test_the_originals_loss_is_zero(shop) -> None:
     assert found.quality.generation.identical == 16
 
 
-def test_what_is_current_is_reused_and_only_that(shop) -> None:
+def test_what_is_current_is_reused_and_only_that(shop: tuple[Experiment, Workshop]) -> None:
+    """Only inputs that affect a scheme make its checkpoint stale; a new experiment name does not."""
     spec, where = shop
     made = make(spec, "gptq-int4", where)
     assert current(spec, "gptq-int4", where) == made
@@ -101,7 +105,8 @@ def test_what_is_current_is_reused_and_only_that(shop) -> None:
     assert current(spec, "gptq-int4", where) is None
 
 
-def test_a_file_that_was_changed_is_refused(shop) -> None:
+def test_a_file_that_was_changed_is_refused(shop: tuple[Experiment, Workshop]) -> None:
+    """A checkpoint whose weights differ from the manifest is rejected instead of served."""
     spec, where = shop
     weights = Path(make(spec, "none", where).path) / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -111,7 +116,8 @@ def test_a_file_that_was_changed_is_refused(shop) -> None:
         current(spec, "none", where)
 
 
-def test_a_failure_leaves_only_the_log(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_only_the_log(shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves no half checkpoint, and the log keeps how far it came."""
     spec, where = shop
     make(spec, "none", where)
     monkeypatch.setenv("ROUNDING_FAILS", str(errno.ENOSPC))
@@ -124,7 +130,10 @@ def test_a_failure_leaves_only_the_log(shop, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(shop, tmp_path: Path, killer) -> None:
+def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(
+    shop: tuple[Experiment, Workshop], tmp_path: Path, killer: signal.Signals
+) -> None:
+    """After any kind of kill the next run makes a whole checkpoint and cleans up."""
     spec, where = shop
     make(spec, "none", where)
     spec.write(tmp_path)
@@ -138,7 +147,7 @@ def test_a_killed_run_leaves_nothing_that_is_trusted_and_the_next_one_goes_on(sh
     assert not list(where.checkpoints.glob(".*.lock"))
 
 
-def _half_way(folder: Path) -> subprocess.Popen:
+def _half_way(folder: Path) -> subprocess.Popen[bytes]:
     """Start a process that makes the checkpoint, and return it when it is in the midst of quantizing."""
     mark = folder / "waiting"
     argv = [sys.executable, "-c", RUN, str(folder)]
@@ -151,7 +160,10 @@ def _half_way(folder: Path) -> subprocess.Popen:
     return child
 
 
-def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_the_first(shop, tmp_path: Path) -> None:
+def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_the_first(
+    shop: tuple[Experiment, Workshop], tmp_path: Path
+) -> None:
+    """The message names the process that is at work, and its files stay untouched."""
     spec, where = shop
     make(spec, "none", where)
     spec.write(tmp_path)
@@ -167,14 +179,20 @@ def test_a_second_run_of_the_same_checkpoint_is_refused_and_takes_nothing_from_t
         child.wait(20)
 
 
-def test_what_another_run_has_finished_meanwhile_is_taken(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_run_has_finished_meanwhile_is_taken(
+    shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished checkpoint is reused rather than made a second time."""
     spec, where = shop
     made = make(spec, "none", where)
     monkeypatch.setattr("tokenhour.quantize.build._make_original", _fails)
     assert make(spec, "none", where) == made
 
 
-def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(
+    shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of quantizing are not lost to a network error: the same command resumes at the evaluation."""
     spec, where = shop
     make(spec, "none", where)
     with monkeypatch.context() as patch:
@@ -187,11 +205,14 @@ def test_a_text_that_a_hub_does_not_give_any_more_keeps_what_was_quantized(shop,
     make(spec, "gptq-int4", where)
 
 
-def _refuses(*_) -> None:
+def _refuses(*_: object) -> None:
     raise InputError("the hub cannot be reached", where="hub:a/b", remedy="connect")
 
 
-def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_packed_is_taken_up_without_quantizing_again(
+    shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut during evaluation, only the evaluation is repeated."""
     spec, where = shop
     make(spec, "none", where)
     folder = folder_of(spec, "gptq-int4", where)
@@ -210,7 +231,10 @@ def test_what_was_packed_is_taken_up_without_quantizing_again(shop, monkeypatch:
     assert not packed_of(folder).exists()
 
 
-def test_packed_weights_that_were_changed_since_are_made_anew(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_weights_that_were_changed_since_are_made_anew(
+    shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept weights are resumed only if they are still what was written."""
     spec, where = shop
     make(spec, "none", where)
     folder = folder_of(spec, "gptq-int4", where)
@@ -223,11 +247,12 @@ def test_packed_weights_that_were_changed_since_are_made_anew(shop, monkeypatch:
     make(spec, "gptq-int4", where).verify(folder)
 
 
-def _fails(*_) -> None:
+def _fails(*_: object) -> None:
     raise OSError("power cut")
 
 
-def test_weights_that_were_trained_further_under_the_same_name_are_not_current(shop) -> None:
+def test_weights_that_were_trained_further_under_the_same_name_are_not_current(shop: tuple[Experiment, Workshop]) -> None:
+    """A changed source under an unchanged path would otherwise be served in its old state."""
     spec, where = shop
     made = make(spec, "none", where)
     assert current(spec, "none", where) == made
@@ -239,7 +264,8 @@ def test_weights_that_were_trained_further_under_the_same_name_are_not_current(s
 
 
 @pytest.mark.parametrize("name", ["merges.txt", "tokenizer.model", "chat_template.jinja", "tokenizer_config.json"])
-def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop, name: str) -> None:
+def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop: tuple[Experiment, Workshop], name: str) -> None:
+    """Tokenizer and chat template belong to the inputs, since they change what the model reads."""
     spec, where = shop
     file = Path(spec.model.source) / name
     before = expected_inputs(spec, "none", where)
@@ -247,7 +273,8 @@ def test_a_tokenizer_or_template_that_was_changed_is_not_current(shop, name: str
     assert expected_inputs(spec, "none", where)["weights"] != before["weights"]
 
 
-def test_python_beside_the_weights_counts_where_it_is_trusted(shop) -> None:
+def test_python_beside_the_weights_counts_where_it_is_trusted(shop: tuple[Experiment, Workshop]) -> None:
+    """Code matters only with `trust_remote_code`, so a stray script does not cost a rebuild."""
     spec, where = shop
     trusting = spec.model_copy(update={"model": spec.model.model_copy(update={"trust_remote_code": True})})
     before = [expected_inputs(each, "none", where)["weights"] for each in (spec, trusting)]
@@ -256,7 +283,10 @@ def test_python_beside_the_weights_counts_where_it_is_trusted(shop) -> None:
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
-def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(
+    shop: tuple[Experiment, Workshop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `~` in a text's path is expanded, so a changed text is noticed."""
     spec, where = shop
     monkeypatch.setenv("HOME", str(tmp_path))
     texts = {"evaluation": {"source": "~/text.txt", "windows": 4, "window_tokens": 32}}
@@ -266,7 +296,10 @@ def test_a_text_in_the_home_folder_is_hashed_where_it_is_read(shop, tmp_path: Pa
     assert expected_inputs(homely, "none", where) != before
 
 
-def test_another_bundled_text_or_package_is_another_checkpoint(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_bundled_text_or_package_is_another_checkpoint(
+    shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade of the weights' package or of the bundled text makes checkpoints stale."""
     spec, where = shop
     packaged = spec.model_copy(update={"quantize": QuantizeSpec(), "model": ModelSpec(source="package:acme-weights/x.gguf")})
     monkeypatch.setattr("tokenhour.quantize.source.resolve.installed", lambda names: dict.fromkeys(names, "1.0"))
@@ -279,7 +312,9 @@ def test_another_bundled_text_or_package_is_another_checkpoint(shop, monkeypatch
     assert {key for key in after if after[key] != again[key]} == {"text:bundled"}
 
 
-def test_what_was_made_of_another_original_is_not_current(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_made_of_another_original_is_not_current(
+    shop: tuple[Experiment, Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hub's `main` moves on under the same name: only the original's own files tell."""
     spec, where = shop
     monkeypatch.setattr("tokenhour.quantize.cache_key.behind", lambda _: ([], ""))
@@ -303,7 +338,8 @@ def test_what_was_made_of_another_original_is_not_current(shop, monkeypatch: pyt
     assert make(spec, "gptq-int4", where) == made
 
 
-def test_a_project_that_was_moved_is_used_where_it_is(shop, tmp_path: Path) -> None:
+def test_a_project_that_was_moved_is_used_where_it_is(shop: tuple[Experiment, Workshop], tmp_path: Path) -> None:
+    """Moving the folder of checkpoints costs no new quantization."""
     spec, where = shop
     make(spec, "none", where)
     moved = Workshop(tmp_path / "elsewhere" / "checkpoints", where.results)
@@ -317,7 +353,7 @@ def test_a_project_that_was_moved_is_used_where_it_is(shop, tmp_path: Path) -> N
     assert not where.checkpoints.exists()
 
 
-def test_states_of_another_text_are_not_taken_for_the_originals(shop, tmp_path: Path) -> None:
+def test_states_of_another_text_are_not_taken_for_the_originals(shop: tuple[Experiment, Workshop], tmp_path: Path) -> None:
     """Only the first window's are looked at: a hub's text may differ behind it."""
     spec, where = shop
     import torch
@@ -340,14 +376,16 @@ def test_states_of_another_text_are_not_taken_for_the_originals(shop, tmp_path: 
 
 
 class Silent:
-    def update(self, _) -> None:
-        pass
+    def update(self, _: object) -> None:
+        """Show nothing."""
 
     def elapsed_s(self) -> float:
+        """Report that no time has passed."""
         return 0.0
 
 
-def test_another_gate_is_judged_without_making_anything(shop, tmp_path: Path) -> None:
+def test_another_gate_is_judged_without_making_anything(shop: tuple[Experiment, Workshop], tmp_path: Path) -> None:
+    """A new quality bound is applied to the recorded figures, without hours of work."""
     spec, where = shop
     strict = spec.model_dump(mode="json")
     arguments = ["run", str(tmp_path / "e.yaml"), "--scheme", "gptq-int4", "--results", str(where.results)]
@@ -362,7 +400,8 @@ def test_another_gate_is_judged_without_making_anything(shop, tmp_path: Path) ->
     assert "quality gate FAIL (mean KL divergence" in said[1]
 
 
-def test_something_foreign_in_the_way_is_not_overwritten(shop) -> None:
+def test_something_foreign_in_the_way_is_not_overwritten(shop: tuple[Experiment, Workshop]) -> None:
+    """Files that this tool did not write are never replaced."""
     spec, where = shop
     folder = folder_of(spec, "none", where)
     folder.mkdir(parents=True)
@@ -372,7 +411,8 @@ def test_something_foreign_in_the_way_is_not_overwritten(shop) -> None:
     assert (folder / "mine.txt").read_text() == "dear"
 
 
-def test_the_manifest_is_published_once(shop) -> None:
+def test_the_manifest_is_published_once(shop: tuple[Experiment, Workshop]) -> None:
+    """Publishing the same checkpoint again leaves the run's record as it is."""
     spec, where = shop
     made = make(spec, "none", where)
     publish(made, spec, where.results)
@@ -383,7 +423,8 @@ def test_the_manifest_is_published_once(shop) -> None:
 
 
 @given(st.integers(16, 256), st.lists(st.integers(1, 40).map(lambda k: k * 32), min_size=1, max_size=3))
-def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(wanted, widths) -> None:
+def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(wanted: int, widths: list[int]) -> None:
+    """Users get the closest group size below their wish that engines can run."""
     size = resolve_group_size(wanted, tuple(widths))
     assert size <= wanted
     assert size in GROUP_SIZES
@@ -392,6 +433,7 @@ def test_a_group_size_divides_every_width_and_is_the_largest_that_a_kernel_has(w
 
 
 def test_widths_that_no_kernels_group_divides_are_refused() -> None:
+    """A model without any usable group size is rejected with its widths."""
     with pytest.raises(InputError, match=r"no group size up to 128 divides the widths \[40, 48\]"):
         resolve_group_size(128, (48, 40))
 
@@ -400,16 +442,19 @@ def test_widths_that_no_kernels_group_divides_are_refused() -> None:
     ("wanted", "group", "said"), [(128, 64, "does not divide the widths [576, 1536]"), (96, 64, "no kernel has")]
 )
 def test_a_smaller_group_is_said_with_the_reason(wanted: int, group: int, said: str) -> None:
+    """A group size other than the one asked for is noted, for schemes that have groups."""
     assert resolve_group_size(wanted, (576, 1536)) == group
     assert group_note("w4a16", wanted, group, (576, 1536)) == (f"group size {group} instead of {wanted}, which {said}",)
     assert group_note("w8a8", wanted, group, (576, 1536)) == group_note("w4a16", 64, 64, (576, 1536)) == ()
 
 
 def test_the_widths_of_the_demo_model_resolve_to_64() -> None:
+    """The demo model quantizes with the default settings."""
     assert resolve_group_size(128, (576, 1536, 576)) == 64
 
 
-def test_each_scheme_has_inputs_of_its_own(shop) -> None:
+def test_each_scheme_has_inputs_of_its_own(shop: tuple[Experiment, Workshop]) -> None:
+    """Schemes never share a checkpoint by accident."""
     spec, where = shop
     names = ("none", "w8a8", "gptq-int4", "gptq-int8", "w4a16")
     hashes = {name: expected_inputs(spec, name, where)["recipe"] for name in names}
@@ -429,11 +474,13 @@ def test_each_scheme_has_inputs_of_its_own(shop) -> None:
     ],
 )
 def test_the_layer_is_read_from_a_librarys_log(tmp_path: Path, printed: str, layer: tuple[int, ...] | None) -> None:
+    """Progress comes from each library's own output, whatever its form."""
     (tmp_path / "x.log").write_text(printed)
     assert last_step(tmp_path / "x.log") == layer
 
 
 def test_an_earlier_runs_layers_in_the_same_log_are_not_shown(tmp_path: Path) -> None:
+    """A resumed run does not show the progress of the one before it."""
     log = tmp_path / "x.log"
     log.write_text("tokenhour: 2 passes over the layers\n(31/31): Calibrating\n")
     since = log.stat().st_size
@@ -443,12 +490,14 @@ def test_an_earlier_runs_layers_in_the_same_log_are_not_shown(tmp_path: Path) ->
 
 
 def test_the_passes_are_told_through_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress knows how often the layers are gone through."""
     say_passes(2)
     (tmp_path / "x.log").write_text(capsys.readouterr().out)
     assert passes(tmp_path / "x.log") == 2
 
 
 def test_each_pass_over_the_layers_is_counted_and_timed_by_itself() -> None:
+    """Time left is estimated per pass, because passes differ in pace."""
     layers = Layers()
     said = [layers.say((k, 31), 2, now) for k, now in ((1, 0), (11, 10), (31, 30), (1, 31), (11, 71), (11, 72))]
     assert said == [
@@ -463,12 +512,14 @@ def test_each_pass_over_the_layers_is_counted_and_timed_by_itself() -> None:
 
 
 def test_time_left_is_said_only_when_a_pace_is_known() -> None:
+    """No estimate is better than one without data."""
     assert time_left(0, 10, 5.0) == ""
     assert time_left(5, 10, 20.0) == ", about 40 s left"
     assert time_left(5, 0, 20.0) == ""
 
 
-def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path: Path) -> None:
+def test_the_command_makes_then_reuses_and_says_so(shop: tuple[Experiment, Workshop], tmp_path: Path) -> None:
+    """The second run reuses both checkpoints, repeats the notes and records that as an event."""
     spec, where = shop
     spec.write(tmp_path)
     arguments = ["run", str(tmp_path / "experiment.json"), "--results", str(where.results)]
@@ -484,7 +535,8 @@ def test_the_command_makes_then_reuses_and_says_so(shop, tmp_path: Path) -> None
     assert [event.state for event in run.events()] == ["started", "done", "reused"]
 
 
-def test_a_scheme_that_the_experiment_does_not_name_is_refused(shop, tmp_path: Path) -> None:
+def test_a_scheme_that_the_experiment_does_not_name_is_refused(shop: tuple[Experiment, Workshop], tmp_path: Path) -> None:
+    """`--scheme` accepts only the experiment's own schemes."""
     shop[0].write(tmp_path)
     with pytest.raises(InputError, match="not among its schemes"):
         CliRunner().invoke(cli, ["run", str(tmp_path / "experiment.json"), "--scheme", "w8a8"], catch_exceptions=False)

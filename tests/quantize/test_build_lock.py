@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.system
 
 
 def test_a_name_that_is_held_is_refused_with_its_holder_and_free_afterwards(tmp_path: Path) -> None:
+    """Two runs cannot write one checkpoint, other names are unaffected, and no lock file stays behind."""
     folder = tmp_path / "new" / "model"
     with claimed(folder), pytest.raises(InputError, match=f"process {os.getpid()}") as caught, claimed(folder):
         pass
@@ -28,7 +30,7 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_none(tmp_path: Path, monkey
     real = fcntl.flock
     removed: list[bool] = []
 
-    def late(handle, how) -> None:
+    def late(handle: Any, how: int) -> None:
         if not removed:
             removed.append(True)
             (tmp_path / ".model.lock").unlink()
@@ -41,8 +43,10 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_none(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_folder_that_takes_nothing_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number) -> None:
-    def refuse(*_, **__) -> None:
+def test_a_folder_that_takes_nothing_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A read-only folder is reported with its path."""
+
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("pathlib.Path.open", refuse)

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.quantize.tiny import experiment, tiny_model
 from tokenhour.contracts.config.model_quantize import SCHEMES, QuantizeSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
+from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.quantize.backends import autoround
 from tokenhour.quantize.build import current, make
 from tokenhour.quantize.cache_key import Workshop
@@ -26,20 +29,20 @@ MOST_KL = 6e-5
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory):
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Checkpoint]:
     """Return what makes a scheme of one model, with settings, into one workshop: the original is made once."""
     folder = tmp_path_factory.mktemp("schemes")
     model = tiny_model(folder / "m")
     where = Workshop(folder / "checkpoints", folder)
 
-    def pack(scheme, **settings):
+    def pack(scheme: str, **settings: Any) -> Checkpoint:
         spec = experiment(model, folder / "text.txt", **settings)
         return current(spec, scheme, where) or make(spec, scheme, where)
 
     return pack
 
 
-def kinds(found) -> list[str]:
+def kinds(found: Checkpoint) -> list[str]:
     """List the types of the tensors that were written."""
     from safetensors import safe_open
 
@@ -47,13 +50,17 @@ def kinds(found) -> list[str]:
         return [weights.get_slice(name).get_dtype() for name in weights.keys()]  # noqa: SIM118 (no mapping)
 
 
-def quantization(found) -> dict:
+def quantization(found: Checkpoint) -> dict[str, Any]:
+    """Read the quantization that the written config declares."""
     return json.loads((Path(found.path) / "config.json").read_text())["quantization_config"]
 
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("scheme", "bits", "most"), [("gptq-int8", 8, 1e-6), ("gptq-int4", 4, MOST_KL)])
-def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(packed, scheme: str, bits: int, most) -> None:
+def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(
+    packed: Callable[..., Checkpoint], scheme: str, bits: int, most: float
+) -> None:
+    """Written config, recipe and tensors agree on the bits, and the loss stays within bounds."""
     found = packed(scheme)
     said = quantization(found)
     assert (said["bits"], said["group_size"], said["sym"], said["quant_method"]) == (bits, 16, True, "gptq")
@@ -64,7 +71,8 @@ def test_gptq_packs_its_bits_and_8_lose_next_to_nothing(packed, scheme: str, bit
 
 
 @pytest.mark.filterwarnings("default")
-def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed) -> None:
+def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed: Callable[..., Checkpoint]) -> None:
+    """GPTQ never quantizes the head; recipe and notes say so when the user expected otherwise."""
     found = packed("gptq-int8", ignore=())
     assert found.recipe["ignore"] == ["lm_head"]
     assert "lm_head stays in its original precision" in " ".join(found.notes)
@@ -73,7 +81,8 @@ def test_gptq_says_that_the_head_is_left_alone_when_nothing_ignores_it(packed) -
 
 
 @pytest.mark.filterwarnings("default")
-def test_fp8_packs_8_bit_floats_and_loads_on_a_cpu(packed) -> None:
+def test_fp8_packs_8_bit_floats_and_loads_on_a_cpu(packed: Callable[..., Checkpoint]) -> None:
+    """FP8 needs no calibration and can be checked without a GPU."""
     found = packed("fp8")
     assert kinds(found).count("F8_E4M3") == LINEARS
     assert found.calibration is None
@@ -125,7 +134,7 @@ def test_autoround_is_packed_as_it_was_learned(tmp_path: Path, monkeypatch: pyte
     assert (steps.abs() > 0.6).float().mean() > 0.01
 
 
-def computed(folder):
+def computed(folder: Path) -> dict[str, Any]:
     """Return each linear layer's weights as it computes with them, by its name."""
     import torch
 
@@ -137,6 +146,7 @@ def computed(folder):
 
 @pytest.mark.filterwarnings("default")
 def test_autoround_is_made_judged_and_recorded(tmp_path: Path) -> None:
+    """A learned checkpoint carries its method, quality and tool versions, and is reused."""
     model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
     spec = experiment(model, tmp_path / "text.txt", w4a16_method="autoround")
     found = make(spec, "w4a16", where)
@@ -150,6 +160,7 @@ def test_autoround_is_made_judged_and_recorded(tmp_path: Path) -> None:
 
 
 def test_by_default_a_plain_decoder_is_learned(tmp_path: Path) -> None:
+    """AutoRound is the default of w4a16 where it is known to work."""
     used, notes = settle("w4a16", QuantizeSpec(), tiny_model(tmp_path / "m", hidden=64), {})
     assert (used.w4a16_method, notes) == ("autoround", ())
 
@@ -158,7 +169,9 @@ def test_by_default_a_plain_decoder_is_learned(tmp_path: Path) -> None:
 def test_layers_that_only_one_side_knows_are_not_rounded_plainly_under_a_wrong_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def less(job, **how):
+    """A layer that was not learned fails the run; otherwise worse weights would pass as AutoRound's."""
+
+    def less(job: Job, **how: Any) -> dict[str, Any]:
         return {name: one for name, one in autoround.tune(job, **how).items() if "v_proj" not in name}
 
     monkeypatch.setattr(w4a16, "tune", less)
@@ -168,7 +181,8 @@ def test_layers_that_only_one_side_knows_are_not_rounded_plainly_under_a_wrong_n
 
 
 @pytest.mark.filterwarnings("default")
-def test_where_autoround_was_not_tried_gptq_takes_its_place_and_says_why(packed) -> None:
+def test_where_autoround_was_not_tried_gptq_takes_its_place_and_says_why(packed: Callable[..., Checkpoint]) -> None:
+    """The notes give the reason, unless the user asked for GPTQ."""
     found = packed("w4a16")
     assert found.recipe["method"] == "GPTQ"
     why = "GPTQ, as AutoRound was not tried with fewer than 4096 tokens of calibration (here 128)"
@@ -186,9 +200,11 @@ def test_where_autoround_was_not_tried_gptq_takes_its_place_and_says_why(packed)
     ],
 )
 def test_a_model_on_which_autoround_breaks_is_a_run_that_failed_with_a_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
 ) -> None:
-    def breaks(*_, **__) -> None:
+    """Users learn to set `w4a16_method: gptq`, and no checkpoint is left."""
+
+    def breaks(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(autoround, "_learn", breaks)
@@ -201,6 +217,7 @@ def test_a_model_on_which_autoround_breaks_is_a_run_that_failed_with_a_remedy(
 
 @pytest.mark.filterwarnings("default")
 def test_autoround_says_that_the_head_is_left_alone_when_nothing_ignores_it(tmp_path: Path) -> None:
+    """AutoRound keeps the head even if an override asks for it, and says so."""
     model, where = tiny_model(tmp_path / "m", hidden=64), Workshop(tmp_path / "checkpoints", tmp_path)
     asked = {"ignore": (), "overrides": [{"match": "lm_head", "bits": 8}]}
     found = make(experiment(model, tmp_path / "text.txt", w4a16_method="autoround", **asked), "w4a16", where)
@@ -210,7 +227,8 @@ def test_autoround_says_that_the_head_is_left_alone_when_nothing_ignores_it(tmp_
 
 
 @pytest.mark.filterwarnings("default")
-def test_w4a16_has_zero_points_unless_it_is_symmetric(packed) -> None:
+def test_w4a16_has_zero_points_unless_it_is_symmetric(packed: Callable[..., Checkpoint]) -> None:
+    """The `symmetric` setting reaches the written weights and the recipe."""
     for asked, symmetric in ((None, False), (False, False), (True, True)):
         found = packed("w4a16", symmetric=asked)
         weights = quantization(found)["config_groups"]["group_0"]["weights"]
@@ -220,12 +238,14 @@ def test_w4a16_has_zero_points_unless_it_is_symmetric(packed) -> None:
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-def test_every_manifest_names_the_library_that_loads_the_weights(scheme) -> None:
+def test_every_manifest_names_the_library_that_loads_the_weights(scheme: str) -> None:
+    """Without the version of transformers a checkpoint could not be reproduced."""
     assert "transformers" in MODULES[scheme][1]
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
-def test_zero_points_are_refused_where_there_are_none(scheme) -> None:
+def test_zero_points_are_refused_where_there_are_none(scheme: str) -> None:
+    """A setting that a scheme cannot honor is rejected instead of ignored."""
     spec = QuantizeSpec(symmetric=False)
     if scheme in ("w4a16", "none"):
         check(scheme, spec)

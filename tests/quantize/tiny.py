@@ -4,6 +4,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from tokenhour.contracts.config.experiment import Experiment
 
@@ -39,7 +40,7 @@ def tiny_model(target: Path, hidden: int = 48) -> Path:
     return Path(shutil.copytree(_model(hidden), target))
 
 
-def experiment(model: Path, text: Path, **quantize) -> Experiment:
+def experiment(model: Path, text: Path, **quantize: Any) -> Experiment:
     """Return an experiment over the model, calibrated and evaluated on `text`."""
     text.write_text(TEXT)
     windows = {"source": str(text), "windows": 4, "window_tokens": 32}

@@ -2,6 +2,9 @@
 
 import ctypes
 import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,7 @@ pynvml = importlib.import_module("pynvml")
 
 
 @pytest.fixture(scope="package")
-def library(tmp_path_factory: pytest.TempPathFactory):
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Load the stub under the driver's name, once for this process: the real pynvml then finds it."""
     made = nvml.build(tmp_path_factory.mktemp("nvml"))
     ctypes.CDLL(str(made))
@@ -19,13 +22,13 @@ def library(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def gpu(library, monkeypatch: pytest.MonkeyPatch):
-    """Say what the driver of a machine with H100s answers: gpu(processes=[(pid, bytes)], utilization=0, ...)."""
+def gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say what the driver of a machine with H100s answers; it takes processes=[(pid, bytes)], utilization=0 and so on."""
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "_nvmlLib_refcount", 0)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
 
-    def told(*gpus, **answers) -> None:
+    def told(*gpus: dict[str, Any], **answers: Any) -> None:
         state = {"count.0": len(gpus or [answers])}
         for number, each in enumerate(gpus or [answers]):
             state |= {f"utilization.{number}": each.get("utilization", 0), f"memory.{number}": each.get("used", 0)}

@@ -12,6 +12,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 
 class State:
@@ -38,17 +39,18 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def log_message(self, *_) -> None:
-        pass
+    def log_message(self, *_: object) -> None:
+        """Keep quiet: the tests read what the engine prints."""
 
-    def _send(self, status, body=b"{}") -> None:
+    def _send(self, status: int, body: bytes = b"{}") -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self):
+    def do_GET(self) -> None:
+        """Answer health, models, metrics and sleep state as vLLM does."""
         if self.path == "/health":
             return self._send(200)
         if self.path == "/v1/models":
@@ -63,7 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200, json.dumps({"is_sleeping": State.asleep}).encode())
         return self._send(404)
 
-    def do_POST(self):
+    def do_POST(self) -> None:
+        """Answer a completion, sleep or wake up; misbehave where the mode says so."""
         mode = sys.argv[2]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path.startswith(("/sleep", "/wake_up")):
@@ -93,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
                 State.running -= 1
                 State.succeeded += 1
 
-    def _answer(self, ask):
+    def _answer(self, ask: dict[str, Any]) -> None:
         if ask.get("die"):
             os._exit(9)
         if ask.get("stream"):
@@ -110,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         return self._send(200, json.dumps(answer).encode())
 
-    def _stream(self, ask) -> None:
+    def _stream(self, ask: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -122,12 +125,12 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 
-    def _chunk(self, data) -> None:
+    def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
 
-def drain(server) -> None:
+def drain(server: Server) -> None:
     """Let running requests end, as an engine with --shutdown-timeout does."""
     while State.running:
         time.sleep(0.02)
@@ -135,6 +138,7 @@ def drain(server) -> None:
 
 
 def main() -> None:
+    """Start the tree, print what an engine prints, and serve or misbehave by the mode."""
     port, mode = int(sys.argv[1]), sys.argv[2]
     print("INFO Initializing a V1 LLM engine, quantization=compressed-tensors", flush=True)
     if mode == "dies":

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -31,7 +32,7 @@ from tokenhour.machine.hardware import host
 from tokenhour.machine.run_folder import RunDir
 from tokenhour.serving.launch.engine_env import choose_ports
 from tokenhour.serving.render.compose import render_compose
-from tokenhour.serving.render.context import deployment
+from tokenhour.serving.render.context import Deployment, deployment
 from tokenhour.serving.render.haproxy import haproxy_config
 from tokenhour.serving.render.kubernetes import render_kubernetes
 from tokenhour.serving.render.litellm import Hybrid, hybrid_of, render_gateway
@@ -43,7 +44,8 @@ H100 = Accelerator(kind="cuda", name="NVIDIA H100", count=1, memory_bytes=80 * 2
 SECRET = "0123456789abcdef-very-secret"
 
 
-def example(results=Path("none"), device: str = "cuda", **operations):
+def example(results: Path = Path("none"), device: str = "cuda", **operations: Any) -> Deployment:
+    """Render the example experiment, with changes to its operations."""
     experiment = load_experiment(EXAMPLE)
     if operations:
         changed = experiment.operations.model_copy(update=operations)
@@ -51,15 +53,18 @@ def example(results=Path("none"), device: str = "cuda", **operations):
     return deployment(experiment, "w8a8", results, PRICES, device)
 
 
-def compose(found):
+def compose(found: Deployment) -> dict[str, Any]:
+    """Parse the rendered compose file."""
     return yaml.safe_load(render_compose(found))
 
 
-def kubernetes(found):
+def kubernetes(found: Deployment) -> dict[str, Any]:
+    """Parse the rendered manifests, by their kind."""
     return {each["kind"]: each for each in yaml.safe_load_all(render_kubernetes(found))}
 
 
-def compose_schema():
+def compose_schema() -> dict[str, Any]:
+    """Load the public schema of compose files."""
     files = importlib.resources.files("check_jsonschema")
     return json.loads((files / "builtin_schemas/vendor/compose-spec.json").read_text())
 
@@ -67,6 +72,7 @@ def compose_schema():
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("tls", [None, "/certs/server.pem"])
 def test_the_compose_file_is_valid_by_the_compose_specification(device: str, tls: str | None) -> None:
+    """Docker accepts the rendered file on GPU and CPU, with TLS and without."""
     jsonschema.validate(compose(example(device=device, tls_certificate=tls)), compose_schema())
 
 
@@ -80,11 +86,13 @@ def test_the_schema_refuses_a_compose_file_that_is_wrong() -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_the_manifests_are_valid_by_the_kubernetes_schemas(device: str) -> None:
+    """Kubernetes accepts every rendered document, checked strictly against the public schemas."""
     for document in kubernetes(example(device=device)).values():
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
 def test_the_schemas_refuse_a_manifest_that_is_wrong() -> None:
+    """A misspelled field fails the validation, so the check above means something."""
     document = kubernetes(example())["Deployment"]
     document["spec"]["replica"] = 3
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -92,12 +100,14 @@ def test_the_schemas_refuse_a_manifest_that_is_wrong() -> None:
 
 
 def test_the_committed_files_are_what_the_example_renders() -> None:
+    """deploy/ stays in step with the renderer, so readers never copy a stale file."""
     found = example()
     assert (ROOT / "deploy/compose.yaml").read_text() == render_compose(found)
     assert (ROOT / "deploy/kubernetes.yaml").read_text() == render_kubernetes(found)
 
 
 def test_gpus_are_shared_out_and_asked_for() -> None:
+    """Each replica gets a GPU of its own, and a CPU deployment carries no GPU exporter."""
     services = compose(example())["services"]
     devices = [
         services[f"vllm-{number}"]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"] for number in (0, 1)
@@ -109,6 +119,7 @@ def test_gpus_are_shared_out_and_asked_for() -> None:
 
 
 def test_probes_fit_the_measured_cold_start(tmp_path: Path) -> None:
+    """Startup limits allow twice the measured cold start, so a slow load is not killed halfway."""
     run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
     run.mkdir()
     start = ColdStart(weights_s=20, health_s=80, ready_s=83)
@@ -134,7 +145,7 @@ def test_probes_fit_the_measured_cold_start(tmp_path: Path) -> None:
     ],
 )
 def test_a_start_counts_only_for_the_device_that_it_was_measured_on(
-    tmp_path: Path, device: str, changes, measured: bool, said: str
+    tmp_path: Path, device: str, changes: dict[str, Any], measured: bool, said: str
 ) -> None:
     """Twice the 20 s of a CPU would have Kubernetes kill an engine that captures CUDA graphs, again and again."""
     run = RunDir.of(tmp_path, load_experiment(EXAMPLE), "w8a8").path
@@ -147,6 +158,7 @@ def test_a_start_counts_only_for_the_device_that_it_was_measured_on(
 
 
 def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts() -> None:
+    """Scaling follows waiting requests and does not give up replicas that take minutes to load."""
     scaler = kubernetes(example())["HorizontalPodAutoscaler"]["spec"]
     assert scaler["metrics"][0]["pods"]["metric"]["name"] == "vllm_num_requests_waiting"
     assert scaler["minReplicas"] == 2
@@ -156,6 +168,7 @@ def test_the_autoscaler_watches_the_queue_and_is_patient_for_several_starts() ->
 
 
 def test_nothing_is_open_that_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only router and Grafana are published, on loopback, and no rendered file contains a secret."""
     monkeypatch.setenv("TOKENHOUR_API_KEY", SECRET)
     found = example()
     document = compose(found)
@@ -175,6 +188,7 @@ def test_nothing_is_open_that_need_not_be(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container() -> None:
+    """Paths of this machine do not exist in a container; the files also warn that answers mean nothing."""
     experiment = load_experiment(EXAMPLE)
     serving = experiment.serving.model_copy(update={"dummy_weights": True})
     found = deployment(experiment.model_copy(update={"serving": serving}), "w8a8", Path("none"), PRICES, "cuda")
@@ -185,7 +199,8 @@ def test_dummy_weights_bring_no_folder_of_this_machine_into_a_container() -> Non
         assert "answers mean nothing" in text
 
 
-def allowed_paths(text):
+def allowed_paths(text: str) -> set[str]:
+    """List the paths that the router's configuration lets through."""
     (line,) = [line for line in text.splitlines() if "acl allowed path" in line]
     return set(line.split()[3:])
 
@@ -203,12 +218,14 @@ def test_the_router_lets_nothing_through_that_the_engine_answers_without_a_key()
 
 
 def test_a_dollar_sign_in_a_configuration_is_not_interpolated() -> None:
+    """Dollar signs are doubled; otherwise compose would replace Prometheus labels with empty variables."""
     content = compose(example())["configs"]["rules"]["content"]
     assert "$$labels" in content
     assert "$" not in content.replace("$$", "")
 
 
 def test_ray_over_several_nodes_is_not_rendered() -> None:
+    """A deployment over several nodes is rejected rather than rendered wrongly."""
     experiment = load_experiment(EXAMPLE)
     ray = experiment.model_copy(update={"serving": experiment.serving.model_copy(update={"executor": "ray"})})
     with pytest.raises(InputError, match="several nodes"):
@@ -219,6 +236,7 @@ HYBRID = Hybrid("gpt-4o-mini", "openai", 2, 0.1, 4321.0, 600_000)
 
 
 def test_the_gateway_sends_base_load_home_and_overflow_to_the_api() -> None:
+    """LiteLLM fills the self-hosted fleet up to its capacity, falls back to the API, and reads keys from variables."""
     config = yaml.safe_load(render_gateway(example(), HYBRID))
     own, api = config["model_list"]
     assert own["litellm_params"]["tpm"] == 600_000
@@ -244,6 +262,7 @@ LITELLM_KEYS = {
 
 @pytest.mark.parametrize("base", [0, 2])
 def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lists(base: int) -> None:
+    """The gateway file uses only LiteLLM's documented keys, so no setting is silently ignored."""
     config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base)))
     assert set(config) == set(LITELLM_KEYS)
     for section, known in LITELLM_KEYS.items():
@@ -260,6 +279,7 @@ def test_the_gateways_file_has_documented_keys_and_names_only_models_that_it_lis
 @pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="needs litellm, which nothing here installs")
 @pytest.mark.filterwarnings("ignore")
 def test_litellm_takes_the_gateways_file() -> None:
+    """LiteLLM's own router loads the rendered configuration."""
     from litellm import Router
 
     config = yaml.safe_load(render_gateway(example(), HYBRID))
@@ -268,13 +288,15 @@ def test_litellm_takes_the_gateways_file() -> None:
 
 
 def test_an_optimum_without_a_replica_sends_everything_to_the_api() -> None:
+    """When no replica pays off, the gateway lists the API alone under the usual model name."""
     config = yaml.safe_load(render_gateway(example(), Hybrid("gpt-4o-mini", "openai", 0, 1.0, 10.0, 0)))
     (api,) = config["model_list"]
     assert api["model_name"] == example().model_id
     assert "fallbacks" not in config["router_settings"]
 
 
-def gateway_model(model, host, provider_model=None):
+def gateway_model(model: str, host: str, provider_model: str | None = None) -> str:
+    """Return the name by which the gateway asks the API host for the model."""
     text = render_gateway(example(), Hybrid(model, host, 2, 0.1, 1.0, 600_000, provider_model))
     return yaml.safe_load(text)["model_list"][-1]["litellm_params"]["model"]
 
@@ -290,16 +312,19 @@ def gateway_model(model, host, provider_model=None):
     ],
 )
 def test_the_gateway_asks_each_host_by_its_own_name_for_the_model(host: str, expected: str) -> None:
+    """Hosts name the same model differently; the experiment's `provider_model` overrides the built-in name."""
     assert gateway_model("llama-3.1-8b-instruct", host) == expected
     assert gateway_model("llama-3.1-8b-instruct", host, "mine").endswith("/mine"), "the experiment's word goes first"
 
 
 def test_every_row_of_the_price_table_that_comes_along_has_a_name_at_its_host() -> None:
+    """Every API that can be compared can also be reached through the gateway."""
     for row in validate_yaml(ApiPriceTable, PRICES / "api.yaml").prices:
         assert gateway_model(row.model, row.host)
 
 
 def test_a_name_that_nobody_knows_is_asked_for() -> None:
+    """An unknown provider name is rejected with the field to set, instead of guessed."""
     with pytest.raises(InputError, match=r"what deepinfra calls llama-3\.1-8b-instruct is not known") as caught:
         gateway_model("llama-3.1-8b-instruct", "deepinfra")
     assert caught.value.where == "economics.apis: provider_model"
@@ -316,6 +341,7 @@ def test_a_name_that_nobody_knows_is_asked_for() -> None:
     ],
 )
 def test_the_gateways_heading_says_what_it_needs(base: int, said: str) -> None:
+    """The file's heading compares the optimum with `serving.replicas` and names the LiteLLM version it needs."""
     text = render_gateway(example(), Hybrid("gpt-4o-mini", "openai", base, 0.1, 1.0, 600_000 * base))
     heading = text[: text.index("model_list")]
     assert said in heading
@@ -324,6 +350,7 @@ def test_the_gateways_heading_says_what_it_needs(base: int, said: str) -> None:
 
 
 def test_the_gateways_capacity_is_the_verdicts(tmp_path: Path) -> None:
+    """Gateway limits come from the cheapest hybrid in `verdict.json`, so deployment and recommendation agree."""
     from tokenhour.contracts.records.verdict import Verdict
 
     summaries.write_all(tmp_path)
@@ -351,7 +378,8 @@ def test_the_gateways_capacity_is_the_verdicts(tmp_path: Path) -> None:
         (("helm", str(EXAMPLE)), "helm"),
     ],
 )
-def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words, said: str) -> None:
+def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    """Mistakes on the command line show one message and no traceback."""
     argv = [sys.executable, "-m", "tokenhour", "serving", "render", *words, "--results", str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
@@ -359,19 +387,22 @@ def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words, said: str) -
     assert "Traceback" not in done.stderr
 
 
-def with_engine_args(tmp_path: Path, **arguments) -> None:
+def with_engine_args(tmp_path: Path, **arguments: Any) -> None:
+    """Write the example experiment with these engine arguments."""
     document = yaml.safe_load(EXAMPLE.read_text())
     document["serving"]["engine_args"] = arguments
     (tmp_path / "exp.yaml").write_text(yaml.safe_dump(document))
 
 
-def render_in(tmp_path: Path):
+def render_in(tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run `serving render k8s` in the folder."""
     argv = [sys.executable, "-m", "tokenhour", "serving", "render", "k8s", "exp.yaml", "--device", "cuda"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
 
 
 def test_engine_arguments_are_held_against_the_installed_engine_or_said_to_be_unchecked(tmp_path: Path) -> None:
+    """A wrong engine argument is caught before deployment; without an engine a warning says it was not checked."""
     with_engine_args(tmp_path, max_lora=4)
     unchecked = render_in(tmp_path)
     assert unchecked.returncode == 0, unchecked.stderr
@@ -392,7 +423,8 @@ def test_engine_arguments_are_held_against_the_installed_engine_or_said_to_be_un
     assert "--max-loras" in done.stdout
 
 
-def get(url, method: str = "GET", context=None):
+def get(url: str, method: str = "GET", context: ssl.SSLContext | None = None) -> tuple[int, str]:
+    """Send a request and return status and body; errors have no body."""
     request = urllib.request.Request(url, b'{"max_tokens": 1}' if method == "POST" else None)
     try:
         with urllib.request.urlopen(request, timeout=10, context=context) as reply:
@@ -402,7 +434,7 @@ def get(url, method: str = "GET", context=None):
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory):
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of this machine with its key in one file, as HAProxy wants it."""
     folder = tmp_path_factory.mktemp("tls")
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
@@ -416,8 +448,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs haproxy (CI installs it)")
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives_an_engine(
-    tmp_path: Path, certificate, tls: bool
+    tmp_path: Path, certificate: Path, tls: bool
 ) -> None:
+    """A real HAProxy spreads load, blocks admin paths, ends TLS and survives the loss of one engine."""
     first, second, port, metrics = choose_ports("127.0.0.1", [0] * 4)
     text = haproxy_config([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], port, drain_s=1, tls=tls)
     text = text.replace("/certs/server.pem", str(certificate)).replace("bind :8404", f"bind 127.0.0.1:{metrics}")

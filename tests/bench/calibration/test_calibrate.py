@@ -18,12 +18,14 @@ WINDOW = (0, 1_000_000_000)
 TRIAL = Trial(1, 0.1, 0.01, 5, 1.0)
 
 
-def truth(received: int = 0, ttft_ns: int = 100_000_000, gap_ns: int = 10_000_000, tokens: int = 5):
+def truth(received: int = 0, ttft_ns: int = 100_000_000, gap_ns: int = 10_000_000, tokens: int = 5) -> Truth:
+    """Return what a reference server says of a request that it answered on a regular schedule."""
     sent = np.arange(tokens) * gap_ns + ttft_ns
     return Truth(200, tokens, received, received + int(sent[0]), received + int(sent[-1]), sent)
 
 
 def test_errors_are_the_generators_times_less_the_servers() -> None:
+    """The generator's error is measured against the server's own times, for first tokens and gaps apart."""
     one = row(0.0, ttft=0.103)
     ttft, gaps = errors([one], {one.request_id: truth()})
     assert ttft == pytest.approx([0.003])
@@ -31,12 +33,14 @@ def test_errors_are_the_generators_times_less_the_servers() -> None:
 
 
 def test_failed_and_unknown_requests_are_left_out() -> None:
+    """Only requests that both sides know as successful tell anything of the generator's accuracy."""
     good, failed, unknown = row(0.0), row(1.0, outcome="timeout"), row(2.0)
     ttft, _ = errors([good, failed, unknown], {r.request_id: truth() for r in (good, failed)})
     assert len(ttft) == 1
 
 
 def test_accuracy_is_that_of_the_light_load() -> None:
+    """The certificate states mean and p99 errors of a load that does not strain the generator."""
     rows = [row(float(k), ttft=0.1 + 0.001 * (k == 0)) for k in range(100)]
     found = accuracy(16, rows, {r.request_id: truth() for r in rows})
     assert found.ttft_error_mean_s == pytest.approx(1e-5, rel=0.01)
@@ -56,6 +60,7 @@ def test_accuracy_is_that_of_the_light_load() -> None:
 def test_a_level_is_followed_when_times_are_right_and_streams_busy_and_the_server_on_time(
     ttft: float, busy_ns: int, gap_ns: int, followed: bool, on_time: bool
 ) -> None:
+    """A level counts only if generator and server both kept up; a late server is told apart."""
     one = row(0.0, ttft=ttft)
     known = truth(gap_ns=gap_ns)
     other = Truth(200, 1, 0, 0, busy_ns - (known.last_ns - known.received_ns), np.array([0]))
@@ -64,11 +69,13 @@ def test_a_level_is_followed_when_times_are_right_and_streams_busy_and_the_serve
 
 
 def test_only_what_lies_inside_the_window_counts_as_busy() -> None:
+    """A stream that began before the window adds just its part inside."""
     long = Truth(200, 1, -500_000_000, 0, 500_000_000, np.array([0]))
     assert busy_share({"a": long}, 1, WINDOW) == pytest.approx(0.5)
 
 
 def test_a_kept_certificate_is_used_again_and_says_so(tmp_path: Path) -> None:
+    """A run does not wait for a calibration that this machine has already made."""
     keep_certificate(tmp_path, ceiling_chunks_per_s=1234.0)
     found, said = certified(tmp_path)
     assert found.ceiling_chunks_per_s == 1234
@@ -90,6 +97,7 @@ def test_a_machine_that_stood_still_gives_no_certificate_and_a_clear_reason(
 def test_without_a_compiler_there_is_no_certificate_and_a_clear_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A run goes on uncertified, and the user learns what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     found, said = certified(tmp_path)
@@ -104,6 +112,7 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "cla
 
 @needs_compiler
 def test_the_reference_server_keeps_its_schedule_and_tells_the_truth() -> None:
+    """Its stream is what an OpenAI server sends, and its times are what the calibration relies on."""
     import json
     import urllib.request
 
@@ -139,7 +148,9 @@ def test_the_reference_server_keeps_its_schedule_and_tells_the_truth() -> None:
 def test_the_load_is_raised_or_lowered_to_the_highest_level_that_is_followed(
     monkeypatch: pytest.MonkeyPatch, follows: int, tried: list[int]
 ) -> None:
-    def attempt(_session, streams):
+    """The ceiling is bracketed in few steps; without time to spare one level is tried."""
+
+    def attempt(_session: object, streams: int) -> Level:
         return Level(
             streams=streams,
             chunks_per_s=77.0 * streams,

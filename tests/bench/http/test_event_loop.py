@@ -12,9 +12,11 @@ from tests.bench.whole.test_faults import FakeLoop, exchange
 from tokenhour.bench.http import event_loop
 from tokenhour.bench.recording.frame_log import DUE, END, SENT, TAKEN, Frame, Spool, Tail
 from tokenhour.bench.recording.recorder import Book
+from tokenhour.contracts.records.request import RequestRow
 
 
-def frames_of(file):
+def frames_of(file: Path) -> list[Frame]:
+    """Read every frame of a spool."""
     tail = Tail(file)
     found = list(tail.frames())
     tail.close()
@@ -35,13 +37,16 @@ def test_of_several_addresses_the_first_that_takes_a_connection_is_used(monkeypa
 
 
 def test_where_no_address_takes_a_connection_the_first_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nobody listening the run still gets an address, whose refusal it can record."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (9, 10)]
     monkeypatch.setattr("tokenhour.bench.http.event_loop.socket.getaddrinfo", lambda *_, **__: found)
     assert event_loop.first_that_connects("localhost", 9) == (socket.AF_INET, ("127.0.0.1", 9))
 
 
 def test_a_request_for_which_no_socket_is_left_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_) -> None:
+    """Out of file descriptors, one request fails with the ulimit remedy and the load goes on."""
+
+    def none_left(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     plane = event_loop.EventLoop(FakeLoop(), None, "127.0.0.1", 9)
@@ -63,7 +68,8 @@ def test_opening_a_connection_is_the_networks_time_and_not_the_clients(tmp_path:
     assert by_kind[DUE] <= by_kind[TAKEN] <= by_kind[SENT]
 
 
-def book_of(*frames):
+def book_of(*frames: tuple[int, int, bytes]) -> RequestRow | None:
+    """Return the row that the recorder makes of these frames."""
     book = Book(0, 0, 0)
     about = json.dumps({"id": "x", "prompt": 1, "output": 1}).encode()
     rows = [book.take(Frame(kind, 1, at, payload)) for kind, at, payload in ((DUE, 10**9, about), *frames)]
@@ -79,12 +85,16 @@ def book_of(*frames):
     ],
     ids=["a new connection", "one that stood", "one that stood and was closed"],
 )
-def test_a_row_says_when_the_client_took_a_request_up(frames, taken: float | None, sent: float) -> None:
+def test_a_row_says_when_the_client_took_a_request_up(
+    frames: tuple[tuple[int, int, bytes], ...], taken: float | None, sent: float
+) -> None:
+    """Connecting is timed only for a new connection; a reused one has no such time."""
     row = book_of(*frames, (END, 9 * 10**9, b"connection\0gone"))
     assert (row.taken_s, row.sent_s) == (taken, sent)
 
 
 def test_a_name_that_nobody_knows_is_an_error_of_its_own() -> None:
+    """An unknown host raises at once, so that the run can name it."""
     began = time.monotonic()
     with pytest.raises(socket.gaierror):
         event_loop.first_that_connects("no-such-host.invalid", 80)

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -33,7 +35,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @contextlib.contextmanager
-def processes(count, words=IDLE):
+def processes(count: int, words: Sequence[str] = IDLE) -> Iterator[list[int]]:
     """Start processes, each in a session of its own."""
     found = [subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) for _ in range(count)]
     try:
@@ -52,7 +54,7 @@ def autogroups() -> None:
         pytest.skip(f"sessions are no scheduling groups here: {here.decided_by} decides")
 
 
-def session_nice(pid):
+def session_nice(pid: int) -> int:
     """Return the nice value of a process's autogroup."""
     found = autogroup(pid)
     assert found is not None
@@ -60,14 +62,16 @@ def session_nice(pid):
 
 
 @pytest.fixture
-def idle():
+def idle() -> Iterator[list[int]]:
+    """Start three idle processes: a generator, telemetry and an engine."""
     with processes(3) as found:
         yield found
 
 
 @root
 @pytest.mark.usefixtures("autogroups")
-def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_the_generator(idle) -> None:
+def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_the_generator(idle: list[int]) -> None:
+    """As root the generator goes first, then telemetry, then the untouched engine."""
     ours, telemetry, engine = idle
     with generator_first([ours], telemetry, [engine]) as found:
         assert found == CpuPriority(action="raised", decided_by="autogroup")
@@ -75,13 +79,13 @@ def test_sessions_are_raised_with_their_nice_values_and_telemetry_stays_below_th
         assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in idle] == [-10, -7, 0]
 
 
-def test_short_turns_are_asked_for_without_any_permission(idle) -> None:
+def test_short_turns_are_asked_for_without_any_permission(idle: list[int]) -> None:
     """sched_getattr(2) tells them since Linux 6.12."""
     call = {"x86_64": 315, "aarch64": 275}.get(os.uname().machine)
     if call is None:
         pytest.skip(f"the number of sched_getattr is not known for {os.uname().machine}")
 
-    def turn_ns(pid):
+    def turn_ns(pid: int) -> int:
         found = _SchedAttr()
         size = ctypes.sizeof(found)
         assert ctypes.CDLL(None).syscall(call, pid, ctypes.byref(found), size, 0) == 0
@@ -94,7 +98,8 @@ def test_short_turns_are_asked_for_without_any_permission(idle) -> None:
         assert turn_ns(idle[2]) > 100_000
 
 
-def test_an_engine_on_other_cores_is_left_alone(idle) -> None:
+def test_an_engine_on_other_cores_is_left_alone(idle: list[int]) -> None:
+    """Priorities are not touched where no core is shared with the engine."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         pytest.skip("one core")
@@ -125,7 +130,7 @@ with generator_first([int(sys.argv[1])], int(sys.argv[2]), [int(sys.argv[3])]) a
 
 
 @contextlib.contextmanager
-def unprivileged(pids):
+def unprivileged(pids: Sequence[int]) -> Iterator[tuple[subprocess.Popen[bytes], CpuPriority]]:
     """Hold the engine's session down from a process that may not raise; yield it with what it said."""
     dropped = [WITHOUT, HELD] if os.geteuid() == 0 else [HELD]
     words = [sys.executable, "-c", *dropped, *map(str, pids)]
@@ -134,7 +139,8 @@ def unprivileged(pids):
 
 
 @pytest.mark.usefixtures("autogroups")
-def test_where_raising_is_not_permitted_the_engines_session_is_lowered_and_set_back(idle) -> None:
+def test_where_raising_is_not_permitted_the_engines_session_is_lowered_and_set_back(idle: list[int]) -> None:
+    """An ordinary user still gets the generator first, and the engine gets its priority back."""
     with unprivileged(idle) as (process, found):
         assert (found.action, found.decided_by) == ("engine lowered", "autogroup")
         assert "not permitted" in found.why
@@ -144,7 +150,8 @@ def test_where_raising_is_not_permitted_the_engines_session_is_lowered_and_set_b
 
 
 @pytest.mark.usefixtures("autogroups")
-def test_it_is_set_back_even_where_the_measurement_is_killed(idle) -> None:
+def test_it_is_set_back_even_where_the_measurement_is_killed(idle: list[int]) -> None:
+    """A killed run does not leave the engine slowed down."""
     with unprivileged(idle) as (process, found):
         assert found.action == "engine lowered"
         process.send_signal(signal.SIGKILL)
@@ -156,7 +163,7 @@ def test_it_is_set_back_even_where_the_measurement_is_killed(idle) -> None:
 
 
 @pytest.fixture
-def group():
+def group() -> Iterator[Path]:
     """Make a cgroup with a CPU weight."""
     found = hierarchy()
     if found is None or os.geteuid() != 0:
@@ -177,7 +184,8 @@ def group():
         time.sleep(0.05)
 
 
-def test_across_cgroups_the_weight_is_raised_and_set_back(idle, group) -> None:
+def test_across_cgroups_the_weight_is_raised_and_set_back(idle: list[int], group: Path) -> None:
+    """Between cgroups nice values count for nothing, so the group's weight is multiplied by ten."""
     weight = group / hierarchy().weight_name
     before = int(weight.read_text())
     (group / "cgroup.procs").write_text(str(idle[0]))
@@ -188,7 +196,8 @@ def test_across_cgroups_the_weight_is_raised_and_set_back(idle, group) -> None:
     (group.parent / "cgroup.procs").write_text(str(idle[0]))
 
 
-def test_a_weight_that_may_not_be_written_is_named(idle, group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weight_that_may_not_be_written_is_named(idle: list[int], group: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user reads which file would have to be writable."""
     (group / "cgroup.procs").write_text(str(idle[0]))
     monkeypatch.setattr("tokenhour.bench.loadgen.cpu_priority._WEIGHT_RATIO", -10)  # which the kernel refuses
     with generator_first([idle[0]], idle[1], [idle[2]]) as found:
@@ -199,6 +208,7 @@ def test_a_weight_that_may_not_be_written_is_named(idle, group, monkeypatch: pyt
 
 
 def test_a_server_that_nobody_named_is_found_by_its_port() -> None:
+    """The engine's process on this machine is found; elsewhere there is none, and unknown stays unknown."""
     with running() as toy:
         assert os.getpid() in listeners(toy.base_url)
     assert listeners("http://192.0.2.1:8000") == ()
@@ -210,7 +220,7 @@ SPINNING = "import os\nfor _ in os.sched_getaffinity(0):\n  if not os.fork():\n 
 
 
 @contextlib.contextmanager
-def spinning_engine():
+def spinning_engine() -> Iterator[int]:
     """Keep every core busy from a session of its own; yield its first process."""
     process = subprocess.Popen([sys.executable, "-S", "-c", SPINNING], start_new_session=True)
     try:
@@ -221,13 +231,13 @@ def spinning_engine():
 
 
 @contextlib.contextmanager
-def nice_alone(generators, telemetry, _engines):
+def nice_alone(generators: Sequence[int], telemetry: int, _engines: Sequence[int] | None) -> Iterator[CpuPriority]:
     """Raise what counted before sessions were looked at."""
     cpu_priority._raise_nice([(pid, -10) for pid in (*generators, telemetry)])
     yield CpuPriority(action="neither")
 
 
-def waited_s(first):
+def waited_s(first: Callable[..., Any]) -> tuple[float, CpuPriority | None]:
     """Return (what a generator waited for a CPU beside a spinning engine, s of each s at 300 requests/s; what was done)."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -245,6 +255,7 @@ def waited_s(first):
         point = run_probe(session, Wish("fixed", 4.0, rate_rps=300.0)).point
         window = point.window_start_s, point.window_start_s + point.window_s
         found = telemetry_since(session, begun).rate("generator", "run_queue_wait_s_total", *window)
+        assert found is not None
         return found, session.crew.priority
 
 

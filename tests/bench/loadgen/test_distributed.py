@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,6 +38,7 @@ FIXED = {"arrivals": {"rates_rps": [60]}, "search": {"probe_s": 1.0, "max_probe_
 
 
 def test_stripes_hold_every_arrival_once() -> None:
+    """Dividing a plan among workers loses and doubles nothing, and shares it evenly."""
     plan = {"asks": list(range(10)), "probe": 3}
     parts = [stripe(plan, k, 3)["asks"] for k in range(3)]
     assert sorted(ask for part in parts for ask in part) == list(range(10))
@@ -44,6 +46,7 @@ def test_stripes_hold_every_arrival_once() -> None:
 
 
 def test_the_fastest_exchange_tells_the_clocks_offset() -> None:
+    """The exchange with the shortest round trip bounds the offset's error best."""
     exchanges = [(0, 1_000_000, 100_000), (200_000, 1_205_000, 210_000), (300_000, 1_400_000, 500_000)]
     assert clock_offset_ns(exchanges) == (1_000_000, 5_000)
 
@@ -52,6 +55,7 @@ def test_the_fastest_exchange_tells_the_clocks_offset() -> None:
 def test_a_worker_whose_clock_is_not_known_well_enough_takes_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_ns: int, runs: bool
 ) -> None:
+    """Above 50 ms of clock error a worker refuses, since its latencies would mean nothing."""
     said = []
     hand = object.__new__(Hand)
     plan = {"probe": 0, "worker": 1, "rows": str(tmp_path / "rows.jsonl"), "clock_error_ns": error_ns}
@@ -78,21 +82,25 @@ def test_a_worker_puts_the_plan_on_its_own_clock(tmp_path: Path, ahead_ns: int, 
 
 @pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
 def test_workers_are_counted_and_placed(text: str, found: tuple[int | None, ...] | tuple[int | str, ...]) -> None:
+    """`--workers` takes a count, or COUNT@HOST:PORT for other machines."""
     made = Workers.parse(text)
     assert (made.count, made.host, made.port) == found
 
 
 @pytest.mark.parametrize("text", ["0", "two", "2@:x", "-1", "2@h:0", "2@h:65536"])
 def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
+    """A mistyped `--workers` is rejected before any process starts."""
     with pytest.raises(InputError, match="no number of load processes"):
         Workers.parse(text)
 
 
-def rows_of(run_dir):
+def rows_of(run_dir: Path) -> list[RequestRow]:
+    """Read the requests of a run folder."""
     return read_table(run_dir / REQUESTS_FILE, RequestRow)
 
 
-def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path: Path, model_folder) -> None:
+def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path: Path, model_folder: Path) -> None:
+    """Two processes make exactly the planned load, and their records become one table."""
     spec = experiment(**FIXED)
     with running() as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -106,7 +114,10 @@ def test_two_processes_share_the_schedule_and_their_rows_are_merged(tmp_path: Pa
     assert not (run_dir.path / "raw").exists()
 
 
-def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(tmp_path: Path, model_folder) -> None:
+def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recorded(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    """A lost worker means less load than stated, so the run is INVALID but its rows are kept."""
     spec = experiment(arrivals={"process": "closed", "concurrency": [4]}, search={"saturation_s": 60, "warmup_s": 0.1})
     script = (
         "import sys; from pathlib import Path; from tokenhour.bench.run import measure\n"
@@ -129,7 +140,8 @@ def test_a_worker_that_is_killed_makes_the_run_invalid_and_leaves_what_was_recor
     assert {r.worker for r in rows_of(run_dir.path)} == {0, 1}
 
 
-def wait_for(condition, seconds: int = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: int = 60) -> None:
+    """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -137,6 +149,7 @@ def wait_for(condition, seconds: int = 60) -> None:
 
 
 def namespaces_work() -> bool:
+    """Tell whether network namespaces can be made here."""
     name = f"th-try-{os.getpid()}"
     if os.geteuid() != 0 or not shutil.which("ip"):
         return False
@@ -147,7 +160,7 @@ def namespaces_work() -> bool:
 
 
 @pytest.fixture
-def two_hosts():
+def two_hosts() -> Iterator[list[tuple[str, ...]]]:
     """Two hosts with a cable between them: network namespaces 10.77.0.1 and 10.77.0.2."""
     names = [f"th-{k}-{os.getpid()}" for k in (1, 2)]
     for name in names:
@@ -187,7 +200,8 @@ def test_a_worker_that_joined_is_saturated_by_its_own_word() -> None:
     assert found.rate("generator", "cpu_s_total", 2.0, 12.0) == pytest.approx(0.95)
 
 
-def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder) -> None:
+def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder: Path) -> None:
+    """Saturation of a remote worker is noticed; one that reports no CPU use is pointed out."""
     spec = experiment(**FIXED)
     port = free_port()
     with running() as toy, contextlib.ExitStack() as stack:
@@ -222,7 +236,7 @@ def test_workers_that_join_say_what_cpu_they_take(tmp_path: Path, model_folder) 
     assert any("CPU use of 1 of 2 load workers was not measured" in said for said in derive(run_dir).warnings)
 
 
-def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path: Path, model_folder) -> None:
+def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path: Path, model_folder: Path) -> None:
     """Two users for two workers: a third would take one of them, and a worker with half of the schedule would have none."""
     spec = experiment(arrivals={"process": "closed", "concurrency": [2]}, search={"saturation_s": 1.5, "warmup_s": 0.2})
     port = free_port()
@@ -251,7 +265,8 @@ def test_a_worker_too_many_is_sent_away_and_the_others_share_the_load(tmp_path: 
     assert not any("Traceback" in text for text in said)
 
 
-def test_a_master_at_an_address_of_another_machine_says_so(tmp_path: Path, model_folder) -> None:
+def test_a_master_at_an_address_of_another_machine_says_so(tmp_path: Path, model_folder: Path) -> None:
+    """Binding to a foreign address ends the run with that address in the reason."""
     spec = experiment(**FIXED)
     with running() as toy:
         run_dir, server = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -270,6 +285,7 @@ tokenhour.bench.loadgen.main.main()
 
 
 def test_a_worker_whose_master_never_answers_says_so(tmp_path: Path) -> None:
+    """A worker gives up with a message instead of waiting for ever."""
     words = [sys.executable, "-c", DEAD, str(free_port()), str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -278,6 +294,7 @@ def test_a_worker_whose_master_never_answers_says_so(tmp_path: Path) -> None:
 
 
 def test_a_row_longer_than_a_piece_travels_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows reach the master whole, whatever their length; a torn last row is left out."""
     monkeypatch.setattr("tokenhour.bench.loadgen.distributed._PIECE_BYTES", 16)
     sent = []
     hand = Hand.__new__(Hand)
@@ -290,7 +307,8 @@ def test_a_row_longer_than_a_piece_travels_too(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(not namespaces_work(), reason="network namespaces cannot be made here (root and iproute2 are needed)")
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler for the reference server")
-def test_two_machines_make_one_load(tmp_path: Path, two_hosts) -> None:
+def test_two_machines_make_one_load(tmp_path: Path, two_hosts: list[tuple[str, ...]]) -> None:
+    """Workers on two hosts share one schedule against one server, and each keeps its own records."""
     one = two_hosts[0]
     (tmp_path / "load.yaml").write_text(LOAD)
     keep_certificate(tmp_path, workers=2)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,8 @@ from tokenhour.contracts.records.summary import Summary
 pytestmark = pytest.mark.system
 
 
-def rows_of(folder):
+def rows_of(folder: Path) -> list[RequestRow]:
+    """Read the requests of a run folder."""
     return read_table(folder / REQUESTS_FILE, RequestRow)
 
 
@@ -44,8 +46,9 @@ def test_more_streams_than_the_shells_limit_of_open_files(tmp_path: Path) -> Non
 
 
 def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_random_points(
-    tmp_path: Path, model_folder
+    tmp_path: Path, model_folder: Path
 ) -> None:
+    """The window sees a steady mix of requests instead of all starting and ending at once."""
     spec = experiment(
         workload={"prompt": {"mean_tokens": 12}, "output": {"mean_tokens": 100, "distribution": "fixed"}},
         arrivals={"process": "closed", "concurrency": [60]},
@@ -66,7 +69,7 @@ def test_a_closed_loop_has_a_lead_in_of_its_own_and_its_first_requests_end_at_ra
     assert {r.outcome for r in rows} == {"success"}
 
 
-def test_no_turn_is_sent_after_the_lead_out(tmp_path: Path, model_folder) -> None:
+def test_no_turn_is_sent_after_the_lead_out(tmp_path: Path, model_folder: Path) -> None:
     """Eight turns with pauses of two seconds outlast the load by more than a request's timeout and the grace."""
     talks = {"turns": 8, "think_s": 2}
     spec = experiment(
@@ -86,7 +89,7 @@ def test_no_turn_is_sent_after_the_lead_out(tmp_path: Path, model_folder) -> Non
     assert max(r.scheduled_s for r in rows) < over
 
 
-def test_a_closed_loop_whose_requests_fail_at_once_ends(tmp_path: Path, model_folder) -> None:
+def test_a_closed_loop_whose_requests_fail_at_once_ends(tmp_path: Path, model_folder: Path) -> None:
     """A TCP connection to the broadcast address fails before anything is waited for."""
     spec = experiment(arrivals={"process": "closed", "concurrency": [2]}, search={"saturation_s": 60, "warmup_s": 0.1})
     run_dir, server = prepare(tmp_path, model_folder, "http://255.255.255.255:1", spec)
@@ -99,7 +102,8 @@ def test_a_closed_loop_whose_requests_fail_at_once_ends(tmp_path: Path, model_fo
     assert {r.detail for r in rows} == {"Network is unreachable"}
 
 
-def test_a_name_that_nobody_knows_ends_the_run_and_is_named(tmp_path: Path, model_folder) -> None:
+def test_a_name_that_nobody_knows_ends_the_run_and_is_named(tmp_path: Path, model_folder: Path) -> None:
+    """The user reads that the host is unknown instead of counting failed requests."""
     spec = experiment(arrivals={"rates_rps": [20]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1})
     run_dir, server = prepare(tmp_path, model_folder, "http://no-such-host.invalid:1", spec)
     summary = run(spec, server, run_dir)
@@ -118,11 +122,12 @@ generator.main()
 
 
 def test_a_mistake_in_the_generator_ends_the_run_and_is_named(
-    tmp_path: Path, model_folder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A crash in our own load process is stated as such and not blamed on the server."""
     real = subprocess.Popen
 
-    def popen(words, **more):
+    def popen(words: list[str], **more: Any) -> subprocess.Popen[bytes]:
         ours = words[1:3] == ["-m", "tokenhour.bench.loadgen.main"]
         return real([sys.executable, "-c", BROKEN, *words[3:]] if ours else words, **more)
 

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,15 @@ from tokenhour.bench.measure.live_view import Live, ProbeTimes, TelemetryTail, l
 PLAN = ProbeTimes(start_s=2.0, window_s=20.0, lead_in_s=2.0, lead_out_s=2.0)
 
 
-def telemetry(folder, *samples):
+def telemetry(folder: Path, *samples: list[Any]) -> Path:
+    """Write telemetry lines as the sampler does."""
     file = folder / "telemetry.jsonl"
     file.write_text("".join(json.dumps(s) + "\n" for s in samples))
     return file
 
 
 def test_rates_are_of_the_last_seconds_and_latencies_of_the_requests() -> None:
+    """Rates cover the last ten seconds, so that a person sees what happens now."""
     rows = [row(t / 10, ttft=0.1 + t / 1000, tokens=5) for t in range(100)] + [row(9.9, outcome="timeout")]
     found = snapshot(rows, PLAN, 12.0, {}, None)
     assert (found.done, found.failed) == (101, 1)
@@ -32,6 +35,7 @@ def test_rates_are_of_the_last_seconds_and_latencies_of_the_requests() -> None:
 
 
 def test_gpus_are_averaged_and_their_power_added() -> None:
+    """Several GPUs are shown as one mean utilization and one sum of watts."""
     readings = {
         ("gpu", "utilization_share"): {"0": (1, 0.8), "1": (1, 0.6)},
         ("gpu", "power_w"): {"0": (1, 300), "1": (1, 250)},
@@ -44,12 +48,14 @@ def test_gpus_are_averaged_and_their_power_added() -> None:
 
 
 def test_without_a_gpu_it_says_the_hosts_cores_and_no_power() -> None:
+    """On a CPU the line shows CPU use, and no figure that nobody measured."""
     found = snapshot([], PLAN, 5.0, {("host", "cpu_share"): {"": (1, 0.9)}}, None)
     assert "CPU 90%" in line(found)
     assert " W" not in line(found)
 
 
 def test_the_tail_keeps_the_latest_values_and_waits_for_a_whole_line(tmp_path: Path) -> None:
+    """A half-written telemetry line is never parsed."""
     file = telemetry(
         tmp_path, [1.0, "engine", "", "generation_tokens_total", 100], [3.0, "engine", "", "requests_waiting", 4]
     )
@@ -64,6 +70,7 @@ def test_the_tail_keeps_the_latest_values_and_waits_for_a_whole_line(tmp_path: P
 
 
 def test_elsewhere_than_on_a_terminal_it_prints_lines_and_the_outcome(tmp_path: Path) -> None:
+    """Logs get plain lines without control characters."""
     out = io.StringIO()
     with Live("probe 1", telemetry(tmp_path), out) as live:
         live.show([row(1.0)], PLAN, 3.0)
@@ -74,6 +81,8 @@ def test_elsewhere_than_on_a_terminal_it_prints_lines_and_the_outcome(tmp_path: 
 
 
 def test_on_a_terminal_it_shows_a_table_and_leaves_one_line(tmp_path: Path) -> None:
+    """The table disappears with the probe, so that the outcomes can be read as a list."""
+
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -91,6 +100,7 @@ def test_on_a_terminal_it_shows_a_table_and_leaves_one_line(tmp_path: Path) -> N
 
 
 def test_the_table_names_everything_that_is_asked_for() -> None:
+    """Progress, rates, latencies and GPU figures all have their row."""
     from rich.console import Console
 
     out = io.StringIO()

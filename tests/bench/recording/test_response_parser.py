@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from tokenhour.bench.recording.response_parser import parse
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def event(tokens, finish=None, **more):
+def event(tokens: Any, finish: Any = None, **more: Any) -> dict[str, Any]:
+    """Return a message of a stream with this token count."""
     return {
         "choices": [{"text": "x", "finish_reason": finish}],
         "usage": {"prompt_tokens": 5, "completion_tokens": tokens},
@@ -20,11 +22,13 @@ def event(tokens, finish=None, **more):
     }
 
 
-def chunk(data):
+def chunk(data: bytes) -> bytes:
+    """Encode a piece by HTTP's chunked coding."""
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-def sse(message):
+def sse(message: Any) -> bytes:
+    """Encode a message as a server-sent event."""
     return b"data: " + json.dumps(message).encode() + b"\n\n"
 
 
@@ -33,6 +37,7 @@ WHOLE = HEAD + b"".join(chunk(sse(m)) for m in GOOD) + chunk(b"data: [DONE]\n\n"
 
 
 def test_a_whole_stream_succeeds_with_its_tokens_and_times() -> None:
+    """Each token has the time at which its event was complete."""
     pieces = (
         [(0.0, HEAD)]
         + [(1.0 + k, chunk(sse(m))) for k, m in enumerate(GOOD)]
@@ -45,7 +50,8 @@ def test_a_whole_stream_succeeds_with_its_tokens_and_times() -> None:
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=12))
-def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts) -> None:
+def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts: list[int]) -> None:
+    """The network's packet borders have no influence on outcome and token counts."""
     edges = sorted({0, len(WHOLE), *cuts})
     pieces = [(float(b), WHOLE[a:b]) for a, b in pairwise(edges)]
     found = parse(pieces)
@@ -54,12 +60,14 @@ def test_however_the_bytes_are_cut_the_same_tokens_come_out(cuts) -> None:
 
 
 @given(st.integers(1, len(WHOLE) - 1))
-def test_a_stream_that_is_cut_off_never_succeeds_before_done(length) -> None:
+def test_a_stream_that_is_cut_off_never_succeeds_before_done(length: int) -> None:
+    """A lost connection is never taken for a short answer."""
     found = parse([(0.0, WHOLE[:length])])
     assert (found.outcome == "success") == (b"[DONE]\n\n" in WHOLE[:length])
 
 
 def test_two_tokens_in_one_chunk_count_as_two() -> None:
+    """Servers may batch tokens: counts come from usage, not from the number of events."""
     body = chunk(sse(event(2))) + chunk(sse(event(4, "stop"))) + chunk(b"data: [DONE]\n\n")
     assert parse([(1.0, HEAD + body)]).token_counts == [2, 2]
 
@@ -84,7 +92,8 @@ def test_two_tokens_in_one_chunk_count_as_two() -> None:
         (chunk(sse(event(1, ["stop"]))), "malformed", "is no finish reason"),
     ],
 )
-def test_what_is_not_a_whole_stream_is_named(body, outcome: str, detail: str) -> None:
+def test_what_is_not_a_whole_stream_is_named(body: bytes, outcome: str, detail: str) -> None:
+    """Each way in which a stream breaks has an outcome and a detail of its own."""
     found = parse([(0.0, HEAD + body)])
     assert found.outcome == outcome
     assert detail in found.detail
@@ -100,10 +109,12 @@ def test_what_is_not_a_whole_stream_is_named(body, outcome: str, detail: str) ->
     ],
 )
 def test_a_response_that_is_no_stream_is_named(raw: bytes, outcome: str) -> None:
+    """No answer, garbage and HTTP errors are told apart."""
     assert parse([(0.0, raw)] if raw else []).outcome == outcome
 
 
 def test_a_response_without_chunked_coding_is_read_too() -> None:
+    """Servers that simply close the connection at the end are measured as well."""
     raw = b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(sse(m) for m in GOOD) + b"data: [DONE]\n\n"
     assert parse([(2.0, raw)]).outcome == "success"
 
@@ -123,7 +134,8 @@ MESSAGE = st.fixed_dictionaries(
 
 
 @given(st.lists(MESSAGE | ANYTHING, max_size=4))
-def test_whatever_json_comes_the_record_of_it_can_be_kept(messages) -> None:
+def test_whatever_json_comes_the_record_of_it_can_be_kept(messages: list[Any]) -> None:
+    """A strange server can spoil its own requests but never the table of records."""
     found = parse([(1.0, HEAD + b"".join(chunk(sse(m)) for m in messages) + chunk(b"data: [DONE]\n\n"))])
     counts = [found.prompt_tokens, found.completion_tokens, found.cached_tokens, *found.token_counts]
     assert all(n is None or (type(n) is int and 0 <= n < 1 << 31) for n in counts)

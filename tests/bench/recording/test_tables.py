@@ -2,8 +2,10 @@
 
 import io
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +21,13 @@ from tokenhour.contracts.records.request import RequestRow
 ROWS = [row(float(k), tokens=3 + k) for k in range(40)]
 
 
-def lines(rows):
+def lines(rows: Iterable[RequestRow]) -> str:
+    """Return rows as the recorder's JSON lines."""
     return "".join(json.dumps(asdict(r)) + "\n" for r in rows)
 
 
-def same(found, wanted) -> None:
+def same(found: Sequence[Any], wanted: Sequence[RequestRow]) -> None:
+    """Compare rows with their chunks and the types of these."""
     assert [r.request_id for r in found] == [r.request_id for r in wanted]
     assert [list(r.chunk_offsets_s) for r in found] == [list(r.chunk_offsets_s) for r in wanted]
     assert all(r.chunk_offsets_s.dtype == np.float64 and r.chunk_tokens.dtype == np.int32 for r in found)
@@ -33,6 +37,7 @@ def same(found, wanted) -> None:
 def test_a_table_is_written_in_groups_of_so_many_rows_or_chunks_and_reads_back_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, chunks: int, groups: int
 ) -> None:
+    """Row groups bound the memory of a long run; nothing is lost between them."""
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(tables, "_BATCH_ROWS", rows)
@@ -45,12 +50,16 @@ def test_a_table_is_written_in_groups_of_so_many_rows_or_chunks_and_reads_back_t
 
 
 def test_an_empty_table_reads_back_empty(tmp_path: Path) -> None:
+    """A run without a request has a readable table."""
     write_table(tmp_path / "rows.parquet", (), RequestRow)
     assert read_table(tmp_path / "rows.parquet", RequestRow) == []
 
 
 @pytest.mark.parametrize("piece", [1, 1000, 1 << 20])
-def test_the_tail_gives_each_whole_row_once_whatever_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece) -> None:
+def test_the_tail_gives_each_whole_row_once_whatever_is_torn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Following a growing file yields every row exactly once, also from long lines."""
     monkeypatch.setattr(tables, "_PIECE_BYTES", piece)
     text, file = lines(ROWS), tmp_path / "rows.jsonl"
     tail, found = LineTail(file), []
@@ -64,20 +73,24 @@ def test_the_tail_gives_each_whole_row_once_whatever_is_torn(tmp_path: Path, mon
 class Growing(io.RawIOBase):
     """A file that has grown by the next piece whenever its end has been met."""
 
-    def __init__(self, pieces) -> None:
+    def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces, self.data, self.at = list(pieces), b"", 0
 
     def readable(self) -> bool:
+        """Answer that it can be read."""
         return True
 
     def seekable(self) -> bool:
+        """Answer that it can be sought in."""
         return True
 
-    def seek(self, offset, _whence: int = 0):
+    def seek(self, offset: int, _whence: int = 0) -> int:
+        """Move to an offset from the beginning."""
         self.at = offset
         return offset
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there, and grow once its end was seen."""
         found = self.data[self.at : self.at + len(buffer)]
         buffer[: len(found)] = found
         self.at += len(found)
@@ -87,6 +100,7 @@ class Growing(io.RawIOBase):
 
 
 def test_a_file_that_grows_while_it_is_read_is_never_read_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is completed between two reads of one look is given whole."""
     file = tmp_path / "rows.jsonl"
     file.touch()
     text = lines(ROWS).encode()
@@ -100,6 +114,7 @@ def test_a_file_that_grows_while_it_is_read_is_never_read_torn(tmp_path: Path, m
 
 
 def test_the_tail_without_chunks_keeps_all_that_the_verdict_of_a_probe_uses(tmp_path: Path) -> None:
+    """The light tail saves memory and still judges the SLO exactly as whole rows do."""
     file = tmp_path / "rows.jsonl"
     rows = [*ROWS, row(50.0, outcome="timeout"), row(51.0, tokens=1)]
     file.write_text(lines(rows))

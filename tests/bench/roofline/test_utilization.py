@@ -1,6 +1,7 @@
 """Utilizations by hand: a known model, known rates, and what no arithmetic is known for."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ LLAMA_8B = {
 }  # fmt: skip
 
 
-def rates(**kinds):
+def rates(**kinds: float) -> MachineRates:
+    """Return a machine's record with these matrix rates."""
     found = {kind: Interval(value=value) for kind, value in kinds.items()}
     return MachineRates(
         accelerator=ACCELERATOR, device="cpu", copy_bytes_per_s=Interval(value=1e12), matrix_ops_per_s=found,
@@ -40,10 +42,12 @@ def test_a_models_cost_is_that_of_its_published_size() -> None:
 
 @pytest.mark.parametrize("strange", [{"num_local_experts": 8}, {"kv_lora_rank": 512}, {"hidden_size": None}])
 def test_other_families_have_no_roofline(strange: dict[str, Any]) -> None:
+    """For MoE, MLA and unknown shapes there is no figure rather than a wrong one."""
     assert model_cost({**LLAMA_8B, **strange}) is None
 
 
 def test_both_utilizations_follow_from_their_definitions() -> None:
+    """Weights read, KV cache read and operations add up by hand, for one copy and for two."""
     cost = model_cost(LLAMA_8B)
     served = ServedModel(memory_bytes=16_060_522_496, kv_bytes_per_token=131072, copies=1, accelerators=1)
     load = summaries.point(0, None, 5000.0, 1.0, met=None)  # 10,000 input tokens/s, tpot 0.07 s
@@ -62,6 +66,7 @@ def test_both_utilizations_follow_from_their_definitions() -> None:
 
 
 def test_what_was_not_estimable_stays_absent() -> None:
+    """Without TPOT or a matrix rate there is no utilization, never a zero."""
     cost = model_cost(LLAMA_8B)
     served = ServedModel(10**9, 131072, 1, 1)
     load = summaries.point(0, None, 10.0, 1.0, met=None)
@@ -71,6 +76,7 @@ def test_what_was_not_estimable_stays_absent() -> None:
 
 
 def test_the_points_are_the_peak_and_the_capacity_at_the_slo() -> None:
+    """Both operating points are placed on the roofline; without a capacity just the peak."""
     served = ServedModel(10**9, 131072, 1, 1)
     found = points(summaries.summary(), model_cost(LLAMA_8B), served, Rates(1e12, 1e13))
     assert [(p.point, p.probe) for p in found] == [("peak", 0), ("at the SLO", 1)]
@@ -80,6 +86,7 @@ def test_the_points_are_the_peak_and_the_capacity_at_the_slo() -> None:
 
 @pytest.mark.parametrize(("scheme", "kind"), [("none", "bf16"), ("w4a16", "bf16"), ("w8a8", "int8"), ("fp8", "fp8")])
 def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme: str, kind: str) -> None:
+    """Weight-only schemes compute in bf16, so the integer rate would understate them."""
     found, chosen = rates_for(scheme, rates(bf16=1.0, int8=2.0, fp8=3.0))
     assert found == kind
     assert chosen.matrix_ops_per_s == {"bf16": 1.0, "int8": 2.0, "fp8": 3.0}[kind]
@@ -87,11 +94,14 @@ def test_each_scheme_is_held_against_the_type_it_multiplies_in(scheme: str, kind
 
 
 def test_rates_are_summarised_by_their_median() -> None:
+    """One slow or fast repetition does not move the machine's rate."""
     assert summarize([1.0, 100.0, 3.0]) == Interval(value=3.0, low=1.0, high=100.0)
 
 
 def test_a_way_that_this_machine_lacks_leaves_the_others() -> None:
-    def lacking():
+    """A missing kernel costs its own rate only, and its first line says why."""
+
+    def lacking() -> Callable[[], None]:
         raise NotImplementedError("no such product here\nand more")
 
     def done() -> None:
@@ -102,6 +112,7 @@ def test_a_way_that_this_machine_lacks_leaves_the_others() -> None:
 
 
 def test_of_several_ways_the_fastest_is_measured() -> None:
+    """A roofline needs the best that the machine can do."""
     slow, quick = (lambda: time.sleep(0.05)), (lambda: None)
     assert fastest([slow, quick], lambda: None) is quick
     assert fastest([quick, slow], lambda: None) is quick
@@ -110,6 +121,7 @@ def test_of_several_ways_the_fastest_is_measured() -> None:
 
 @pytest.mark.parametrize(("device", "ways"), [("cpu", 2), ("cuda", 1)])
 def test_a_cpu_may_compute_every_type_in_fp32_and_a_gpu_is_held_to_the_type(device: str, ways: int) -> None:
+    """A CPU's fp32 may beat its slow low-precision paths; a GPU has units for each type."""
     torch = pytest.importorskip("torch")
     assert {kind: len(found) for kind, found in products(torch, device, 8).items()} == {
         "bf16": ways,
@@ -128,6 +140,7 @@ def test_this_machine_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_device_that_is_not_there_is_an_input_error() -> None:
+    """Asking for CUDA without a GPU gets a message instead of a traceback of torch."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")

@@ -15,6 +15,7 @@ LATENCIES = st.lists(st.floats(0.001, 100), min_size=1, max_size=200)
 
 
 def test_waiting_before_sending_counts_into_ttft() -> None:
+    """Latency runs from the scheduled arrival, so a late generator cannot flatter the server."""
     found = metrics.latencies([row(lag=2.0, ttft=0.5)])
     assert found.ttft[0] == pytest.approx(2.5)
     assert found.ttft_from_sent[0] == pytest.approx(0.5)
@@ -30,52 +31,61 @@ def test_opening_a_connection_is_no_lag_of_the_client() -> None:
 
 
 def test_tpot_leaves_out_the_first_chunk_and_is_undefined_for_one() -> None:
+    """Time per output token is about decoding; an answer of one chunk tells nothing of it."""
     assert metrics.tpot(row(tokens=5, gap=0.02)) == pytest.approx(0.02)
     assert metrics.tpot(row(tokens=1)) is None
 
 
 def test_successes_of_a_single_chunk_are_counted_where_tpot_leaves_them_out() -> None:
+    """The reader can see how many answers the TPOT figures do not cover."""
     found = metrics.latencies([row(0), row(1, tokens=1), row(2, tokens=1), row(3, outcome="timeout")])
     assert (len(found.tpot), found.single_chunk, found.failures) == (1, 2, 1)
 
 
 @given(LATENCIES, st.integers(1, 50))
-def test_a_failure_never_improves_a_tail(values, failures) -> None:
+def test_a_failure_never_improves_a_tail(values: list[float], failures: int) -> None:
+    """Refusing requests must not make a server look faster."""
     clean = metrics.percentile_with_failures(np.array(values), 0, 90)
     assert metrics.percentile_with_failures(np.array(values), failures, 90) >= clean
 
 
 @given(LATENCIES, st.sampled_from([50.0, 90.0, 99.0]))
-def test_at_least_that_share_of_the_samples_is_no_slower_than_the_percentile(values, percentile) -> None:
+def test_at_least_that_share_of_the_samples_is_no_slower_than_the_percentile(values: list[float], percentile: float) -> None:
+    """The percentile is an observed value and never lies below its definition."""
     found = metrics.percentile_with_failures(np.array(values), 0, percentile)
     assert np.mean(np.array(values) <= found) >= percentile / 100
 
 
 def test_more_failures_than_the_tail_holds_make_it_infinite() -> None:
+    """With 20% failures there is no p90, and the record says unbounded."""
     assert metrics.percentile_with_failures(np.ones(80), 20, 90) == math.inf
     assert metrics.percentiles(np.ones(80), 20, 90).unbounded
 
 
 @pytest.mark.parametrize(("percentile", "needed"), [(90.0, 64), (99.0, 662)])
 def test_below_the_stated_number_of_samples_a_percentile_is_not_estimable(percentile: float, needed: int) -> None:
+    """Too few samples give no figure, so that no tail is claimed from a handful of requests."""
     assert metrics.percentiles(np.ones(needed - 1), 0, percentile).at_slo_s is None
     assert metrics.percentiles(np.ones(needed), 0, percentile).at_slo_s == 1.0
 
 
 def test_tokens_of_a_request_that_straddles_the_window_count_only_inside() -> None:
+    """Throughput counts what came inside the window, neither whole requests nor none."""
     times, tokens = metrics.emitted([row(0.0, ttft=0.95, gap=0.1, tokens=5)], 1.0, 1.2)
     assert tokens.sum() == 2
     assert all((times >= 1.0) & (times < 1.2))
 
 
 @given(st.lists(st.floats(0, 50), max_size=40), st.floats(1, 25), st.floats(26, 49))
-def test_windows_side_by_side_hold_all_tokens_once(starts, middle, end) -> None:
+def test_windows_side_by_side_hold_all_tokens_once(starts: list[float], middle: float, end: float) -> None:
+    """No token is lost or counted twice at a window's edge."""
     rows = [row(s) for s in starts]
     total = sum(metrics.emitted(rows, a, b)[1].sum() for a, b in ((0, middle), (middle, end), (end, 1000)))
     assert total == 5 * len(rows)
 
 
 def test_the_interval_of_a_steady_rate_is_narrow_and_covers_it() -> None:
+    """Regular output leaves no doubt about its rate."""
     times = np.linspace(0, 100, 10_000, endpoint=False)
     found = metrics.rate_interval(times, np.ones(10_000), 0, 100)
     assert found.value == pytest.approx(100)
@@ -83,6 +93,7 @@ def test_the_interval_of_a_steady_rate_is_narrow_and_covers_it() -> None:
 
 
 def test_intervals_cover_the_true_rate_of_poisson_emissions() -> None:
+    """Nearly all intervals hold the true rate, but not all: they are not needlessly wide."""
     rng, covered = np.random.default_rng(1), 0
     for _ in range(200):
         times = np.sort(rng.uniform(0, 100, rng.poisson(3000)))
@@ -92,6 +103,7 @@ def test_intervals_cover_the_true_rate_of_poisson_emissions() -> None:
 
 
 def test_a_queue_that_grows_is_not_stable_and_one_that_fluctuates_is() -> None:
+    """A rate counts as sustainable only if the backlog does not grow beyond chance."""
     rng = np.random.default_rng(0)
     steady = [row(t, ttft=0.5) for t in np.cumsum(rng.exponential(0.1, 300))]
     assert metrics.is_stable(steady, 2, 20)
@@ -113,6 +125,7 @@ def test_a_short_window_is_no_growing_queue_by_chance(window_s: int, stay_s: flo
 
 @pytest.mark.parametrize(("window_s", "stay_s"), [(9, 2.8), (9, 4.3), (20, 60), (60, 1.0)])
 def test_the_spread_of_the_growth_is_that_of_simulated_windows(window_s: int, stay_s: float) -> None:
+    """The formula behind the stability test matches what simulation shows by chance."""
     rng, rate, grown = np.random.default_rng(11), 20.0, []
     for _ in range(400):
         times = np.sort(rng.uniform(0, window_s + 2 * stay_s, rng.poisson(rate * (window_s + 2 * stay_s))))
@@ -130,6 +143,7 @@ def test_the_spread_of_the_growth_is_that_of_simulated_windows(window_s: int, st
 def test_an_engine_that_leaves_much_undone_falls_behind(
     rate: float, window_s: int, stay_s: float, undone: float, seen: float
 ) -> None:
+    """The stability test has the power to notice an overloaded engine in windows of real length."""
     rng, runs, found = np.random.default_rng(3), 100, 0
     for _ in range(runs):
         times = np.cumsum(rng.exponential(1 / rate, int(rate * (window_s + 3 * stay_s))))

@@ -7,13 +7,15 @@ from tokenhour.bench.summary.lag import is_late, why_late
 from tokenhour.bench.summary.validity import Facts, reasons
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.records.probe import CpuPriority
+from tokenhour.contracts.records.summary import LoadPoint
 
 RAISED = CpuPriority(action="raised", decided_by="autogroup")
 NEITHER = CpuPriority(action="neither", decided_by="autogroup", why="an autogroup of -10: Operation not permitted")
 APART = CpuPriority(action="not shared")
 
 
-def late(lag_s: float = 0.5, waited_s: float = 0.0, stolen_s: float = 0.0):
+def late(lag_s: float = 0.5, waited_s: float = 0.0, stolen_s: float = 0.0) -> LoadPoint:
+    """Return a point whose generator lagged while it waited or was robbed of the CPU."""
     return GOOD.model_copy(update={"lag_p99_s": lag_s, "generator_wait_s": waited_s, "steal_s": stolen_s})
 
 
@@ -28,11 +30,13 @@ def late(lag_s: float = 0.5, waited_s: float = 0.0, stolen_s: float = 0.0):
     ],
     ids=["waited", "stolen", "neither", "a short lag", "not sampled"],
 )
-def test_the_larger_of_what_could_hold_it_up_is_the_cause(point, cause: str) -> None:
+def test_the_larger_of_what_could_hold_it_up_is_the_cause(point: LoadPoint, cause: str) -> None:
+    """Only a cause large enough to explain the lag is named; else it stays unexplained."""
     assert why_late(point, RAISED).cause == cause
 
 
 def test_the_figure_is_told() -> None:
+    """The explanation carries seconds, and says whether the engine shared the cores."""
     assert why_late(late(waited_s=0.5), RAISED).explanation == "the generator waited 0.5 s for a CPU beside the engine"
     assert why_late(late(waited_s=0.5), APART).explanation == "the generator waited 0.5 s for a CPU"
     assert "the hypervisor took 0.9 s of each CPU" in why_late(late(stolen_s=0.9), RAISED).explanation
@@ -40,12 +44,14 @@ def test_the_figure_is_told() -> None:
 
 
 def test_the_remedy_fits_what_was_permitted() -> None:
+    """A user is not told to do what was already done, or what the host alone decides."""
     assert NEITHER.why in why_late(late(waited_s=0.5), NEITHER).remedy
     assert "taskset" in why_late(late(waited_s=0.5), RAISED).remedy
     assert "dedicated cores" in why_late(late(stolen_s=0.5), NEITHER).remedy
 
 
 def test_client_lag_in_a_verdict_names_its_cause() -> None:
+    """INVALID for client lag comes with cause, explanation and remedy."""
     (said,) = reasons([PEAK, late(waited_s=0.5)], GOOD, BENCH, Facts(cpu_priority=NEITHER))
     assert (said.rule, said.cause) == ("client lag", "waited for a CPU")
     assert said.remedy
@@ -53,6 +59,7 @@ def test_client_lag_in_a_verdict_names_its_cause() -> None:
 
 
 def test_it_is_late_above_a_tenth_of_the_objective() -> None:
+    """Lag beyond a tenth of the latency bound would decide the verdict itself."""
     slo = SloSpec(percentile=90, ttft_s=1.0)
     assert not is_late(late(lag_s=0.1), slo)
     assert is_late(late(lag_s=0.101), slo)

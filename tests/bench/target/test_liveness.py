@@ -5,9 +5,12 @@ import json
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,18 +29,21 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "cla
 GOOD = [row(float(k)) for k in range(30)]
 
 
-def lost(at, outcome: str = "connection"):
+def lost(at: float, outcome: str = "connection") -> RequestRow:
+    """Return a request that broke off."""
     return row(at, outcome=outcome)
 
 
 @pytest.mark.parametrize("outcome", ["connection", "timeout", "truncated"])
 def test_a_server_is_doubted_when_all_that_ended_lately_broke_off(outcome: str) -> None:
+    """One answer within the time is enough to believe in the server."""
     rows = [*GOOD, lost(35.0, outcome), lost(36.0, outcome)]
     assert silent(rows, 36.5, 5.0)
     assert not silent(rows, 36.5, 10.0)  # an answer at 29 s is among them
 
 
 def test_twenty_in_a_row_are_doubt_enough_before_the_time_is_over() -> None:
+    """At high rates a dead server is noticed within moments."""
     assert silent([*GOOD, *(lost(30 + k / 100) for k in range(20))], 31.0, 60.0)
     assert not silent([*GOOD, *(lost(30 + k / 100) for k in range(19))], 31.0, 60.0)
 
@@ -51,6 +57,7 @@ def test_where_nothing_ended_nothing_is_doubted() -> None:
 
 @pytest.mark.parametrize("outcome", ["success", "http_error", "in_band_error", "malformed"])
 def test_a_reset_now_and_then_and_refusals_are_answers_of_a_living_server(outcome: str) -> None:
+    """Errors that the server itself sends prove that it lives."""
     rows = [lost(97.0), row(98.0, outcome=outcome), lost(99.0)]
     assert not silent(rows, 100.0, 5.0)
     assert answered(rows, 97.5)
@@ -58,13 +65,14 @@ def test_a_reset_now_and_then_and_refusals_are_answers_of_a_living_server(outcom
 
 
 @contextlib.contextmanager
-def hung_port():
+def hung_port() -> Iterator[str]:
     """A server that hangs: the kernel takes the connection, nobody reads from it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_knocking_tells_a_dead_and_a_hung_server_from_one_that_says_anything_at_all() -> None:
+    """Refused and silent ports are reported; any HTTP answer, even 401, is life."""
     with hung_port() as url:
         assert knock(url, 0.2) == "nothing for 0.2 s"
     assert knock(url, 0.2) == "Connection refused"
@@ -75,6 +83,7 @@ def test_knocking_tells_a_dead_and_a_hung_server_from_one_that_says_anything_at_
 
 
 def test_watching_never_waits_for_a_knock_and_a_late_answer_outweighs_it() -> None:
+    """The load goes on while a knock is under way, and a real answer settles the doubt."""
     rows = [lost(9.5, "timeout")]
     with hung_port() as url:
         pulse = Pulse(url, 1.0)
@@ -87,6 +96,7 @@ def test_watching_never_waits_for_a_knock_and_a_late_answer_outweighs_it() -> No
 
 @pytest.mark.parametrize("outcome", ["timeout", "connection"])
 def test_a_server_whose_requests_all_fail_but_that_answers_is_not_lost(outcome: str) -> None:
+    """An overloaded server keeps being measured and fails by its error rate."""
     with running() as toy:
         pulse = Pulse(toy.base_url, 1.0)
         assert pulse.lost([lost(9.0 + k / 100, outcome) for k in range(50)], 10.0, wait=True) == ""
@@ -100,7 +110,7 @@ LOAD = {
 }
 
 
-def measure(tmp_path: Path, url, verb: str = "run", **load):
+def measure(tmp_path: Path, url: str, verb: str = "run", **load: Any) -> tuple[int, dict[str, Any], list[RequestRow]]:
     """Measure by the command line; return (exit code, summary, rows)."""
     (tmp_path / "load.yaml").write_text(json.dumps({**LOAD, **load}))
     keep_certificate(tmp_path)
@@ -111,11 +121,13 @@ def measure(tmp_path: Path, url, verb: str = "run", **load):
 
 
 @contextlib.contextmanager
-def stricken(tmp_path: Path, blow, probe, after: int = 8):
+def stricken(
+    tmp_path: Path, blow: signal.Signals, probe: int, after: int = 8
+) -> Iterator[tuple[reference_server.Reference, list[float]]]:
     """Run a reference server that gets a signal once `after` requests of a probe have ended; yield (server, [when])."""
     when = []
 
-    def strike(process) -> None:
+    def strike(process: subprocess.Popen[bytes]) -> None:
         while len(list(request_rows(tmp_path / f"out/raw/requests-{probe}-0.jsonl"))) < after:
             time.sleep(0.05)
         when.append(time.monotonic())
@@ -134,7 +146,10 @@ def stricken(tmp_path: Path, blow, probe, after: int = 8):
 @pytest.mark.parametrize(
     ("blow", "said"), [(signal.SIGKILL, "Connection refused"), (signal.SIGSTOP, "nothing for 1 s")], ids=["killed", "hung"]
 )
-def test_an_open_loop_against_a_server_that_is_gone_ends_soon_and_says_so(tmp_path: Path, blow, said: str) -> None:
+def test_an_open_loop_against_a_server_that_is_gone_ends_soon_and_says_so(
+    tmp_path: Path, blow: signal.Signals, said: str
+) -> None:
+    """A dead or hung server ends the run early, INVALID by that reason, with its earlier rows kept."""
     search = {"probe_s": 60, "max_probe_s": 60, "warmup_s": 0.1}
     with stricken(tmp_path, blow, 0, after=40) as (server, when):
         code, summary, rows = measure(tmp_path, server.base_url, arrivals={"rates_rps": [10, 20]}, search=search)
@@ -165,6 +180,7 @@ def test_a_lost_server_is_not_waited_for_until_the_next_arrival(tmp_path: Path) 
 @pytest.mark.system
 @needs_compiler
 def test_a_search_does_not_go_on_to_other_rates_against_a_server_that_is_gone(tmp_path: Path) -> None:
+    """No further probe is spent on a server that has died."""
     search = {"saturation_s": 1, "probe_s": 30, "max_probe_s": 30, "warmup_s": 0.1, "max_probes": 6}
     with stricken(tmp_path, signal.SIGKILL, 1) as (server, when):
         code, summary, rows = measure(tmp_path, server.base_url, "search", search=search, saturation_users=2)

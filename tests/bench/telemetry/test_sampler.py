@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,11 +46,13 @@ HEALTHY = {
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory):
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the stub NVML library once and return its folder."""
     return nvml.build(tmp_path_factory.mktemp("nvml")).parent
 
 
-def environment(library, state):
+def environment(library: Path, state: dict[str, int]) -> dict[str, str]:
+    """Return an environment in which NVML is the stub in this state."""
     return {**os.environ, "LD_LIBRARY_PATH": str(library), "NVML_STUB": str(nvml.tell(library, state))}
 
 
@@ -60,7 +63,7 @@ READ = (
 )
 
 
-def read_gpus(library, *states, wanted=()):
+def read_gpus(library: Path, *states: dict[str, int], wanted: Sequence[str] = ()) -> list[list[tuple[Any, ...]]]:
     """Read once for each state, in one process."""
     env = environment(library, states[0])
     with subprocess.Popen(
@@ -75,7 +78,8 @@ def read_gpus(library, *states, wanted=()):
     return found
 
 
-def test_every_gpu_is_read_with_its_units(library) -> None:
+def test_every_gpu_is_read_with_its_units(library: Path) -> None:
+    """NVML's milliwatts, millijoules and percent become watts, joules and shares."""
     (found,) = read_gpus(library, HEALTHY)
     values = {(index, metric): value for _, index, metric, value in found}
     assert values["0", "utilization_share"] == 0.9
@@ -92,7 +96,7 @@ def test_every_gpu_is_read_with_its_units(library) -> None:
 @pytest.mark.parametrize(
     ("reserved", "used"), [(503_316_480, 2**30), (-13, 2**30 + 503_316_480)], ids=["driver 510 on", "an older driver"]
 )
-def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library, reserved: int, used) -> None:
+def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library: Path, reserved: int, used: int) -> None:
     """An idle H100 has 480 MiB reserved; nvidia-smi says that none is in use."""
     held = {"memory.0": 2**30 + (503_316_480 if reserved < 0 else 0), "reserved.0": reserved}
     (found,) = read_gpus(library, HEALTHY | held)
@@ -100,7 +104,7 @@ def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library, rese
 
 
 @pytest.mark.parametrize("wanted", ["1", "GPU-1"])
-def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted: str) -> None:
+def test_only_the_gpus_that_serve_are_read_where_they_are_named(library: Path, wanted: str) -> None:
     """Another one's watts are not this server's, nor does its throttling disturb it."""
     (found,) = read_gpus(library, HEALTHY, wanted=[wanted])
     values = {metric: value for _, index, metric, value in found if index == wanted}
@@ -108,7 +112,8 @@ def test_only_the_gpus_that_serve_are_read_where_they_are_named(library, wanted:
     assert values["energy_j"] == 5000.001
 
 
-def test_what_a_gpu_does_not_support_is_absent_not_zero(library) -> None:
+def test_what_a_gpu_does_not_support_is_absent_not_zero(library: Path) -> None:
+    """A zero would be averaged into a figure; an absent sample is not."""
     state = {**HEALTHY, "energy.0": NOT_SUPPORTED}
     del state["ecc_corrected.1"]
     (found,) = read_gpus(library, state)
@@ -118,7 +123,8 @@ def test_what_a_gpu_does_not_support_is_absent_not_zero(library) -> None:
     assert ("1", "ecc_corrected_total") not in seen
 
 
-def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library) -> None:
+def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library: Path) -> None:
+    """One GPU falling off the bus does not blind the telemetry of the rest."""
     lost = {**HEALTHY, **{key: LOST for key in HEALTHY if key.endswith(".1")}}
     before, during, after = read_gpus(library, HEALTHY, lost, HEALTHY)
     assert {index for _, index, _, _ in before} == {"0", "1"}
@@ -126,7 +132,8 @@ def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library) -> None:
     assert {index for _, index, _, _ in after} == {"0"}
 
 
-def test_energy_is_that_of_the_servers_gpus_alone(library) -> None:
+def test_energy_is_that_of_the_servers_gpus_alone(library: Path) -> None:
+    """Joules per token exclude the neighbours in the same machine."""
     later = {**HEALTHY, "energy.0": 9_000_000, "energy.1": 5_300_001}
     rows = [
         TelemetryRow(float(t), *sample)
@@ -136,19 +143,22 @@ def test_energy_is_that_of_the_servers_gpus_alone(library) -> None:
     assert Telemetry.of(rows).energy_j(0, 1) == pytest.approx(300)
 
 
-def test_an_xid_is_told_once_with_its_gpu_and_code(library) -> None:
+def test_an_xid_is_told_once_with_its_gpu_and_code(library: Path) -> None:
+    """A driver error during the run is recorded when it happens, not at every sample."""
     broken = {**HEALTHY, "xid.1": 79}
     before, during, after = read_gpus(library, HEALTHY, broken, broken)
     assert [s for s in (*before, *after) if s[2] == "xid"] == []
     assert [s for s in during if s[2] == "xid"] == [("gpu", "1", "xid", 79.0)]
 
 
-def test_the_xid_of_a_gpu_that_serves_somebody_else_is_not_ours(library) -> None:
+def test_the_xid_of_a_gpu_that_serves_somebody_else_is_not_ours(library: Path) -> None:
+    """Another GPU's fault does not invalidate this run."""
     (found,) = read_gpus(library, {**HEALTHY, "xid.0": 31}, wanted=["1"])
     assert "xid" not in {metric for _, _, metric, _ in found}
 
 
-def test_a_driver_that_does_not_start_is_one_message(library) -> None:
+def test_a_driver_that_does_not_start_is_one_message(library: Path) -> None:
+    """The user reads that NVML does not start, as the last line."""
     env = environment(library, {"init.0": -9})
     done = subprocess.run(
         [sys.executable, "-c", READ, "null"], input="\n", capture_output=True, text=True, env=env, cwd=ROOT, check=False
@@ -157,7 +167,9 @@ def test_a_driver_that_does_not_start_is_one_message(library) -> None:
 
 
 def test_throttling_is_told_from_the_reasons_that_slow_a_gpu() -> None:
-    def rows(reasons):
+    """Idle clocks, set clocks and the power cap are no throttling; heat and power brakes are."""
+
+    def rows(reasons: list[int]) -> list[TelemetryRow]:
         return [TelemetryRow(float(k), "gpu", "0", "throttle_reasons", float(v)) for k, v in enumerate(reasons)]
 
     assert Telemetry.of(rows([0x1, 0x2, 0x4, 0x0])).throttled(0, 3) == 0  # idle, a set clock, the power cap
@@ -166,6 +178,7 @@ def test_throttling_is_told_from_the_reasons_that_slow_a_gpu() -> None:
 
 
 def test_the_host_and_a_process_tree_are_read() -> None:
+    """CPU share needs two readings; a process that does not exist gives no sample."""
     read = host_reader()
     assert "cpu_share" not in {metric for _, _, metric, _ in read()}, "a share of no time is none"
     time.sleep(0.1)
@@ -178,7 +191,7 @@ def test_the_host_and_a_process_tree_are_read() -> None:
 
 
 @contextlib.contextmanager
-def sampling(folder, env=None, **orders):
+def sampling(folder: Path, env: dict[str, str] | None = None, **orders: Any) -> Iterator[Path]:
     """Run the telemetry process; yields the file that it writes into."""
     file = folder / "t.jsonl"
     base = {"file": str(file), "zero_ns": time.monotonic_ns(), "hz": 10, "gpu": False, "metrics_urls": []}
@@ -195,20 +208,22 @@ def sampling(folder, env=None, **orders):
     (folder / "said").write_text(said)
 
 
-def wait_for(file, metric, count) -> None:
+def wait_for(file: Path, metric: str, count: int) -> None:
+    """Wait until a metric has so many samples."""
     deadline = time.monotonic() + 30
     while sum(r.metric == metric for r in telemetry_rows(file)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def gaps_of(file, metric, index: str = ""):
+def gaps_of(file: Path, metric: str, index: str = "") -> np.ndarray:
+    """Return the seconds between the samples of a metric."""
     times = np.asarray([r.t_s for r in telemetry_rows(file) if (r.metric, r.index) == (metric, index)])
     assert np.all((times > 0) & (times < 60))
     return np.diff(times)
 
 
-def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library, tmp_path: Path) -> None:
+def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library: Path, tmp_path: Path) -> None:
     """Its /metrics takes the question and never answers; no reading makes up for a late one in the same breath."""
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -229,12 +244,14 @@ def test_gpus_are_sampled_ten_times_a_second_whatever_the_engine_does(library, t
 
 
 def test_a_tick_that_has_passed_is_left_out_and_so_is_one_too_near() -> None:
+    """A late sampler skips ticks instead of catching up in a burst."""
     assert pause_s(0.0, 1.0, started_s=5.0, now_s=5.25) == pytest.approx(0.75)
     assert pause_s(0.0, 1.0, started_s=5.0, now_s=8.5) == pytest.approx(0.5)  # three ticks went by
     assert pause_s(0.0, 1.0, started_s=5.75, now_s=5.8) == pytest.approx(1.2)  # woken late: not again after 0.25
 
 
-def test_without_nvml_the_rest_is_recorded_and_the_reason_said(library, tmp_path: Path) -> None:
+def test_without_nvml_the_rest_is_recorded_and_the_reason_said(library: Path, tmp_path: Path) -> None:
+    """A broken driver costs the GPU's figures, not the run."""
     with sampling(tmp_path, environment(library, {"init.0": -9}), gpu=True) as file:
         wait_for(file, "cpu_share", 2)
     said = (tmp_path / "said").read_text()
@@ -246,16 +263,18 @@ class Guarded(http.server.BaseHTTPRequestHandler):
     """An engine whose /metrics wants the key."""
 
     def do_GET(self) -> None:
+        """Give metrics to whoever has the key."""
         good = self.headers["Authorization"] == "Bearer secret-key"
         self.send_response(200 if good else 401)
         self.end_headers()
         self.wfile.write(b'vllm:prompt_tokens_total{engine="0"} 7\n' if good else b"")
 
-    def log_message(self, *_) -> None:
-        pass
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def test_metrics_are_read_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers behind a key have counters too, and one silent replica voids the sum."""
     with http.server.HTTPServer(("127.0.0.1", 0), Guarded) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
@@ -269,10 +288,12 @@ def test_metrics_are_read_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reader_that_fails_ends_the_sampling_with_its_error() -> None:
+    """A full disk or broken reader is reported instead of leaving a silent gap."""
+
     def broken() -> Iterator[tuple[str, str, str, float]]:
         raise OSError("no space")
 
-    def wait(pause_s) -> bool:
+    def wait(pause_s: float) -> bool:
         time.sleep(pause_s)
         return False
 
@@ -284,6 +305,7 @@ def test_a_reader_that_fails_ends_the_sampling_with_its_error() -> None:
 
 
 def test_telemetry_alone_is_recorded_and_shown(tmp_path: Path) -> None:
+    """`bench telemetry` records without any load, and prints what it reads."""
     words = [
         sys.executable,
         "-m",
@@ -316,6 +338,7 @@ def test_a_recording_that_stands_already_is_not_replaced(tmp_path: Path) -> None
 
 
 def test_a_recording_that_is_killed_stays_readable(tmp_path: Path) -> None:
+    """What was sampled before a kill is on disk line by line."""
     words = [sys.executable, "-m", "tokenhour.bench", "telemetry", "--out", str(tmp_path)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(tmp_path / LINES_FILE, "cpu_share", 5)
@@ -324,6 +347,7 @@ def test_a_recording_that_is_killed_stays_readable(tmp_path: Path) -> None:
 
 
 def test_telemetry_without_a_wish_is_refused() -> None:
+    """A recording that would show and keep nothing is pointed at its options."""
     done = subprocess.run(
         [sys.executable, "-m", "tokenhour.bench", "telemetry"], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -332,7 +356,7 @@ def test_telemetry_without_a_wish_is_refused() -> None:
 
 
 def test_the_key_goes_to_the_engine_and_to_no_proxy() -> None:
-    """urllib would hand 127.0.0.1 to http_proxy. In a process of its own: urllib remembers the first proxy it saw."""
+    """By itself urllib would hand 127.0.0.1 to http_proxy. In a process of its own: it remembers its first proxy."""
     heard = []
 
     class Engine(http.server.BaseHTTPRequestHandler):
@@ -342,7 +366,7 @@ def test_the_key_goes_to_the_engine_and_to_no_proxy() -> None:
             self.end_headers()
             self.wfile.write(b"vllm:num_requests_running 3\n")
 
-        def log_message(self, *_) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
     servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine) for _ in range(2)]
@@ -362,9 +386,10 @@ def test_the_key_goes_to_the_engine_and_to_no_proxy() -> None:
 
 
 def test_what_a_process_waited_for_a_cpu_and_what_the_hypervisor_kept_only_grow() -> None:
+    """Both are counters in seconds, so that differences over a window make sense."""
     read, host = wait_reader("generator", os.getpid(), "1"), host_reader()
 
-    def readings():
+    def readings() -> tuple[float, float]:
         waited = list(read())
         stolen = [sample for sample in host() if sample[2] == "steal_s_total"]
         assert [sample[:3] for sample in waited] == [("generator", "1", "run_queue_wait_s_total")]
@@ -377,6 +402,7 @@ def test_what_a_process_waited_for_a_cpu_and_what_the_hypervisor_kept_only_grow(
 
 
 def test_a_process_that_has_ended_waits_for_nothing() -> None:
+    """Telemetry survives the end of a generator."""
     with subprocess.Popen(["true"]) as process:
         process.wait()
     assert list(wait_reader("generator", process.pid)()) == []

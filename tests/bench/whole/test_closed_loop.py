@@ -1,9 +1,11 @@
 """A closed loop's peak is a steady state: a simulated engine that batches as vLLM does, with an H100's times."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from tokenhour.bench.workload.request_plan import Supply
+from tokenhour.bench.workload.request_plan import Ask, Supply
 from tokenhour.bench.workload.sampling import Source, asks, staggered
 from tokenhour.contracts.config.bench import Conversations, LengthSpec, WorkloadSpec
 
@@ -13,7 +15,8 @@ STEP_S, ANSWER_S, PROMPT_TOKEN_S, STEP_TOKENS = 0.008, 40e-6, 1 / 45_000, 8192
 SOURCE = Source(np.arange(1000, 6000))
 
 
-def lengths(mean):
+def lengths(mean: int) -> LengthSpec:
+    """Return uniform lengths of a quarter around the mean."""
     return LengthSpec(distribution="uniform", mean_tokens=mean, min_tokens=round(0.75 * mean), max_tokens=round(1.25 * mean))
 
 
@@ -21,7 +24,7 @@ SPEC = WorkloadSpec(prompt=lengths(512), output=lengths(256))
 TALKS = SPEC.model_copy(update={"conversations": Conversations(turns=5)})
 
 
-def served(planned, seconds):
+def served(planned: Sequence[Sequence[Ask]], seconds: float) -> np.ndarray:
     """Serve a closed loop of USERS; return (end of each step, tokens that it gave)."""
     todo = iter([[ask.prompt_tokens, ask.output_tokens] for talk in planned for ask in talk])
     waiting, now, steps = [next(todo) for _ in range(USERS)], 0.0, []
@@ -48,7 +51,7 @@ def served(planned, seconds):
     return np.asarray(steps)
 
 
-def off(steps, lead_s, window_s, steady):
+def off(steps: np.ndarray, lead_s: float, window_s: float, steady: float) -> float:
     """How far a window's rate is from the steady one, as a share of it."""
     inside = (steps[:, 0] >= lead_s) & (steps[:, 0] < lead_s + window_s)
     return steps[inside, 1].sum() / window_s / steady - 1
@@ -56,6 +59,7 @@ def off(steps, lead_s, window_s, steady):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_peak_of_a_staggered_loop_is_the_steady_rate(seed: int) -> None:
+    """Staggering the first requests keeps short windows within 4% of the steady rate, not 15% above."""
     planned = asks(SPEC, SOURCE, seed, 4000)
     whole = served(planned, 60)
     steady = whole[whole[:, 0] >= 30, 1].sum() / (whole[-1, 0] - 30)
@@ -67,6 +71,7 @@ def test_the_peak_of_a_staggered_loop_is_the_steady_rate(seed: int) -> None:
 
 
 def test_only_the_first_request_of_each_user_at_work_is_cut_and_at_a_random_point() -> None:
+    """The rest of the plan stays exactly as it was drawn."""
     planned = asks(SPEC, SOURCE, 0, 2000)
     found = staggered(planned, 1000, np.random.default_rng(0))
     assert found[1000:] == planned[1000:]
@@ -91,13 +96,14 @@ def test_a_conversation_ends_within_any_of_its_turns() -> None:
 
 
 def test_more_at_work_than_requests_are_all_cut() -> None:
+    """A plan shorter than the number of users is no error."""
     planned = asks(SPEC, SOURCE, 0, 3)
     assert len(staggered(planned, 10, np.random.default_rng(0))) == 3
 
 
 @pytest.mark.parametrize("spec", [SPEC, TALKS], ids=["requests", "conversations"])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again(spec, workers: int) -> None:
+def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again(spec: WorkloadSpec, workers: int) -> None:
     """A number asked twice would have the same salt, and be found in the prefix cache."""
     planned = staggered(asks(spec, SOURCE, 0, 50, serial_from=2), 20, np.random.default_rng(0))
     taken = []
@@ -114,6 +120,7 @@ def test_a_loop_that_outlasts_its_plan_asks_nothing_twice_and_cuts_nothing_again
 
 
 def test_a_loop_whose_first_requests_are_all_there_is_goes_on_with_those() -> None:
+    """Even a tiny plan supplies a long loop with fresh serial numbers."""
     planned = staggered(asks(SPEC, SOURCE, 0, 3), 10, np.random.default_rng(0))
     supply = Supply(planned, 3, 1)
     assert [supply.take()[0].serial for _ in range(6)] == [0, 1, 2, 3, 4, 5]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,32 @@ inactivity_timeout_s: 1
 """
 
 
-def words_of(folder, url, load=LOAD, model: str = "toy", verb: str = "run"):
+Plain = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+def words_of(folder: Path, url: str, load: str = LOAD, model: str = "toy", verb: str = "run") -> list[str]:
+    """Write the load file and return the command line."""
     (folder / "load.yaml").write_text(load)
     words = [sys.executable, "-m", "tokenhour.bench", verb, "--url", url, "--model", model]
     return [*words, "--workload", str(folder / "load.yaml"), "--out", str(folder / "out")]
 
 
-def bench(folder, url, load=LOAD, model: str = "toy", env=None, verb: str = "run", more=()):
+def bench(
+    folder: Path,
+    url: str,
+    load: str = LOAD,
+    model: str = "toy",
+    env: dict[str, str] | None = None,
+    verb: str = "run",
+    more: Iterable[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run the bench command against a URL."""
     words = [*words_of(folder, url, load, model, verb), *more]
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False)
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory):
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
     """Measure a server that speaks the chat API alone, with a key, and tells tokens only at the end."""
     folder = tmp_path_factory.mktemp("plain")
     model = make_model(folder / "model")
@@ -61,7 +75,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory):
     return folder / "out", done
 
 
-def test_a_server_that_knows_less_is_measured_and_what_is_inexact_is_said(plain) -> None:
+def test_a_server_that_knows_less_is_measured_and_what_is_inexact_is_said(plain: Plain) -> None:
+    """Each thing that could not be checked is a warning in the summary."""
     folder, done = plain
     found = Endpoint.read(folder)
     assert (found.api, found.token_ids, found.continuous_usage, found.exact_output) == ("chat", False, False, False)
@@ -73,27 +88,31 @@ def test_a_server_that_knows_less_is_measured_and_what_is_inexact_is_said(plain)
     assert done.returncode in {0, 1}, done.stderr
 
 
-def test_prompts_are_exact_for_its_tokenizer_template_included(plain) -> None:
+def test_prompts_are_exact_for_its_tokenizer_template_included(plain: Plain) -> None:
+    """The chat template's tokens are subtracted, so that prompts have the stated length."""
     folder, _ = plain
     rows = [r for r in read_table(folder / REQUESTS_FILE, RequestRow) if r.outcome == "success"]
     assert rows
     assert {r.prompt_tokens for r in rows} == {20}
 
 
-def test_chunks_carry_the_text_when_tokens_are_told_at_the_end(plain) -> None:
+def test_chunks_carry_the_text_when_tokens_are_told_at_the_end(plain: Plain) -> None:
+    """Without usage per chunk the tokens are still placed in time, and add up."""
     folder, _ = plain
     rows = [r for r in read_table(folder / REQUESTS_FILE, RequestRow) if r.outcome == "success"]
     assert all(sum(r.chunk_tokens) == r.completion_tokens == 6 for r in rows)
     assert all(r.chunks == 6 and not r.tokens_spread for r in rows)
 
 
-def test_the_key_is_in_no_record(plain) -> None:
+def test_the_key_is_in_no_record(plain: Plain) -> None:
+    """Results can be published without leaking the API key."""
     folder, done = plain
     assert "secret-key" not in done.stdout + done.stderr
     assert not [f for f in folder.rglob("*") if f.is_file() and b"secret-key" in f.read_bytes()]
 
 
-def test_the_summary_derives_again_without_an_experiment(plain) -> None:
+def test_the_summary_derives_again_without_an_experiment(plain: Plain) -> None:
+    """An endpoint run carries everything that its summary needs."""
     folder, _ = plain
     words = [sys.executable, "-m", "tokenhour.bench", "summarize", str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
@@ -115,6 +134,7 @@ def test_the_summary_derives_again_without_an_experiment(plain) -> None:
     ],
 )
 def test_a_bad_load_file_is_refused_by_field_and_value(tmp_path: Path, change: tuple[str, ...], said: list[str]) -> None:
+    """The mistake is named and not one request is sent."""
     with running() as toy:
         done = bench(tmp_path, toy.base_url, LOAD.replace(*change))
         assert toy.served == 0
@@ -135,6 +155,7 @@ def test_a_bad_load_file_is_refused_by_field_and_value(tmp_path: Path, change: t
 def test_a_server_that_cannot_be_measured_is_refused_before_any_load(
     tmp_path: Path, settings: dict[str, Any] | None, model: str, said: str
 ) -> None:
+    """Wrong model, wrong key and no server each get their message and remedy."""
     if settings is None:
         done, served = bench(tmp_path, "http://127.0.0.1:9"), 0
     else:
@@ -148,12 +169,14 @@ def test_a_server_that_cannot_be_measured_is_refused_before_any_load(
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://127.0.0.1:port"])
 def test_what_is_no_url_is_refused(tmp_path: Path, url: str) -> None:
+    """A host without a scheme, another scheme or a bad port exits with 2."""
     done = bench(tmp_path, url)
     assert done.returncode == 2
     assert "no http or https URL" in done.stderr
 
 
-def test_summary_json_carries_verdict_bracket_and_intervals(plain) -> None:
+def test_summary_json_carries_verdict_bracket_and_intervals(plain: Plain) -> None:
+    """Scripts find these fields under names that do not change."""
     folder, _ = plain
     said = json.loads((folder / "summary.json").read_text())
     assert {"validity", "reasons", "certificate", "highest_passing_rps", "lowest_failing_rps"} <= set(said)
@@ -174,6 +197,7 @@ def test_summary_json_carries_verdict_bracket_and_intervals(plain) -> None:
 def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(
     tmp_path: Path, name: str, text: str | None, said: list[str]
 ) -> None:
+    """A broken log is found before the load starts, with the line to mend."""
     if text is not None:
         (tmp_path / name).write_text(text)
     lengths = "  prompt: {mean_tokens: 20}\n  output: {mean_tokens: 6}\n"
@@ -186,7 +210,7 @@ def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory):
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A certificate for 127.0.0.1 that only who is told about it trusts, and its key."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl here")
@@ -198,7 +222,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory):
     return files
 
 
-def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path: Path, authority) -> None:
+def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path: Path, authority: tuple[str, str]) -> None:
+    """SSL_CERT_FILE lets servers with a private authority be measured; rows tell connecting from sending."""
     keep_certificate(tmp_path)
     with running(tls=authority) as toy:
         done = bench(tmp_path, toy.base_url, env={**os.environ, "SSL_CERT_FILE": authority[0]})
@@ -212,7 +237,8 @@ def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path: Pa
     assert Endpoint.read(tmp_path / "out").base_url.startswith("https://")
 
 
-def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path: Path, authority) -> None:
+def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path: Path, authority: tuple[str, str]) -> None:
+    """An untrusted certificate is never ignored; the message names SSL_CERT_FILE."""
     with running(tls=authority) as toy:
         done = bench(tmp_path, toy.base_url)
         assert toy.served == 0
@@ -223,6 +249,7 @@ def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path: Path, au
 
 
 def test_locusts_page_answers_while_a_run_goes_on(tmp_path: Path) -> None:
+    """`--web-ui` shows the load on Locust's page without disturbing the run."""
     keep_certificate(tmp_path)
     port = free_port()
     load = LOAD.replace("probe_s: 0.8, max_probe_s: 0.8", "probe_s: 3, max_probe_s: 3")

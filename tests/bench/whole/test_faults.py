@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.records import DISTURBANCES
 from tokenhour.bench.calibration import reference_server
 from tokenhour.bench.http import connection as connections
 from tokenhour.bench.http import event_loop
-from tokenhour.bench.recording.frame_log import DATA, DUE, END, SENT, TAKEN, Spool, Tail
+from tokenhour.bench.recording.frame_log import DATA, DUE, END, SENT, TAKEN, Frame, Spool, Tail
 from tokenhour.bench.recording.tables import read_table, request_rows
 from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
 
@@ -29,7 +30,7 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "cla
 
 
 @needs_compiler
-def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp_path: Path, model_folder) -> None:
+def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp_path: Path, model_folder: Path) -> None:
     """The engine is killed in mid-stream: what it had sent is recorded, everything after it is a failure."""
     spec = experiment(
         arrivals={"process": "closed", "concurrency": [4]},
@@ -60,7 +61,7 @@ def test_a_run_against_a_server_that_dies_ends_within_the_inactivity_timeout(tmp
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MiB (a tmpfs, so that filling it hurts nobody)."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -84,7 +85,8 @@ RUN = (
 )
 
 
-def test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded(model_folder, small_disk) -> None:
+def test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded(model_folder: Path, small_disk: Path) -> None:
+    """The user reads that space ran out, and the rows up to then are whole."""
     spec = experiment(
         arrivals={"process": "closed", "concurrency": [8]},
         search={"saturation_s": 60, "warmup_s": 0.1},
@@ -109,7 +111,8 @@ BRIEF = {"arrivals": {"rates_rps": [20]}, "search": {"probe_s": 0.6, "max_probe_
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_run_whose_streams_break_ends_with_exit_code_1(tmp_path: Path, model_folder, kind) -> None:
+def test_a_run_whose_streams_break_ends_with_exit_code_1(tmp_path: Path, model_folder: Path, kind: str) -> None:
+    """A script that calls bench learns of the INVALID run by its exit code."""
     spec = experiment(**BRIEF, inactivity_timeout_s=0.5)
     with running(faults=(kind,), every=2) as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -120,7 +123,8 @@ def test_a_run_whose_streams_break_ends_with_exit_code_1(tmp_path: Path, model_f
     assert outcomes - {"cancelled"} == {"success", FAULTS[kind]}
 
 
-def test_a_run_that_nothing_happens_to_ends_with_exit_code_0(tmp_path: Path, model_folder) -> None:
+def test_a_run_that_nothing_happens_to_ends_with_exit_code_0(tmp_path: Path, model_folder: Path) -> None:
+    """Success means VALID; only a disturbance by the machine may say otherwise."""
     spec = experiment(arrivals={"rates_rps": [50]}, search={"probe_s": 1.5, "max_probe_s": 1.5, "warmup_s": 0.1})
     with running() as toy:
         run_dir, _ = prepare(tmp_path, model_folder, toy.base_url, spec)
@@ -129,7 +133,8 @@ def test_a_run_that_nothing_happens_to_ends_with_exit_code_0(tmp_path: Path, mod
     assert code == int(bool(summary.reasons))
 
 
-def test_a_trickle_is_slow_and_not_a_failure_until_the_whole_time_is_over(tmp_path: Path, model_folder) -> None:
+def test_a_trickle_is_slow_and_not_a_failure_until_the_whole_time_is_over(tmp_path: Path, model_folder: Path) -> None:
+    """Steady tokens never hit the inactivity timeout, but the total timeout ends the request."""
     spec = experiment(
         arrivals={"rates_rps": [20]}, search={"probe_s": 0.6, "max_probe_s": 0.6, "warmup_s": 0.1}, timeout_s=0.4
     )
@@ -150,27 +155,33 @@ class FakeLoop:
     def __init__(self) -> None:
         self.watchers: dict[Any, Any] = {}
 
-    def io(self, fd, events):
+    def io(self, fd: int, events: int) -> "Watcher":
+        """Return the watcher of a descriptor."""
         return self.watchers.setdefault((fd, events), Watcher())
 
 
 class Watcher:
     callback = None
 
-    def start(self, callback) -> None:
+    def start(self, callback: Callable[..., None]) -> None:
+        """Keep the callback for the test to call."""
         self.callback = callback
 
     def stop(self) -> None:
+        """Forget the callback."""
         self.callback = None
 
     def close(self) -> None:
+        """Forget the callback."""
         self.callback = None
 
 
 WHOLE = (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",)
 
 
-def exchange(tmp_path: Path, between=lambda: None, poller=None, answer=WHOLE):
+def exchange(
+    tmp_path: Path, between: Callable[[], object] = lambda: None, poller: Any = None, answer: Iterable[bytes] = WHOLE
+) -> tuple[list[Frame], int, list[str]]:
     """Send one request over a real socket, with `between` called while the answer is under way; return the frames."""
     listener = socket.create_server(("127.0.0.1", 0))
     loop = FakeLoop()
@@ -201,7 +212,8 @@ def exchange(tmp_path: Path, between=lambda: None, poller=None, answer=WHOLE):
 
 
 @pytest.mark.parametrize("poller", [None, select.epoll])
-def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path: Path, poller) -> None:
+def test_a_block_has_the_time_at_which_the_kernel_received_it(tmp_path: Path, poller: Callable[[], Any] | None) -> None:
+    """A busy client reads late, but the recorded token time is that of the network."""
     early_ns = []
     for attempt in range(5):
         (tmp_path / str(attempt)).mkdir()
@@ -226,7 +238,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Request-Id: a0\r\n\r
     ],
     ids=["a header's value ends like a last chunk", "split anywhere", "all at once", "a length that is none"],
 )
-def test_a_response_ends_with_its_last_chunk_and_no_sooner(tmp_path: Path, answer) -> None:
+def test_a_response_ends_with_its_last_chunk_and_no_sooner(tmp_path: Path, answer: tuple[bytes, ...]) -> None:
+    """No cut of the bytes ends a response early or leaves it waiting."""
     frames, _, ended = exchange(tmp_path, poller=select.epoll(), answer=answer)
     assert ended == [""]
     assert b"".join(f.payload for f in frames if f.kind == DATA) == b"".join(answer)
@@ -246,7 +259,7 @@ def test_a_stepped_wall_clock_moves_no_time_of_the_records(
     assert 0 <= frames[3].at_ns - read_at < 1_000_000_000
 
 
-def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path: Path, model_folder) -> None:
+def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path: Path, model_folder: Path) -> None:
     """The wall clock of the whole instrument jumps an hour a second, by a preloaded clock_gettime."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None:
@@ -276,6 +289,7 @@ def test_a_run_records_durations_from_the_monotonic_clock_alone(tmp_path: Path, 
 
 
 def test_a_torn_spool_gives_its_whole_frames(tmp_path: Path) -> None:
+    """A frame that is still being written is left for the next look."""
     spool = Spool(tmp_path / "spool")
     spool.add(DUE, 1, 5, b"{}")
     spool.add(DATA, 1, 6, b"x" * 100)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.system
 
 
 def works(*words: str) -> bool:
+    """Tell whether a command exists and succeeds."""
     return shutil.which(words[0]) is not None and subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
@@ -37,7 +38,8 @@ def as_root() -> tuple[list[str], str]:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root runs them as they are")
 @pytest.mark.parametrize("test", TESTS.values(), ids=TESTS)
-def test_what_wants_root_passes_as_root(test) -> None:
+def test_what_wants_root_passes_as_root(test: str) -> None:
+    """Developers without root still run the tests that mount, change priorities or make networks."""
     words, begin = as_root()
     # Files of another owner must not stay in the working tree.
     begin += "export PYTHONDONTWRITEBYTECODE=1; "

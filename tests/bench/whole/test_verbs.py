@@ -36,6 +36,7 @@ inactivity_timeout_s: 5
 
 
 def test_a_search_saturates_then_brackets_the_capacity(tmp_path: Path) -> None:
+    """Every end that the summary states is a probe of the load curve with that outcome."""
     keep_certificate(tmp_path)
     with running(**QUEUE) as toy:
         done = bench(tmp_path, toy.base_url, SEARCH, verb="search")
@@ -61,6 +62,7 @@ def test_a_search_saturates_then_brackets_the_capacity(tmp_path: Path) -> None:
 
 
 def test_a_sweep_has_a_point_a_rate_up_to_saturation(tmp_path: Path) -> None:
+    """Without named rates the points are even shares of the saturated rate."""
     keep_certificate(tmp_path)
     load = LOAD.replace("arrivals: {rates_rps: [60]}\n", "saturation_users: 2\n").replace(
         "max_probe_s: 0.8", "max_probe_s: 0.5"
@@ -77,6 +79,7 @@ def test_a_sweep_has_a_point_a_rate_up_to_saturation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["search", "sweep"])
 def test_a_closed_loop_is_refused_by_what_tries_rates_before_any_server_is_asked(tmp_path: Path, verb: str) -> None:
+    """The message names the field, and no folder is made."""
     load = LOAD.replace("{rates_rps: [60]}", "{process: closed, concurrency: [4]}")
     done = bench(tmp_path, "http://127.0.0.1:9", load, verb=verb)
     assert done.returncode == 2
@@ -85,6 +88,7 @@ def test_a_closed_loop_is_refused_by_what_tries_rates_before_any_server_is_asked
 
 
 def test_a_sweep_of_named_rates_has_a_point_for_each(tmp_path: Path) -> None:
+    """Rates that the user names are measured as they are, after saturation."""
     keep_certificate(tmp_path)
     with running() as toy:
         done = bench(tmp_path, toy.base_url, LOAD.replace("[60]", "[20, 40]") + "saturation_users: 2\n", verb="sweep")
@@ -94,6 +98,7 @@ def test_a_sweep_of_named_rates_has_a_point_for_each(tmp_path: Path) -> None:
 
 
 def test_two_workers_make_one_load_from_the_command_line(tmp_path: Path) -> None:
+    """`--workers 2` doubles the processes and not the load."""
     keep_certificate(tmp_path, workers=2)
     with running() as toy:
         done = bench(tmp_path, toy.base_url, more=("--workers", "2"))

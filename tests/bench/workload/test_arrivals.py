@@ -25,12 +25,14 @@ SPECS = [
 TRACE = np.cumsum(np.random.default_rng(5).exponential(2.0, 500))
 
 
-def times_of(spec, rate: float = 200.0, horizon: float = 100.0, seed: int = 3):
+def times_of(spec: ArrivalSpec, rate: float = 200.0, horizon: float = 100.0, seed: int = 3) -> np.ndarray:
+    """Draw a schedule of the process."""
     return arrivals.schedule(spec, rate, horizon, arrivals.rng_of(seed, 1), TRACE)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.process}-{s.burstiness:g}")
-def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horizon(spec) -> None:
+def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horizon(spec: ArrivalSpec) -> None:
+    """Every process offers the same load, and a seed repeats it exactly."""
     times = times_of(spec)
     assert len(times) / 100 == pytest.approx(200, rel=0.04)
     assert np.all(np.diff(times) >= 0)
@@ -40,12 +42,14 @@ def test_the_mean_rate_is_the_offered_one_and_times_are_ordered_inside_the_horiz
 
 
 @pytest.mark.parametrize(("spec", "variation"), [(SPECS[0], 1.0), (SPECS[1], 0.0), (SPECS[2], 2.0), (SPECS[3], 0.5)])
-def test_the_gaps_vary_as_the_process_says(spec, variation: float) -> None:
+def test_the_gaps_vary_as_the_process_says(spec: ArrivalSpec, variation: float) -> None:
+    """Burstiness is the coefficient of variation that the user asked for."""
     gaps = np.diff(times_of(spec))
     assert gaps.std() / gaps.mean() == pytest.approx(variation, abs=0.05 * max(1, variation))
 
 
 def test_bursts_are_silent_in_between() -> None:
+    """No request arrives in the pauses."""
     phase = times_of(SPECS[4]) % 2.0
     assert phase.max() <= 0.5
 
@@ -59,7 +63,7 @@ def test_bursts_are_silent_in_between() -> None:
     ids=["bursts", "diurnal"],
 )
 @pytest.mark.parametrize("begins_s", [0.0, 3.0])
-def test_a_window_is_offered_its_rate_wherever_it_begins(spec, whole_s: int, begins_s: float) -> None:
+def test_a_window_is_offered_its_rate_wherever_it_begins(spec: ArrivalSpec, whole_s: int, begins_s: float) -> None:
     """As the search makes them: of 20 s at least, and of whole cycles."""
     length_s = window_s(200.0, SearchSpec(), SloSpec(percentile=90, ttft_s=1), spec.cycle_s)
     assert length_s == whole_s
@@ -80,6 +84,7 @@ LOAD = {"workload": {"prompt": {"mean_tokens": 20}, "output": {"mean_tokens": 5}
     ids=["a real day in windows of a minute", "bursts"],
 )
 def test_a_cycle_that_no_window_holds_is_refused(arrivals: dict[str, Any], said: str) -> None:
+    """A mean over part of a cycle would be wrong; the message gives both lengths."""
     with pytest.raises(ValidationError, match=said):
         BenchSpec.model_validate({**LOAD, "arrivals": arrivals})
     longer = {**LOAD, "arrivals": arrivals, "search": {"max_probe_s": 86_400}}
@@ -88,17 +93,20 @@ def test_a_cycle_that_no_window_holds_is_refused(arrivals: dict[str, Any], said:
 
 
 def test_a_day_has_its_shape() -> None:
+    """Arrivals follow the hourly shares, scaled to the length of the day."""
     part = np.floor(times_of(SPECS[5]) % 10 / 2.5).astype(int)
     assert np.bincount(part) / len(part) == pytest.approx(np.array([1, 2, 3, 2]) / 8, abs=0.02)
 
 
 def test_a_trace_keeps_its_pattern_at_another_rate() -> None:
+    """Stretching a trace scales every gap alike."""
     times = times_of(ArrivalSpec(process="trace"), rate=1.0, horizon=400)
     stretch = np.diff(times[:400]) / np.diff(TRACE[:401])[: len(times[:400]) - 1]
     assert stretch.std() < 1e-6 * stretch.mean()
 
 
 def test_a_trace_at_its_own_rate_is_the_trace() -> None:
+    """Replaying at the native rate repeats the recorded times."""
     own = arrivals.native_rate_rps(TRACE)
     assert own == pytest.approx(0.5, rel=0.1)
     times = times_of(ArrivalSpec(process="trace"), rate=own, horizon=float(TRACE[-1] - TRACE[0]))
@@ -106,7 +114,8 @@ def test_a_trace_at_its_own_rate_is_the_trace() -> None:
 
 
 @given(st.floats(0.5, 50), st.floats(0.5, 20), st.floats(0.1, 5))
-def test_no_gamma_schedule_ends_before_its_horizon(rate, horizon, shape) -> None:
+def test_no_gamma_schedule_ends_before_its_horizon(rate: float, horizon: float, shape: float) -> None:
+    """Enough gaps are drawn to fill the horizon, whatever rate and burstiness."""
     times = arrivals.gamma(rate, horizon, shape, np.random.default_rng(0))
     more = arrivals.gamma(rate, horizon * 2, shape, np.random.default_rng(0))
     assert len(times) <= len(more) + 20 * max(1, rate)
@@ -114,6 +123,7 @@ def test_no_gamma_schedule_ends_before_its_horizon(rate, horizon, shape) -> None
 
 
 def test_arrivals_do_not_depend_on_how_lengths_are_drawn() -> None:
+    """Each purpose has its own random stream, so that changing lengths keeps the arrivals."""
     first = arrivals.poisson(10, 10, arrivals.rng_of(7, 2))
     assert np.array_equal(first, arrivals.poisson(10, 10, arrivals.rng_of(7, 2)))
     assert not np.array_equal(first[:5], arrivals.poisson(10, 10, arrivals.rng_of(7, 3))[:5])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,13 @@ from tokenhour.contracts.standalone.traffic_profile import TrafficProfile
 MONDAY = 4 * 86_400
 
 
-def write(folder, text, name: str = "log.csv"):
+def write(folder: Path, text: str, name: str = "log.csv") -> Path:
+    """Write a log file and return its path."""
     (folder / name).write_text(text)
     return folder / name
 
 
-def week_of_csv(folder):
+def week_of_csv(folder: Path) -> Path:
     """One request an hour for two weeks; twice the tokens at 9 o'clock on Mondays."""
     lines = ["timestamp,prompt_tokens,completion_tokens"]
     for hour in range(336):
@@ -36,6 +38,7 @@ def week_of_csv(folder):
 
 
 def test_two_whole_weeks_give_the_shape_of_a_week(tmp_path: Path) -> None:
+    """The profile needs no assumption when the log covers whole weeks."""
     found = convert(week_of_csv(tmp_path), tmp_path / "out", "mine").profile
     assert found == TrafficProfile.read(tmp_path / "out")
     assert found.requests_per_month == pytest.approx(730)
@@ -47,6 +50,7 @@ def test_two_whole_weeks_give_the_shape_of_a_week(tmp_path: Path) -> None:
 
 
 def test_the_workload_file_asks_the_same_requests_in_their_order(tmp_path: Path) -> None:
+    """A load can replay the log request by request."""
     made = convert(week_of_csv(tmp_path), tmp_path / "out", "mine")
     trace = load(made.requests_file)
     assert len(trace.prompt_tokens) == 336
@@ -56,6 +60,7 @@ def test_the_workload_file_asks_the_same_requests_in_their_order(tmp_path: Path)
 
 
 def test_a_day_of_json_lines_fills_the_week_and_says_so(tmp_path: Path) -> None:
+    """Missing days are filled from the same hours, and the assumption is recorded."""
     lines = [
         json.dumps({"created_at": f"1970-01-06T{h:02d}:30:00Z", "usage": {"prompt_tokens": 10, "completion_tokens": 5 + h}})
         for h in range(24)
@@ -67,6 +72,7 @@ def test_a_day_of_json_lines_fills_the_week_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path: Path) -> None:
+    """Sums cannot be replayed, so the workload gets their mean lengths and the user is told."""
     buckets = [
         {
             "start_time": MONDAY + h * 3600,
@@ -92,7 +98,7 @@ def test_a_usage_export_gives_a_profile_without_single_requests(tmp_path: Path) 
     assert "again/workload.yaml" in said
 
 
-def days_of_usage(days, *, ends: bool = True):
+def days_of_usage(days: int, *, ends: bool = True) -> dict[str, Any]:
     """An export of one bucket a day, as the usage API answers when no width is asked for: the second day is idle."""
     return {
         "object": "page",
@@ -112,6 +118,7 @@ def days_of_usage(days, *, ends: bool = True):
 
 @pytest.mark.parametrize("ends", [True, False], ids=["with end_time", "without"])
 def test_buckets_of_a_day_are_spread_over_its_hours_and_that_is_said(tmp_path: Path, ends: bool) -> None:
+    """Daily sums give no hourly shape; the profile states that it is assumed even."""
     log = write(tmp_path, json.dumps(days_of_usage(7, ends=ends)), "usage.json")
     found = convert(log, tmp_path / "out", "x").profile
     assert found.hours_observed == 168
@@ -124,6 +131,7 @@ def test_buckets_of_a_day_are_spread_over_its_hours_and_that_is_said(tmp_path: P
 
 
 def test_one_bucket_of_a_day_is_a_day_and_not_an_hour(tmp_path: Path) -> None:
+    """Its end time tells the length; else demand would be 24 times too high."""
     log = write(tmp_path, json.dumps(days_of_usage(1)), "usage.json")
     found = convert(log, tmp_path / "out", "x").profile
     assert found.hours_observed == 24
@@ -132,12 +140,14 @@ def test_one_bucket_of_a_day_is_a_day_and_not_an_hour(tmp_path: Path) -> None:
 
 
 def test_one_bucket_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    """Without any hint of its length no rate can be given."""
     log = write(tmp_path, json.dumps(days_of_usage(1, ends=False)), "usage.json")
     with pytest.raises(InputError, match=r"data\[0\]: how long these 48 requests took .*\n.*add end_time"):
         convert(log, tmp_path / "out", "x")
 
 
 def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part() -> None:
+    """Tokens are shared by the time that the bucket spends in each hour."""
     at, until = np.asarray([1800.0]), np.asarray([3 * 3600.0])
     found = week_of(at, until, np.asarray([100.0]))
     thursday = 3 * 24  # 1970-01-01
@@ -146,11 +156,13 @@ def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part() -> None:
     assert shares / shares.sum() == pytest.approx([0.2, 0.4, 0.4])
 
 
-def profile_of_text(text, tmp_path: Path, name: str = "log.csv"):
+def profile_of_text(text: str, tmp_path: Path, name: str = "log.csv") -> TrafficProfile:
+    """Convert a log's text and return the profile."""
     return convert(write(tmp_path, text, name), tmp_path / "out", "x").profile
 
 
 def test_mooncakes_times_are_milliseconds_and_that_is_said(tmp_path: Path) -> None:
+    """Mooncake's format is known; read as seconds, its traffic would be a thousandth."""
     lines = [json.dumps({"timestamp": h * 3_600_000, "input_length": 10, "output_length": 5}) for h in range(48)]
     found = profile_of_text("\n".join(lines), tmp_path)
     assert found.hours_observed == 48
@@ -159,6 +171,7 @@ def test_mooncakes_times_are_milliseconds_and_that_is_said(tmp_path: Path) -> No
 
 
 def test_unix_times_in_milliseconds_are_told_from_seconds_and_that_is_said(tmp_path: Path) -> None:
+    """A log's unit is recognized by its size, and the profile records that."""
     text = "timestamp,prompt_tokens,completion_tokens\n1700000000000,1,2\n1700003600000,1,2\n"
     found = profile_of_text(text, tmp_path)
     assert (found.first_utc, found.hours_observed) == ("2023-11-14T22:13:20+00:00", 2)
@@ -167,11 +180,13 @@ def test_unix_times_in_milliseconds_are_told_from_seconds_and_that_is_said(tmp_p
 
 
 def test_a_prompt_in_the_log_may_be_longer_than_csv_allows_by_default(tmp_path: Path) -> None:
+    """Logs with whole prompts are read, although only their counts are used."""
     found = profile_of_text(f"prompt,prompt_tokens,completion_tokens\n{'x' * 200_000},10,5\n", tmp_path)
     assert found.requests == 1
 
 
 def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Failed requests are no workload; their number is reported."""
     file = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n0,0\n10,0\n")
     found = source(WorkloadSpec.model_validate({"requests": {"file": str(file)}}), np.arange(10))
     assert found.trace.skipped == 2
@@ -179,6 +194,7 @@ def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path: Path, capsys: pyte
 
 
 def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path: Path) -> None:
+    """They count as demand but cannot be replayed."""
     log = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n10,0\n0,5\n20,5\n")
     made = convert(log, tmp_path / "out", "x")
     assert made.left_out == 2
@@ -190,6 +206,7 @@ def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_pat
 
 
 def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path: Path) -> None:
+    """Token counts alone still give a profile, marked as an assumption."""
     found = convert(write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n"), tmp_path / "out", "x").profile
     assert "no timestamps" in found.assumed[0]
     assert found.peak_to_mean == pytest.approx(1)
@@ -217,6 +234,7 @@ def test_without_timestamps_demand_is_flat_and_that_is_assumed(tmp_path: Path) -
     ],
 )
 def test_one_bad_line_is_one_clear_message(tmp_path: Path, text: str, said: list[str]) -> None:
+    """The line, field and value are named, and nothing is written."""
     with pytest.raises(InputError) as caught:
         convert(write(tmp_path, text), tmp_path / "out", "x")
     assert all(word in str(caught.value) for word in said), caught.value
@@ -224,6 +242,7 @@ def test_one_bad_line_is_one_clear_message(tmp_path: Path, text: str, said: list
 
 
 def test_a_profile_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
+    """Importing never overwrites an earlier profile."""
     log = week_of_csv(tmp_path)
     convert(log, tmp_path / "out", "x")
     with pytest.raises(InputError, match="stands here already"):
@@ -243,6 +262,7 @@ def test_a_profile_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
     ids=["azure", "burstgpt", "mooncake"],
 )
 def test_the_public_trace_formats_are_read(tmp_path: Path, text: str, first: int) -> None:
+    """Azure, BurstGPT and Mooncake traces are taken as published."""
     found = load(write(tmp_path, text))
     assert found.prompt_tokens[0] == first
     assert found.times_s is not None
@@ -254,5 +274,6 @@ def test_the_public_trace_formats_are_read(tmp_path: Path, text: str, first: int
 
 
 def test_a_trace_of_unknown_columns_names_what_is_missing(tmp_path: Path) -> None:
+    """The user learns which columns to rename."""
     with pytest.raises(InputError, match="token counts are missing"):
         load(write(tmp_path, "a,b\n1,2\n"))

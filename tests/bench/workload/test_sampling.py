@@ -31,7 +31,8 @@ SPEC = WorkloadSpec(
 
 
 @given(st.floats(1, 500), st.floats(0, 2))
-def test_lognormal_lengths_stay_inside_their_limits(mean, cv) -> None:
+def test_lognormal_lengths_stay_inside_their_limits(mean: float, cv: float) -> None:
+    """No draw exceeds the stated limits, so that none overruns the model's context."""
     spec = LengthSpec(distribution="lognormal", mean_tokens=mean, cv=cv, min_tokens=1, max_tokens=600)
     drawn = lengths(spec, 200, np.random.default_rng(0))
     assert drawn.min() >= 1
@@ -39,11 +40,13 @@ def test_lognormal_lengths_stay_inside_their_limits(mean, cv) -> None:
 
 
 def test_lognormal_lengths_have_the_stated_mean() -> None:
+    """The parameters are those of the lengths themselves, not of their logarithms."""
     spec = LengthSpec(distribution="lognormal", mean_tokens=300, cv=0.5)
     assert lengths(spec, 50_000, np.random.default_rng(0)).mean() == pytest.approx(300, rel=0.02)
 
 
 def test_uniform_lengths_have_the_stated_mean_and_reach_both_ends() -> None:
+    """Both limits can be drawn."""
     drawn = lengths(SPEC.prompt, 20_000, np.random.default_rng(0))
     assert drawn.mean() == pytest.approx(50, abs=0.5)
     assert (drawn.min(), drawn.max()) == (20, 80)
@@ -65,22 +68,26 @@ def test_uniform_lengths_without_ends_around_their_mean_are_refused(ends: dict[s
 
 @pytest.mark.parametrize(("low", "high"), [(1, 255), (1, 254), (2, 255)])
 def test_a_middle_between_two_tokens_may_be_rounded(low: int, high: int) -> None:
+    """A stated mean within half a token of the middle is accepted."""
     assert LengthSpec(distribution="uniform", mean_tokens=128, min_tokens=low, max_tokens=high).mean_tokens == 128
 
 
 @given(st.integers(1, 300), st.integers(0, 5000), st.integers(0, 10**6))
-def test_a_prompt_has_exactly_the_tokens_asked_for_and_only_ordinary_ones(length, start, serial) -> None:
+def test_a_prompt_has_exactly_the_tokens_asked_for_and_only_ordinary_ones(length: int, start: int, serial: int) -> None:
+    """Special tokens would change what the engine does; another length would change the cost."""
     ids = cut(TEXT, length, start, f"salt:{serial}")
     assert len(ids) == length
     assert set(ids.tolist()) <= set(TEXT.tolist())
 
 
-def prompts(spec, salt, count: int = 30):
+def prompts(spec: WorkloadSpec, salt: str, count: int = 30) -> list[list[list[int]]]:
+    """Return the token ids of every turn."""
     prefix = spec.shared_prefix.tokens if spec.shared_prefix else 0
     return [[ids_of(ask, TEXT, salt, prefix) for ask in talk] for talk in asks(spec, SOURCE, 1, count)]
 
 
 def test_the_same_seed_gives_the_same_lengths_and_another_salt_other_prompts() -> None:
+    """Repeated runs compare the same load, and none finds the other's prompts in a cache."""
     one, two = ([talk[0] for talk in prompts(SPEC, salt)] for salt in ("a", "b"))
     assert [len(ids) for ids in one] == [len(ids) for ids in two]
     assert all(a[:8] != b[:8] for a, b in zip(one, two, strict=True))
@@ -88,6 +95,7 @@ def test_the_same_seed_gives_the_same_lengths_and_another_salt_other_prompts() -
 
 
 def test_a_group_shares_its_prefix_and_nothing_else() -> None:
+    """The prefix cache finds the declared prefix and not a token more."""
     spec = SPEC.model_copy(update={"shared_prefix": SharedPrefix(groups=2, tokens=12)})
     found = [talk[0] for talk in prompts(spec, "a")]
     assert len({tuple(ids[:12]) for ids in found}) == 2
@@ -96,6 +104,7 @@ def test_a_group_shares_its_prefix_and_nothing_else() -> None:
 
 
 def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly() -> None:
+    """Later turns can hit the cache as a chat's history does."""
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
     for talk, ids in zip(asks(spec, SOURCE, 1, 10), prompts(spec, "a", 10), strict=True):
         assert [len(i) for i in ids] == [ask.prompt_tokens for ask in talk]
@@ -105,6 +114,7 @@ def test_a_turn_repeats_the_earlier_turns_of_its_conversation_exactly() -> None:
 
 
 def test_conversations_with_a_shared_prefix_keep_both_promises() -> None:
+    """Every turn begins with the prefix and repeats its history."""
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=2), "shared_prefix": SharedPrefix(tokens=10)})
     found = prompts(spec, "a", 10)
     assert len({tuple(ids[:10]) for talk in found for ids in talk}) == 1
@@ -112,6 +122,7 @@ def test_conversations_with_a_shared_prefix_keep_both_promises() -> None:
 
 
 def test_what_a_prefix_cache_can_find_is_known_beforehand() -> None:
+    """The expected hit rate lets validity notice hits that the plan does not explain."""
     assert expected_hit_rate(SPEC, asks(SPEC, SOURCE, 1, 50)) == 0
     fixed = WorkloadSpec(
         prompt=LengthSpec(mean_tokens=100), output=LengthSpec(mean_tokens=8), shared_prefix=SharedPrefix(tokens=50)
@@ -119,7 +130,8 @@ def test_what_a_prefix_cache_can_find_is_known_beforehand() -> None:
     assert expected_hit_rate(fixed, asks(fixed, SOURCE, 1, 50)) == pytest.approx(0.49)
 
 
-def replayed(folder, text):
+def replayed(folder: Path, text: str) -> BenchSpec:
+    """Return a bench section that replays this trace."""
     (folder / "trace.csv").write_text(text)
     return BenchSpec(
         workload=WorkloadSpec(requests=RequestsFile(file=str(folder / "trace.csv"))),
@@ -140,15 +152,18 @@ def replayed(folder, text):
 def test_a_trace_without_a_pattern_in_time_is_refused_before_any_server_is_asked(
     tmp_path: Path, text: str, said: str
 ) -> None:
+    """Replaying needs at least two different times."""
     with pytest.raises(InputError, match=said):
         check(replayed(tmp_path, text))
 
 
 def test_a_trace_with_times_is_taken(tmp_path: Path) -> None:
+    """Two different times are enough."""
     check(replayed(tmp_path, "prompt_tokens,completion_tokens,timestamp_s\n1,2,5\n1,2,6\n"))
 
 
 def test_a_plan_survives_the_way_to_a_worker() -> None:
+    """The compact form that is sent to workers loses nothing."""
     spec = SPEC.model_copy(update={"conversations": Conversations(turns=3)})
     planned = asks(spec, SOURCE, 1, np.array([0.5, 1.5]))
     assert from_columns(as_columns(planned)) == planned

@@ -2,40 +2,46 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from tests.breakeven.summaries import EXPERIMENT, LAG, hour, summary, write_all, write_roofline
 from tokenhour.breakeven.cli.compare import cli
-from tokenhour.breakeven.compare.runs import entry, pareto, regressions, worse
+from tokenhour.breakeven.compare.runs import Entry, entry, pareto, regressions, worse
 from tokenhour.breakeven.stage import run
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.record import Interval
 from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.records.summary import Summary
 
 L40S = Accelerator(kind="cuda", name="L40S", count=1, memory_bytes=2**35)
 
 
-def call(*arguments):
+def call(*arguments: object) -> Result:
+    """Run the compare command with these arguments."""
     return CliRunner().invoke(cli, [str(a) for a in arguments])
 
 
-def write(folder, name, made):
+def write(folder: Path, name: str, made: Summary) -> Path:
+    """Write a summary as a run of its own and return the run's folder."""
     (folder / name).mkdir()
     made.write(folder / name)
     return folder / name
 
 
 @pytest.fixture
-def three(tmp_path: Path):
+def three(tmp_path: Path) -> list[Path]:
+    """Write one run for each precision and return their folders."""
     return [tmp_path / made.run for made in write_all(tmp_path)]
 
 
 def test_the_table_shows_speed_with_its_interval_quality_and_where_there_is_a_verdict_its_price(
-    three, tmp_path: Path
+    three: list[Path], tmp_path: Path
 ) -> None:
+    """Comparing precisions shows speed, quality and price with their uncertainty, so the best trade-off can be picked."""
     run(EXPERIMENT, tmp_path, Path("configs/prices"), allow_invalid=False)
     data = json.loads(call(*three, "--json").output)
     w8a8 = data["runs"][1]
@@ -48,7 +54,8 @@ def test_the_table_shows_speed_with_its_interval_quality_and_where_there_is_a_ve
     assert (tmp_path / "compare" / "pareto.svg").is_file()
 
 
-def test_without_a_verdict_it_counts_accelerator_hours(three) -> None:
+def test_without_a_verdict_it_counts_accelerator_hours(three: list[Path]) -> None:
+    """Runs without a price still compare, because cost then counts in accelerator-hours per million tokens."""
     found = json.loads(call(*three, "--json").output)["runs"][0]
     assert found["usd_per_mtok"] is None
     assert found["accelerator_hours_per_mtok"]["value"] == pytest.approx(1 / 0.9)
@@ -65,7 +72,10 @@ def test_without_a_verdict_it_counts_accelerator_hours(three) -> None:
         ("workload", {"workload": summary().workload.model_copy(update={"name": "other"})}, ("name chat", "name other")),
     ],
 )  # fmt: skip
-def test_other_conditions_are_refused_with_both_values(tmp_path: Path, name: str, changes, values: tuple[str, ...]) -> None:
+def test_other_conditions_are_refused_with_both_values(
+    tmp_path: Path, name: str, changes: dict[str, Any], values: tuple[str, ...]
+) -> None:
+    """Runs under different conditions are rejected with both values, since their difference would mean nothing."""
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", summary(**changes))
     caught = call(one, two).exception
     assert isinstance(caught, InputError)
@@ -74,12 +84,14 @@ def test_other_conditions_are_refused_with_both_values(tmp_path: Path, name: str
 
 
 def test_machines_are_compared_on_purpose(tmp_path: Path) -> None:
+    """A comparison between machines works, but only when the user asks for it by flag."""
     other = summary(accelerator=L40S)
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", other)
     assert call(one, two, "--across-hardware").exit_code == 0
 
 
 def test_an_invalid_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    """Invalid measurements stay out of a comparison unless the user allows them, and are then marked INVALID."""
     one = write(tmp_path, "a", summary())
     two = write(tmp_path, "b", summary(validity="INVALID", reasons=(LAG,)))
     caught = call(one, two).exception
@@ -88,7 +100,8 @@ def test_an_invalid_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
     assert "INVALID" in call(one, two, "--allow-invalid").output
 
 
-def test_one_run_is_nothing_to_compare(three) -> None:
+def test_one_run_is_nothing_to_compare(three: list[Path]) -> None:
+    """Comparing needs at least two runs."""
     assert isinstance(call(three[0]).exception, InputError)
 
 
@@ -106,6 +119,7 @@ def test_the_gate_fails_only_beyond_the_intervals(tmp_path: Path, output: int, c
 
 
 def test_a_run_that_lost_its_capacity_fails_the_gate(tmp_path: Path) -> None:
+    """A run that no longer meets the SLO at any rate counts as a regression."""
     one, two = write(tmp_path, "a", summary()), write(tmp_path, "b", summary(at_slo=None))
     assert isinstance(call(one, two, "--gate").exception, RunFailedError)
 
@@ -121,12 +135,15 @@ def test_a_run_that_lost_its_capacity_fails_the_gate(tmp_path: Path) -> None:
     ],
 )
 def test_touching_intervals_are_no_regression(now: tuple[int, ...], more: bool, is_worse: bool) -> None:
+    """A run is worse only when its interval lies wholly on the wrong side, so noise raises no alarm."""
     before = Interval(value=10.5, low=10, high=11)
     assert worse(before, Interval(value=sum(now) / 2, low=now[0], high=now[1]), more_is_better=more) is is_worse
 
 
 def test_the_front_holds_whatever_no_other_beats_in_both() -> None:
-    def at(name, output, loss):
+    """The Pareto front keeps every run that no other run beats on both speed and quality."""
+
+    def at(name: str, output: float, loss: float) -> Entry:
         return entry(summary(run=name, at_slo=hour(output, 1.0)), Interval(value=loss), None)
 
     entries = [at("fast", 2e6, 0.2), at("true", 1e6, 0.0), at("between", 1.5e6, 0.05), at("beaten", 0.9e6, 0.2)]
@@ -134,7 +151,8 @@ def test_the_front_holds_whatever_no_other_beats_in_both() -> None:
     assert {r.run for r in regressions(entries)} == {"true", "between", "beaten"}
 
 
-def test_a_roofline_beside_a_run_is_shown_and_an_earlier_measurements_is_not(three) -> None:
+def test_a_roofline_beside_a_run_is_shown_and_an_earlier_measurements_is_not(three: list[Path]) -> None:
+    """Hardware utilization appears only where the roofline belongs to this very measurement."""
     assert "MBU" not in call(*three).output
     write_roofline(three[0])
     write_roofline(three[1], summary_sha256="of an earlier measurement")

@@ -15,7 +15,8 @@ BILL = CostLines(
 )
 
 
-def figure(line, low, high):
+def figure(line: str, low: float, high: float) -> LeverFigure:
+    """Return an assumed saving on one cost line."""
     return LeverFigure(lever="caching", line=line, low=low, high=high, badge="assumed", source="a test")
 
 
@@ -26,7 +27,8 @@ def test_savings_compound_as_the_article_says() -> None:
 
 
 @given(st.lists(st.floats(0, 0.99), max_size=7))
-def test_compounding_is_taking_one_after_the_other(savings) -> None:
+def test_compounding_is_taking_one_after_the_other(savings: list[float]) -> None:
+    """Savings apply one after the other, so together they never exceed their sum or the whole bill."""
     left = 1.0
     for saving in savings:
         left -= left * saving

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,14 +18,16 @@ FEATURES = st.lists(
 )
 
 
-def features(rows):
+def features(rows: Sequence[tuple[float, float, int, bool]]) -> list[Feature]:
+    """Build features from rows of API bill, size, daily shape and whether they may move."""
     return [
         Feature(f"f{i}", bill, size * SHAPES[shape], "" if free else "no")
         for i, (bill, size, shape, free) in enumerate(rows)
     ]
 
 
-def by_hand(rows, costs):
+def by_hand(rows: Sequence[tuple[float, float, int, bool]], costs: Costs) -> float:
+    """Return the lowest cost by trying every placement that is allowed."""
     best = math.inf
     made = features(rows)
     for chosen in itertools.product((False, True), repeat=len(made)):
@@ -40,7 +43,10 @@ def by_hand(rows, costs):
 
 @settings(max_examples=60, deadline=None)
 @given(FEATURES, st.floats(0, 2000), st.floats(1, 2000), st.integers(0, 1))
-def test_the_placement_is_that_of_trying_them_all(rows, fixed, replica, spare) -> None:
+def test_the_placement_is_that_of_trying_them_all(
+    rows: list[tuple[float, float, int, bool]], fixed: float, replica: float, spare: int
+) -> None:
+    """The placement of features is the cheapest one possible, and moves no feature that has to stay."""
     costs = Costs(fixed, replica, spare)
     found = place(features(rows), costs)
     assert found.exact
@@ -50,7 +56,10 @@ def test_the_placement_is_that_of_trying_them_all(rows, fixed, replica, spare) -
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 5000), st.floats(100, 2000))
-def test_many_features_come_within_their_bound_and_never_cost_more_than_staying(seed, fixed, replica) -> None:
+def test_many_features_come_within_their_bound_and_never_cost_more_than_staying(
+    seed: int, fixed: float, replica: float
+) -> None:
+    """Large portfolios get an approximate plan with an honest lower bound, never dearer than changing nothing."""
     rng = np.random.default_rng(seed)
     rows = [
         (float(b), float(s), int(k), True)
@@ -64,7 +73,9 @@ def test_many_features_come_within_their_bound_and_never_cost_more_than_staying(
 
 @settings(max_examples=30, deadline=None)
 @given(FEATURES, st.floats(0, 2000), st.floats(1, 2000))
-def test_the_order_for_many_is_close_to_trying_all_for_few(rows, fixed, replica) -> None:
+def test_the_order_for_many_is_close_to_trying_all_for_few(
+    rows: list[tuple[float, float, int, bool]], fixed: float, replica: float
+) -> None:
     """The heuristic on instances small enough to solve: never better than the best, seldom far from it."""
     costs = Costs(fixed, replica)
     made = [f for f in features(rows) if not f.stays_because]
@@ -90,6 +101,7 @@ def test_shared_replicas_are_counted_once_and_opposite_hours_share_one() -> None
 
 
 def test_a_feature_that_alone_would_stay_moves_into_room_that_is_paid_for() -> None:
+    """A feature too small to pay for a replica still moves when another one leaves room on it."""
     large, small = Feature("large", 5000, 0.7 * SHAPES[0]), Feature("small", 10, 0.1 * SHAPES[0])
     assert place([small], Costs(0, 1000)).moved == (False,)
     assert place([large, small], Costs(0, 1000)).moved == (True, True)

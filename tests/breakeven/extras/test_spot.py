@@ -23,7 +23,8 @@ def test_the_overhead_is_what_a_simulated_job_loses() -> None:
 
 
 @given(st.floats(0.001, 1), st.floats(0.001, 0.5))
-def test_the_best_interval_is_better_than_its_neighbours(rate, cost) -> None:
+def test_the_best_interval_is_better_than_its_neighbours(rate: float, cost: float) -> None:
+    """The recommended checkpoint interval loses less time than slightly shorter or longer ones."""
     best = best_interval_h(rate, cost)
     assert (
         overhead(rate, best, 0.1, cost) <= min(overhead(rate, best * f, 0.1, cost) for f in (0.8, 0.99, 1.01, 1.25)) + 1e-12
@@ -31,11 +32,13 @@ def test_the_best_interval_is_better_than_its_neighbours(rate, cost) -> None:
 
 
 def test_where_nothing_interrupts_or_checkpoints_are_free_there_is_no_best_interval() -> None:
+    """No interval is recommended when there is nothing to trade off."""
     assert best_interval_h(0, 0.1) is None
     assert best_interval_h(0.1, 0) is None
 
 
 def test_interruptions_eat_the_discount_up() -> None:
+    """Lost work raises the effective spot price, up to the point where spot never finishes."""
     assert price_ratio(0.6, 0.0) == pytest.approx(0.4)
     assert price_ratio(0.6, 0.6) == pytest.approx(1.0)
     assert price_ratio(0.9, 1.0) is None
@@ -50,6 +53,7 @@ def test_serving_needs_more_replicas_than_it_uses() -> None:
 
 
 def test_a_fallback_eats_into_what_serving_saves() -> None:
+    """Falling back to on-demand machines lowers the saving from spot, and can turn it into a loss."""
     without, with_it = (serving_saved_share(9, 0.1, 0.6, share) for share in (0.0, 0.1))
     assert without == pytest.approx(0.6)
     assert with_it == pytest.approx(0.5)
@@ -58,5 +62,6 @@ def test_a_fallback_eats_into_what_serving_saves() -> None:
 
 
 def test_an_interval_of_nothing_is_refused() -> None:
+    """A checkpoint interval of zero is rejected rather than divided by."""
     with pytest.raises(InputError, match="cannot be"):
         overhead(0.1, 0, 0.1)

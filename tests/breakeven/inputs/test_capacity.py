@@ -1,6 +1,8 @@
 """Every figure of the report has its origin beside it: a line of the derivation, an input with its source, or a record."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,16 +13,20 @@ from tests.breakeven.test_extras import EVERYTHING
 from tokenhour.breakeven.report.render import build_context, fill
 from tokenhour.breakeven.stage import run
 from tokenhour.contracts.config.scenario import load_scenario
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import Verdict
 
 PRICES = Path("configs/prices")
 CAPTION = "Latency at p99 of 3 probes."
 
 
-def page(verdict, summaries=(), plots=()):
+def page(verdict: Verdict, summaries: Sequence[Summary] = (), plots: Sequence[Any] = ()) -> str:
+    """Render the HTML report of a verdict, with a caption for each run."""
     return fill("report.html.j2", build_context(verdict, summaries, plots, [(s.run, CAPTION, "data:,") for s in summaries]))
 
 
-def measured(results, **changes):
+def measured(results: Path, **changes: Any) -> tuple[Verdict, list[Summary]]:
+    """Solve three measured runs with most optional inputs set."""
     made = write_all(results, **changes)
     economics = {"growth_per_year": 0.4, "api_decay_per_year": 0.2, "setup_usd": 300, "redundancy": 1, **WIDER}
     data = EXPERIMENT.model_dump(mode="json", exclude_defaults=True)
@@ -38,7 +44,8 @@ WIDER = {
 
 
 @pytest.mark.parametrize("changes", [{}, {"validity": "INVALID", "reasons": (LAG,), "synthetic": ("3 dummy layers",)}])
-def test_every_figure_of_a_measured_report_has_its_origin(tmp_path: Path, changes) -> None:
+def test_every_figure_of_a_measured_report_has_its_origin(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Readers can check every figure of a measured report, because its source stands beside it."""
     verdict, summaries = measured(tmp_path, **changes)
     root = parse(page(verdict, summaries))
     seen, found = orphans(root)
@@ -49,6 +56,7 @@ def test_every_figure_of_a_measured_report_has_its_origin(tmp_path: Path, change
 
 @pytest.mark.parametrize("solved", ["everything", "team"])
 def test_every_figure_of_the_wider_answers_has_its_origin(solved: str) -> None:
+    """The optional sections also name the source of every figure, so none has to be believed."""
     asked = scenario(**EVERYTHING) if solved == "everything" else load_scenario(Path("configs/scenarios/team.yaml"))
     root = parse(page(decide(asked)))
     seen, found = orphans(root)
@@ -58,6 +66,7 @@ def test_every_figure_of_the_wider_answers_has_its_origin(solved: str) -> None:
 
 
 def test_every_row_of_a_further_section_names_its_inputs() -> None:
+    """Each row of an optional section links to the inputs it was computed from."""
     html = parse(page(decide(scenario(**EVERYTHING))))
     rows = [cell.parent for cell in html.all("td") if cell.attributes.get("class") == "from"]
     assert len(rows) > 20
@@ -82,10 +91,12 @@ def test_a_figure_without_an_origin_is_found(orphan: str) -> None:
 
 
 def test_a_link_that_leads_nowhere_is_found() -> None:
+    """The check of the report's links reports a link without a target."""
     assert dangling(parse('<p id="a"><a href="#a">x</a><a href="#b">y</a></p>')) == ["#b"]
 
 
 def test_prices_of_the_inputs_carry_their_source_and_date() -> None:
+    """The inputs table shows where each price was quoted and when it was last checked."""
     found = {a.name: a for a in decide(load_scenario(Path("configs/scenarios/team.yaml"))).assumptions}
     quoted = [a for a in found.values() if a.badge == "quoted"]
     assert {"gpt-4o-mini at openai", "claude-haiku-4-5 at anthropic", "verda H100_1x, on_demand"} <= {a.name for a in quoted}
@@ -95,6 +106,7 @@ def test_prices_of_the_inputs_carry_their_source_and_date() -> None:
 
 
 def test_features_levers_spot_and_training_are_inputs_with_their_badge() -> None:
+    """Inputs of the optional questions are listed in words, each marked as quoted or assumed."""
     found = {a.name: a for a in decide(load_scenario(Path("configs/scenarios/team.yaml"))).assumptions}
     voice = found["feature voice"]
     assert (

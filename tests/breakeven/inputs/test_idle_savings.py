@@ -1,6 +1,7 @@
 """What resting saved, from serving's idle record to the lever, the verdict and the page."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from tokenhour.breakeven.stage import run
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.config.operations import IdleSpec
 from tokenhour.contracts.errors import InputError
-from tokenhour.contracts.standalone.idle import IdleEvent
+from tokenhour.contracts.standalone.idle import IdleEvent, IdleRecord
 from tokenhour.serving.proxy.idle_policy import derive
 
 WHEN = "2026-11-24T00:00:00+00:00"
 IDLE = [{"lever": "idle_gpus", "low": 0.05, "high": 0.9, "source": "a guess"}]
 
 
-def record(policy: str = "stop", penalties=(30.0, 50.0), observed_s: float = 10_000.0):
+def record(policy: str = "stop", penalties: Sequence[float] = (30.0, 50.0), observed_s: float = 10_000.0) -> IdleRecord:
     """Four tenths of the time asleep, in as many rests as there are wakes."""
     events, at, rest = [IdleEvent("up", 0.0, WHEN)], 0.0, 0.4 * observed_s / len(penalties)
     for penalty in penalties:
@@ -37,7 +38,8 @@ def record(policy: str = "stop", penalties=(30.0, 50.0), observed_s: float = 10_
     return derive([*events, IdleEvent("down", observed_s, WHEN)], IdleSpec(policy=policy, after_s=60), 1, {}, WHEN)
 
 
-def write(folder, found, **changes):
+def write(folder: Path, found: IdleRecord, **changes: Any) -> Path:
+    """Write a run and its idle record into one folder."""
     folder.mkdir(parents=True, exist_ok=True)
     summary("none", **changes).write(folder)
     found.write(folder)
@@ -56,12 +58,14 @@ def test_the_saving_is_the_time_asleep_less_the_wakes_that_are_paid() -> None:
 
 
 def test_a_sleep_level_keeps_the_machine_so_nothing_is_saved_for_certain() -> None:
+    """Sleeping without releasing the machine guarantees no saving, so the low end is zero."""
     found = idle_savings.measured(record("sleep-1"), "here")
     assert (found.gpu_is_free, found.saved_low) == (False, 0.0)
     assert found.saved_high == pytest.approx(0.4)
 
 
 def test_wakes_longer_than_the_rest_save_nothing_and_no_time_is_no_share() -> None:
+    """Long wake-ups never yield a negative saving, and an empty record yields none."""
     assert idle_savings.measured(record(penalties=(4000.0, 4000.0)), "x").saved_high == 0
     empty = derive([IdleEvent("up", 1.0, WHEN), IdleEvent("down", 1.0, WHEN)], IdleSpec(policy="stop"), 1, {}, WHEN)
     none = idle_savings.measured(empty, "x")
@@ -70,6 +74,7 @@ def test_wakes_longer_than_the_rest_save_nothing_and_no_time_is_no_share() -> No
 
 
 def test_the_record_beside_the_run_replaces_the_assumed_range(tmp_path: Path) -> None:
+    """A measured idle record beside a run takes precedence over the guessed saving and is named as its source."""
     write(tmp_path / "golden-none", record())
     found = solve(tmp_path, asked(schemes=["none"], levers=IDLE))
     (figure,) = found.levers.figures
@@ -85,6 +90,7 @@ def test_the_record_beside_the_run_replaces_the_assumed_range(tmp_path: Path) ->
 
 
 def test_without_a_record_the_range_stays_assumed_and_no_section_stands(tmp_path: Path) -> None:
+    """Without an idle record the report keeps the guess, marks it as assumed and shows no idle section."""
     (tmp_path / "golden-none").mkdir()
     summary("none").write(tmp_path / "golden-none")
     found = solve(tmp_path, asked(schemes=["none"], levers=IDLE))
@@ -95,6 +101,7 @@ def test_without_a_record_the_range_stays_assumed_and_no_section_stands(tmp_path
 
 
 def test_terminal_and_report_show_rest_with_its_origin(tmp_path: Path) -> None:
+    """The idle section shows the share of time asleep together with the record it came from."""
     write(tmp_path / "golden-none", record())
     found = solve(tmp_path, asked(schemes=["none"], levers=IDLE))
     (cells,) = named(found, "idle").rows
@@ -105,6 +112,7 @@ def test_terminal_and_report_show_rest_with_its_origin(tmp_path: Path) -> None:
 
 
 def test_a_wake_longer_than_the_objective_is_a_warning(tmp_path: Path) -> None:
+    """Users are warned when a request that wakes the server would miss the latency objective."""
     write(tmp_path / "golden-none", record())
     warnings = solve(tmp_path, asked(schemes=["none"])).warnings
     assert any("waits 40 s" in w and "1 s to the first token" in w for w in warnings)
@@ -115,6 +123,7 @@ def test_a_wake_longer_than_the_objective_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_scenario_names_its_record_by_file_or_folder(tmp_path: Path) -> None:
+    """A scenario can point to an idle record by file or folder, and a bad one is named."""
     record().write(tmp_path)
     for said in (tmp_path, tmp_path / "idle.json"):
         found = decide(scenario(levers=[{"lever": "idle_gpus", "record": str(said)}]))
@@ -129,6 +138,7 @@ def test_a_scenario_names_its_record_by_file_or_folder(tmp_path: Path) -> None:
 
 
 def test_an_autoscaled_fleet_does_not_save_its_quiet_hours_twice(tmp_path: Path) -> None:
+    """Sleeping when idle earns nothing where autoscaling has already removed the idle hours from the bill."""
     record().write(tmp_path)
     levers = [{"lever": "idle_gpus", "record": str(tmp_path)}]
     (figure,) = decide(scenario(levers=levers, profile={"hours": DAY}, scaling="autoscale")).levers.figures
@@ -149,11 +159,13 @@ def test_an_autoscaled_fleet_does_not_save_its_quiet_hours_twice(tmp_path: Path)
     ],
 )
 def test_a_record_of_another_lever_or_a_lever_twice_is_refused(levers: list[dict[str, Any]]) -> None:
+    """A record on the wrong lever, or one lever given twice, is rejected before it counts."""
     with pytest.raises(ValidationError, match=r"belongs to lever idle_gpus|twice"):
         scenario(levers=levers)
 
 
 def test_a_new_record_makes_the_verdict_anew_and_trace_watches_it(tmp_path: Path) -> None:
+    """A new idle record triggers a new verdict; an unchanged one reuses the old verdict."""
     folder = write(tmp_path / "golden-none", record())
     one = asked(schemes=["none"], levers=IDLE)
     first = solve(tmp_path, one)
@@ -167,6 +179,7 @@ def test_a_new_record_makes_the_verdict_anew_and_trace_watches_it(tmp_path: Path
 
 
 def test_the_command_prints_where_rest_was_measured(tmp_path: Path) -> None:
+    """The levers command tells measured savings from assumed ones, in text and in JSON."""
     record().write(tmp_path)
     file = tmp_path / "asked.yaml"
     levers = [{"lever": "idle_gpus", "record": str(tmp_path)}]

@@ -1,6 +1,7 @@
 """All crossings of the staircase, in closed form, against brute force."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -24,17 +25,22 @@ def test_the_example_of_the_design_wins_in_three_windows_and_then_for_good() -> 
 
 
 def test_a_replica_that_costs_what_the_api_takes_for_its_tokens_never_wins() -> None:
+    """Self-hosting never wins when even a full replica costs as much as the API."""
     assert solve(Staircase(1300, 1000), 1.3).outcome == "never"
     assert solve(Staircase(1299.99, 1000), 1.3).outcome != "never"
 
 
 def test_a_crossing_beyond_the_fleet_limit_is_told() -> None:
+    """A break-even that needs more replicas than allowed is reported as beyond capacity, not as never."""
     assert solve(Staircase(1000, 1000, fixed_usd=10_000), 1.1, max_replicas=50).outcome == "beyond_capacity"
     assert solve(Staircase(1000, 1000, fixed_usd=10_000), 1.1, max_replicas=200).outcome != "beyond_capacity"
 
 
 @given(MONEY, TOKENS, FIXED, st.integers(0, 3), st.floats(min_value=1.01, max_value=50.0))
-def test_windows_are_disjoint_ordered_and_end_open(gamma, capacity, fixed, spare, factor) -> None:
+def test_windows_are_disjoint_ordered_and_end_open(
+    gamma: float, capacity: float, fixed: float, spare: int, factor: float
+) -> None:
+    """The winning volumes come as separate ranges in order, and the last one has no upper end."""
     found = solve(Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity)
     assert found.windows[-1][1] is None
     edges = [edge for window in found.windows for edge in window if edge is not None]
@@ -51,7 +57,10 @@ def test_windows_are_disjoint_ordered_and_end_open(gamma, capacity, fixed, spare
     st.floats(min_value=0.2, max_value=20.0),
     st.floats(min_value=0.001, max_value=60.0),
 )
-def test_a_volume_wins_exactly_when_it_lies_in_a_window(gamma, capacity, fixed, spare, factor, steps) -> None:
+def test_a_volume_wins_exactly_when_it_lies_in_a_window(
+    gamma: float, capacity: float, fixed: float, spare: int, factor: float, steps: float
+) -> None:
+    """Self-hosting is cheaper inside the listed ranges and nowhere else."""
     stairs, price = Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity
     volume = steps * capacity
     gap = stairs.cost_usd(volume) - price * volume
@@ -72,7 +81,10 @@ def test_a_volume_wins_exactly_when_it_lies_in_a_window(gamma, capacity, fixed, 
     st.floats(min_value=1.01, max_value=20),
     st.floats(min_value=0.01, max_value=100),
 )
-def test_scaling_all_money_leaves_break_even_where_it_is(gamma, capacity, fixed, spare, factor, k) -> None:
+def test_scaling_all_money_leaves_break_even_where_it_is(
+    gamma: float, capacity: float, fixed: float, spare: int, factor: float, k: float
+) -> None:
+    """Break-even does not depend on the currency, because scaling every price leaves it in place."""
     price = factor * gamma / capacity
     one = solve(Staircase(gamma, capacity, fixed, spare), price)
     other = solve(Staircase(gamma * k, capacity, fixed * k, spare), price * k)
@@ -82,14 +94,17 @@ def test_scaling_all_money_leaves_break_even_where_it_is(gamma, capacity, fixed,
     )
 
 
-def _on_an_edge(one, other, capacity):
+def _on_an_edge(one: float, other: float, capacity: float) -> bool:
     return abs(one / capacity - round(one / capacity)) < 1e-6 or abs(other / capacity - round(other / capacity)) < 1e-6
 
 
 @given(
     MONEY, TOKENS, FIXED, st.integers(0, 2), st.floats(min_value=1.01, max_value=10), st.floats(min_value=1.0, max_value=3.0)
 )
-def test_a_dearer_api_never_moves_the_first_crossing_up(gamma, capacity, fixed, spare, factor, dearer) -> None:
+def test_a_dearer_api_never_moves_the_first_crossing_up(
+    gamma: float, capacity: float, fixed: float, spare: int, factor: float, dearer: float
+) -> None:
+    """A higher API price can only bring break-even to a lower volume."""
     stairs, price = Staircase(gamma, capacity, fixed, spare), factor * gamma / capacity
     assert solve(stairs, price * dearer).first_tokens <= solve(stairs, price).first_tokens * (1 + 1e-9)
 
@@ -98,7 +113,8 @@ def test_a_dearer_api_never_moves_the_first_crossing_up(gamma, capacity, fixed, 
     ("field", "arguments"),
     [("replica_tokens", (1000, 0)), ("replica_usd", (-1, 1)), ("fixed_usd", (1, 1, -5)), ("replica_usd", (math.nan, 1))],
 )
-def test_figures_that_cannot_be_are_refused_by_name(field: str, arguments) -> None:
+def test_figures_that_cannot_be_are_refused_by_name(field: str, arguments: tuple[float, ...]) -> None:
+    """Impossible figures are rejected with the name of the field to correct."""
     with pytest.raises(InputError) as caught:
         Staircase(*arguments)
     assert caught.value.where == field
@@ -119,7 +135,10 @@ def test_costs_at_the_end_of_what_doubles_can_tell_apart_give_an_answer(fixed: f
 
 
 @given(MONEY, TOKENS, st.floats(0, 1e12), st.floats(min_value=1 + 1e-13, max_value=1.01))
-def test_the_first_step_is_the_least_whose_window_is_not_empty(gamma, capacity, fixed, factor) -> None:
+def test_the_first_step_is_the_least_whose_window_is_not_empty(
+    gamma: float, capacity: float, fixed: float, factor: float
+) -> None:
+    """The reported number of replicas at break-even really has a volume at which it wins."""
     stairs, price = Staircase(gamma, capacity, fixed), factor * gamma / capacity
     found = solve(stairs, price)
     if found.first_replicas is None:
@@ -138,7 +157,8 @@ def test_the_first_step_is_the_least_whose_window_is_not_empty(gamma, capacity, 
         ({"replica_tokens": math.inf}, "replica_tokens"),
     ],
 )
-def test_a_staircase_that_cannot_be_is_refused_by_the_name_of_its_value(changes, name: str) -> None:
+def test_a_staircase_that_cannot_be_is_refused_by_the_name_of_its_value(changes: dict[str, Any], name: str) -> None:
+    """Each impossible value is rejected by name and with a remedy."""
     with pytest.raises(InputError) as caught:
         Staircase(**{"replica_usd": 1000.0, "replica_tokens": 1000.0, **changes})
     assert caught.value.where == name

@@ -23,7 +23,7 @@ YEARS = st.integers(1, 30)
 
 
 @given(RATE, YEARS)
-def test_the_yearly_payment_pays_the_loan_back_exactly(rate, years) -> None:
+def test_the_yearly_payment_pays_the_loan_back_exactly(rate: float, years: int) -> None:
     """Brute force: a debt of 1 grows by the rate every year and is paid down; nothing is left."""
     debt = 1.0
     for _ in range(years):
@@ -32,7 +32,8 @@ def test_the_yearly_payment_pays_the_loan_back_exactly(rate, years) -> None:
 
 
 @given(RATE, YEARS)
-def test_the_yearly_deposit_grows_to_the_residual(rate, years) -> None:
+def test_the_yearly_deposit_grows_to_the_residual(rate: float, years: int) -> None:
+    """Yearly deposits with interest add up to the residual value, which is credited against the purchase."""
     saved = 0.0
     for _ in range(years):
         saved = saved * (1 + rate) + sinking_fund(rate, years)
@@ -40,7 +41,8 @@ def test_the_yearly_deposit_grows_to_the_residual(rate, years) -> None:
 
 
 @given(YEARS)
-def test_without_interest_it_is_a_straight_line(years) -> None:
+def test_without_interest_it_is_a_straight_line(years: int) -> None:
+    """At zero interest the purchase is spread evenly over its years, and nearby rates give nearby results."""
     assert capital_recovery(0.0, years) == pytest.approx(1 / years)
     assert capital_recovery(1e-9, years) == pytest.approx(1 / years, rel=1e-5)
 
@@ -67,6 +69,7 @@ def test_an_a100_pays_back_when_arxiv_2509_18101_says() -> None:
 
 
 def test_an_hour_adds_capital_power_room_and_upkeep() -> None:
+    """An hour of an owned machine includes capital, electricity with cooling, colocation and maintenance."""
     spec = OwnedSpec(
         capex_usd=30_000,
         residual_usd=3_000,
@@ -88,7 +91,8 @@ def test_energy_of_a_million_tokens() -> None:
 
 
 @pytest.mark.parametrize(("rate", "years", "field"), [(-1.0, 3, "rate"), (math.nan, 3, "rate"), (0.1, 0, "life_years")])
-def test_figures_that_cannot_be_are_refused(rate, years: int, field: str) -> None:
+def test_figures_that_cannot_be_are_refused(rate: float, years: int, field: str) -> None:
+    """Impossible interest rates and lifetimes are rejected with the name of the field."""
     with pytest.raises(InputError) as caught:
         capital_recovery(rate, years)
     assert caught.value.where == field

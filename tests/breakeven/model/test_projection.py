@@ -1,6 +1,7 @@
 """The months ahead against adding them up by hand."""
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from tokenhour.breakeven.model.uncertainty import draw
 STILL = draw(dict.fromkeys(ENDS, (1.0, 1.0)), 10, 0)
 
 
-def path(months: int = 36, **changes):
+def path(months: int = 36, **changes: Any) -> Path:
+    """Return a horizon without growth, drift, discount or set-up cost, with some fields changed."""
     fields = {
         "growth_per_year": 0.0,
         "discount_rate_per_year": 0.0,
@@ -31,7 +33,10 @@ def path(months: int = 36, **changes):
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-0.5, 1.0), st.floats(-0.3, 0.5), st.floats(-0.3, 0.6), st.floats(-0.2, 0.6), st.floats(0, 20_000))
-def test_growth_drifts_and_discount_compound_as_by_hand(growth, discount, decay, gpu, setup) -> None:
+def test_growth_drifts_and_discount_compound_as_by_hand(
+    growth: float, discount: float, decay: float, gpu: float, setup: float
+) -> None:
+    """Each month's tokens, bills and cumulative saving match compounding them by hand."""
     at = position(ops_usd=100, other_usd=setup / 36)
     found = project(
         at,
@@ -94,6 +99,7 @@ def test_capital_is_spent_when_a_machine_is_bought() -> None:
 
 
 def test_bands_hold_the_middle_and_widen() -> None:
+    """The uncertainty bands contain the median and widen over time, as later months are less certain."""
     drawn = draw(ENDS, 500, 0)
     months = project(position(), path(), drawn).months
     assert all(m.cumulative_p10_usd <= m.cumulative_p50_usd <= m.cumulative_p90_usd for m in months)
@@ -102,6 +108,7 @@ def test_bands_hold_the_middle_and_widen() -> None:
 
 
 def test_dates_stay_within_their_month() -> None:
+    """A month's date never spills into the next month, even when that month is shorter."""
     assert month_date(dt.date(2026, 11, 30), 3) == dt.date(2027, 2, 28)
     assert month_date(dt.date(2026, 11, 24), 0) == dt.date(2026, 11, 24)
     assert month_date(dt.date(2026, 11, 24), 2) == dt.date(2027, 1, 24)

@@ -1,6 +1,7 @@
 """Published cases, each with its source, and laws of the bill."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.units import HOURS_PER_MONTH
 
 
-def economics(**fields):
+def economics(**fields: Any) -> EconomicsSpec:
+    """Return a minimal economics section with some fields set."""
     return EconomicsSpec.model_validate({"hardware": "c7i.large", "apis": [{"model": "m", "host": "h"}], **fields})
 
 
-def curve(**rules):
+def curve(**rules: Any) -> Curve:
+    """Return the replica curve of flat demand under these rules."""
     return Curve(Rules(**rules), np.ones(1))
 
 
@@ -39,6 +42,7 @@ def curve(**rules):
 def test_cost_per_million_output_tokens_agrees_with(
     source: str, usd_per_hour: float, output_tps: float, expected: float
 ) -> None:
+    """The cost of a million output tokens reproduces the published figures of these sources."""
     assert token_cost(usd_per_hour, output_tps)[1] == pytest.approx(expected, rel=5e-4), source
 
 
@@ -77,7 +81,8 @@ def test_the_common_claim_is_a_percent_of_one_h100() -> None:
 
 
 @given(st.floats(0.01, 100), st.floats(1, 1e5), st.floats(0, 1e5), st.floats(0.5, 10))
-def test_input_and_output_prices_pay_for_the_hour(usd, out_tps, in_tps, ratio) -> None:
+def test_input_and_output_prices_pay_for_the_hour(usd: float, out_tps: float, in_tps: float, ratio: float) -> None:
+    """Input and output prices together recover the machine's hourly cost, in the stated ratio."""
     into, out = token_cost(usd, out_tps, in_tps, ratio)
     assert (into * in_tps + out * out_tps) * 3600 / 1e6 == pytest.approx(usd)
     assert out == pytest.approx(ratio * into)
@@ -92,7 +97,10 @@ def test_input_and_output_prices_pay_for_the_hour(usd, out_tps, in_tps, ratio) -
     st.floats(0, 1),
     st.booleans(),
 )
-def test_the_lines_of_a_bill_add_up_to_its_total(u, spare, least, ops, setup, share, follows) -> None:
+def test_the_lines_of_a_bill_add_up_to_its_total(
+    u: float, spare: int, least: int, ops: float, setup: float, share: float, follows: bool
+) -> None:
+    """The lines of the monthly bill sum to its total, and none of them is negative."""
     spec = economics(ops_usd_per_month=ops, setup_usd=setup, ops_share=share)
     day = np.array([0.5, 1.0, 2.0, 0.5])
     fleet = Curve(Rules(spare, least, autoscale=follows, cold_start_s=600), day)
@@ -115,7 +123,8 @@ def test_no_volume_costs_only_the_fixed_part() -> None:
     ("arguments", "field"),
     [((1, 0), "output_tps"), ((1, 5, 1, 0), "price_ratio"), ((-1, 5), "usd_per_hour"), ((math.nan, 5), "usd_per_hour")],
 )
-def test_figures_that_cannot_be_are_refused(arguments, field: str) -> None:
+def test_figures_that_cannot_be_are_refused(arguments: tuple[float, ...], field: str) -> None:
+    """Impossible prices and rates are rejected with the name of the field."""
     with pytest.raises(InputError) as caught:
         token_cost(*arguments)
     assert field in caught.value.where

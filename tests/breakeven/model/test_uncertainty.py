@@ -29,6 +29,7 @@ DAY = [1.0] * 16 + [3.0] * 8
 
 
 def test_draws_have_the_percentiles_that_were_asked_for() -> None:
+    """Random inputs hit the stated P10, median and P90, and inputs vary independently."""
     drawn = draw(ENDS, 200_000, seed=1)
     for name, (low, high) in ENDS.items():
         assert np.percentile(drawn[name], (10, 50, 90)) == pytest.approx([low, 1.0, high], rel=0.01), name
@@ -36,6 +37,7 @@ def test_draws_have_the_percentiles_that_were_asked_for() -> None:
 
 
 def test_the_same_seed_gives_the_same_draws_and_another_does_not() -> None:
+    """Results with random draws are reproducible from their seed."""
     one, same, other = (draw(ENDS, 100, seed)["volume"] for seed in (3, 3, 4))
     assert (one == same).all()
     assert (one != other).any()
@@ -53,6 +55,7 @@ def test_the_spread_of_a_measured_capacity_follows_from_its_95_percent_interval(
 
 
 def test_the_win_probability_is_that_of_counting() -> None:
+    """The probability that self-hosting is cheaper is the share of draws in which it wins."""
     at = position()
     drawn = draw(ENDS, 2000, seed=0)
     found = monte_carlo(at, drawn, 0)
@@ -68,6 +71,7 @@ def test_the_win_probability_is_that_of_counting() -> None:
 
 
 def test_without_spread_every_percentile_is_the_figure_itself() -> None:
+    """With no uncertainty in any input, every percentile equals the plain break-even."""
     at = position(DAY, Rules(autoscale=True, cold_start_s=300), ops_usd=100)
     drawn = draw(dict.fromkeys(ENDS, (1.0, 1.0)), 200, seed=0)
     found = monte_carlo(at, drawn, 0)
@@ -78,12 +82,14 @@ def test_without_spread_every_percentile_is_the_figure_itself() -> None:
 
 
 def test_a_share_of_draws_without_break_even_makes_its_percentile_never() -> None:
+    """A percentile that falls among draws without break-even is reported as never."""
     values = np.array([1.0, 2.0, np.inf, np.inf])
     found = quantiles(values)
     assert (found.p10, found.p50, found.p90) == (1.0, 2.0, None)
 
 
 def test_each_tornado_row_is_what_moving_that_input_alone_comes_to() -> None:
+    """Each tornado row shows the saving when only that input moves, widest effect first."""
     at = position(ops_usd=200)
     rows = {row.name: row for row in tornado(at, ENDS)}
     dearer = dataclasses.replace(at, api_usd_per_token=at.api_usd_per_token * 1.05)
@@ -108,7 +114,10 @@ def test_each_tornado_row_is_what_moving_that_input_alone_comes_to() -> None:
     st.floats(0.2e9, 2e10),
     st.booleans(),
 )
-def test_a_flip_turns_the_saving_and_stopping_short_of_it_does_not(machine, ops, share, price, tokens, follows) -> None:
+def test_a_flip_turns_the_saving_and_stopping_short_of_it_does_not(
+    machine: float, ops: float, share: float, price: float, tokens: float, follows: bool
+) -> None:
+    """A flip value really flips the verdict, nothing short of it does, and the nearest flip comes first."""
     at = position(
         DAY,
         Rules(autoscale=follows, cold_start_s=120),
@@ -124,7 +133,7 @@ def test_a_flip_turns_the_saving_and_stopping_short_of_it_does_not(machine, ops,
     now = at.api_usd_per_token * tokens - at.self_host_usd(tokens)
     assume(abs(now) > 1e-3 * at.api_usd_per_token * tokens)
 
-    def saving(name, multiple):
+    def saving(name: str, multiple: float) -> float:
         one = {field: np.ones(1) for field in Multiples._fields} | {name: np.array([multiple])}
         return float(evaluate(at, Multiples(**one)).saving_usd[0])
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tokenhour.breakeven.report.exports import CSV_FILE, FOCUS_FILE, JSON_FILE, 
 from tokenhour.breakeven.report.exports.focus import COLUMNS
 from tokenhour.breakeven.solve.words import best_run
 from tokenhour.breakeven.stage import run
+from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 
 PRICES = Path("configs/prices")
 DAY = [1, 1, 1, 1, 1, 2, 4, 8, 12, 14, 14, 13, 12, 13, 14, 13, 11, 9, 7, 5, 4, 3, 2, 1]
@@ -33,21 +35,25 @@ ECONOMICS = {
 }  # fmt: skip
 
 
-def solved(folder, **economics):
+def solved(folder: Path, **economics: Any) -> Verdict:
+    """Solve three runs, with other economics where some are given."""
     write_summaries(folder)
     return run(asked(**economics) if economics else EXPERIMENT, folder, PRICES, allow_invalid=False)[0]
 
 
 @pytest.fixture(scope="module", params=sorted(ECONOMICS))
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Verdict, RunVerdict]:
+    """Export one verdict in every format and return its folder, itself and its best run."""
     folder = tmp_path_factory.mktemp(request.param)
     verdict = solved(folder, **ECONOMICS[request.param])
-    write_all(folder, verdict, best_run(verdict.runs))
-    return folder, verdict, best_run(verdict.runs)
+    best = best_run(verdict.runs)
+    assert best is not None
+    write_all(folder, verdict, best)
+    return folder, verdict, best
 
 
 @pytest.mark.filterwarnings("ignore")
-def calculated(path, **inputs):
+def calculated(path: Path, **inputs: Any) -> dict[str, Any]:
     """Calculate a workbook, with some of its inputs changed; {sheet!cell: value}."""
     import formulas
 
@@ -63,7 +69,7 @@ def calculated(path, **inputs):
     return cells
 
 
-def cached(path):
+def cached(path: Path) -> dict[str, Any]:
     """What the file says without being calculated."""
     from openpyxl import load_workbook
 
@@ -71,11 +77,13 @@ def cached(path):
     return {f"{sheet.title.upper()}!{cell.coordinate}": cell.value for sheet in book for line in sheet for cell in line}
 
 
-def input_cell(path, label):
+def input_cell(path: Path, label: str) -> str:
+    """Return the row of the input with this label."""
     return next(key.split("!A")[1] for key, value in cached(path).items() if value == label and key.startswith("INPUTS!A"))
 
 
-def month(cells):
+def month(cells: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of the workbook's month by name."""
     return {name: cells[f"MONTH!B{row}"] for row, name in enumerate(MONTH, 3)}
 
 
@@ -85,7 +93,7 @@ MONTH = (
 )  # fmt: skip
 
 
-def assert_says(cells, best) -> None:
+def assert_says(cells: dict[str, Any], best: RunVerdict) -> None:
     """The workbook's cells are the verdict's figures."""
     bill, line = best.cost_today, month(cells)
     for name, wanted in (
@@ -112,12 +120,14 @@ def assert_says(cells, best) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_calculated_workbook_is_the_verdict(exported) -> None:
+def test_the_calculated_workbook_is_the_verdict(exported: tuple[Path, Verdict, RunVerdict]) -> None:
+    """The workbook's formulas arrive at the verdict's figures, so a reader can retrace them."""
     folder, _, best = exported
     assert_says(calculated(folder / XLSX_FILE), best)
 
 
-def test_a_viewer_that_does_not_calculate_shows_the_verdict_too(exported) -> None:
+def test_a_viewer_that_does_not_calculate_shows_the_verdict_too(exported: tuple[Path, Verdict, RunVerdict]) -> None:
+    """Viewers that calculate nothing show the verdict's figures as well."""
     folder, _, best = exported
     assert_says(cached(folder / XLSX_FILE), best)
 
@@ -144,7 +154,8 @@ def test_a_changed_gpu_price_volume_and_headroom_move_the_workbook_as_they_move_
     assert best_run(again.runs).cost_today.total != best_run(verdict.runs).cost_today.total
 
 
-def test_csv_and_json_hold_every_comparison_with_absent_figures_empty(exported) -> None:
+def test_csv_and_json_hold_every_comparison_with_absent_figures_empty(exported: tuple[Path, Verdict, RunVerdict]) -> None:
+    """CSV and JSON hold each run against each API; a break-even that does not exist stays empty."""
     folder, verdict, _ = exported
     lines = list(csv.DictReader(io.StringIO((folder / CSV_FILE).read_text())))
     data = json.loads((folder / JSON_FILE).read_text())
@@ -188,11 +199,12 @@ SERVICES = {
 """The pairs of the specification's list (specification/columns/servicesubcategory.md) that a bill of ours can have."""
 
 
-def focus_lines(folder):
+def focus_lines(folder: Path) -> list[dict[str, str]]:
+    """Return the charges of the exported FOCUS bill."""
     return list(csv.DictReader(io.StringIO((folder / FOCUS_FILE).read_text())))
 
 
-def assert_is_focus(line) -> None:
+def assert_is_focus(line: dict[str, str]) -> None:
     """What FOCUS 1.2 asks of every charge that is neither a tax nor a correction."""
     number = {
         k: float(line[k]) for k in ("PricingQuantity", "ContractedUnitPrice", "ListUnitPrice", "ContractedCost", "ListCost")
@@ -215,6 +227,7 @@ def assert_is_focus(line) -> None:
 
 
 def test_the_focus_bill_has_the_specifications_columns_ours_last() -> None:
+    """The FOCUS export has every mandatory column, and puts our own after the specification's."""
     theirs = [name for name in COLUMNS if not name.startswith("x_")]
     assert set(theirs) <= FOCUS_1_2
     assert set(theirs) >= MANDATORY
@@ -222,7 +235,8 @@ def test_the_focus_bill_has_the_specifications_columns_ours_last() -> None:
     assert len(set(COLUMNS)) == len(COLUMNS)
 
 
-def test_the_focus_bill_adds_up_to_each_alternative(exported) -> None:
+def test_the_focus_bill_adds_up_to_each_alternative(exported: tuple[Path, Verdict, RunVerdict]) -> None:
+    """The FOCUS charges of each alternative sum to its monthly cost in the verdict."""
     folder, verdict, best = exported
     lines = focus_lines(folder)
     assert tuple(lines[0]) == COLUMNS
@@ -238,6 +252,7 @@ def test_the_focus_bill_adds_up_to_each_alternative(exported) -> None:
 
 
 def test_a_reserved_machine_shows_its_list_price_beside_what_it_costs(tmp_path: Path) -> None:
+    """A reserved machine is billed at its reserved rate, with the on-demand rate as list price."""
     prices = tmp_path / "prices"
     prices.mkdir()
     for name in ("api.yaml", "instances.yaml"):

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -29,20 +30,23 @@ PLOTS = (
 )  # fmt: skip
 
 
-def solved(results, **changes):
+def solved(results: Path, **changes: Any) -> tuple[Path, list[Summary]]:
+    """Write three runs, solve them, and return the verdict's folder and the runs."""
     made = write_all(results, **changes)
     run(EXPERIMENT, results, Path("configs/prices"), allow_invalid=changes.get("validity") == "INVALID")
     return results / "golden", made
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Render one report and return its folder."""
     folder, _ = solved(tmp_path_factory.mktemp("results"))
     render(folder)
     return folder
 
 
-def test_the_html_stands_alone(folder) -> None:
+def test_the_html_stands_alone(folder: Path) -> None:
+    """The HTML report loads nothing from elsewhere, so it can be mailed and opened offline."""
     html = (folder / "report.html").read_text()
     loads = re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', html)
     assert all(re.search(rf'<a href="{re.escape(url)}"', html) for url in loads), (
@@ -52,7 +56,8 @@ def test_the_html_stands_alone(folder) -> None:
     assert "default-src 'none'" in html
 
 
-def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder) -> None:
+def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder: Path) -> None:
+    """Every plot comes as PNG and SVG, in reading order and with a text for screen readers."""
     names = {file.name for file in (folder / "plots").iterdir()}
     assert all(TITLES[plot] in (folder / "plots" / f"{plot}.svg").read_text() for plot in PLOTS)
     assert names == {f"{plot}.{kind}" for plot in PLOTS for kind in ("png", "svg")}
@@ -63,7 +68,8 @@ def test_every_plot_is_there_as_png_and_svg_with_a_text_alternative(folder) -> N
     assert re.findall(r'aria-label="Plot: (\w+)"', html) == list(PLOTS), "in the order in which they are read"
 
 
-def test_the_first_page_says_verdict_dates_and_warnings(folder) -> None:
+def test_the_first_page_says_verdict_dates_and_warnings(folder: Path) -> None:
+    """HTML and Markdown both open with the verdict, its expiry date and its warnings."""
     for name in ("report.html", "report.md"):
         text = (folder / name).read_text()
         assert "It depends on the API" in text
@@ -73,11 +79,12 @@ def test_the_first_page_says_verdict_dates_and_warnings(folder) -> None:
 
 
 @pytest.mark.parametrize("badge", ["measured", "quoted", "assumed"])
-def test_inputs_carry_their_badge(folder, badge: str) -> None:
+def test_inputs_carry_their_badge(folder: Path, badge: str) -> None:
+    """Readers can tell measured, quoted and assumed inputs apart by a badge."""
     assert f'class="badge {badge}"' in (folder / "report.html").read_text()
 
 
-def test_every_table_of_the_markdown_names_lines_or_inputs(folder) -> None:
+def test_every_table_of_the_markdown_names_lines_or_inputs(folder: Path) -> None:
     """A line of the derivation, an input or a record beside the figures of every table."""
     text = (folder / "report.md").read_text()
     for title, *rows in re.findall(r"^## (.+)\n((?:.|\n)*?)(?=^## |\Z)", text, re.MULTILINE):
@@ -87,6 +94,7 @@ def test_every_table_of_the_markdown_names_lines_or_inputs(folder) -> None:
 
 
 def test_an_invalid_run_is_printed_in_red(tmp_path: Path) -> None:
+    """A report on an invalid measurement warns in red against using it for a decision."""
     folder, _ = solved(tmp_path, validity="INVALID", reasons=(LAG,))
     html = render(folder).read_text()
     assert 'class="bad">INVALID measurement' in html
@@ -94,6 +102,7 @@ def test_an_invalid_run_is_printed_in_red(tmp_path: Path) -> None:
 
 
 def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path: Path) -> None:
+    """One invalid run gets no dollar figure, while the report stays usable for the others."""
     *_, last = write_all(tmp_path)
     (tmp_path / last.run / Summary.file_name).unlink()
     last.model_copy(update={"validity": "INVALID", "reasons": (LAG,)}).write(tmp_path / last.run)
@@ -104,6 +113,7 @@ def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path: Path) -> None:
 
 
 def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    """A report on dummy weights is rejected unless it is asked for, and then names them."""
     folder, _ = solved(tmp_path, synthetic=("dummy weights",))
     with pytest.raises(RunFailedError, match="dummy weights"):
         render(folder)
@@ -112,6 +122,7 @@ def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path: Path) -> None:
+    """The report is rejected when a summary no longer matches the verdict made from it."""
     folder, made = solved(tmp_path)
     path = tmp_path / made[0].run / Summary.file_name
     path.write_text(path.read_text().replace('"measuring_s": 80.0', '"measuring_s": 81.0'))
@@ -119,12 +130,14 @@ def test_a_summary_that_changed_after_the_verdict_is_refused(tmp_path: Path) -> 
         render(folder)
 
 
-def test_rendering_twice_gives_the_same_bytes(folder) -> None:
+def test_rendering_twice_gives_the_same_bytes(folder: Path) -> None:
+    """Rendering is deterministic, so a difference between two reports is a difference in figures."""
     before = (folder / "report.html").read_bytes()
     assert render(folder).read_bytes() == before
 
 
 def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path: Path) -> None:
+    """A scenario alone gives a full report, which states that its capacity was never measured."""
     done = CliRunner().invoke(
         solve_cli, ["solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
     )
@@ -148,7 +161,8 @@ def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path: Pa
         assert "What was measured" not in text
 
 
-def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder) -> None:
+def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder: Path) -> None:
+    """Optional sections appear only when the experiment asks their question."""
     text = (folder / "report.md").read_text()
     assert "How sure it is" in text
     assert "Which feature belongs where" not in text
@@ -171,6 +185,7 @@ def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path
 
 
 def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning() -> None:
+    """The cost plot can be drawn for a volume of zero."""
     found = decide(tokens_per_month=0)
     assert plot("cost", "", lambda: against_volume(found, found.runs[0])).png
 
@@ -191,6 +206,7 @@ def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning() -> None:
     ],
 )
 def test_the_headline_says_the_verdict_without_names(recommendation: str, wins: int, never: int, expected: str) -> None:
+    """The headline gives the verdict in one short sentence that counts APIs instead of naming them."""
     found = decide()
     best = found.runs[0]
     sides = [
@@ -204,10 +220,12 @@ def test_the_headline_says_the_verdict_without_names(recommendation: str, wins: 
 
 
 def test_draws_never_make_certain() -> None:
+    """Probabilities from random draws are never shown as 0% or 100%."""
     assert [sure(p) for p in (0.0, 0.42, 0.994, 1.0)] == ["under 0.1%", "42.0%", "99.4%", "over 99.9%"]
 
 
 def test_what_turns_it_says_how_far_and_whether_that_is_likely() -> None:
+    """Each flip states the change it needs and whether that is likely, nearest first."""
     c = decide().runs[0].comparisons[0]
     price = next(row for row in c.tornado if row.name == "api_price")
     near = Flip(name="api_price", multiple=0.8, value=0.24, unit="USD per M tokens")
@@ -223,6 +241,7 @@ def test_what_turns_it_says_how_far_and_whether_that_is_likely() -> None:
 
 
 def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path: Path) -> None:
+    """The report shows hardware utilization only when its record belongs to the measurement at hand."""
     folder, _ = solved(tmp_path)
     render(folder)
     assert "hardware's limits" not in (folder / "report.md").read_text()

@@ -1,6 +1,7 @@
 """What lies outside the rates and the mix that were measured is marked extrapolated, with both values."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,11 +10,13 @@ from tests.breakeven.summaries import point, summary
 from tests.breakeven.test_verdict import asked, solve
 from tokenhour.breakeven.inputs.capacity import above, below, capacity, measured
 from tokenhour.contracts.config.economics import EconomicsSpec
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 
 SPEC = EconomicsSpec.model_validate({"hardware": "x", "apis": [{"model": "a", "host": "b"}]})
 
 
-def one(tmp_path: Path, made=None, **economics):
+def one(tmp_path: Path, made: Summary | None = None, **economics: Any) -> tuple[Verdict, RunVerdict]:
     """Return the only run of a verdict; tested from 0.24 to 1.17 requests/s, 0.977 met the SLO."""
     made = made or summary("none")
     (tmp_path / made.run).mkdir()
@@ -23,6 +26,7 @@ def one(tmp_path: Path, made=None, **economics):
 
 
 def test_a_plan_inside_the_tested_rates_is_no_extrapolation(tmp_path: Path) -> None:
+    """A plan within the measured request rates carries no extrapolation warning."""
     found, run = one(tmp_path)
     assert run.planned_rps == pytest.approx(0.8 * 900_000 / 3600 / 256)
     assert run.origin.tested_rps == pytest.approx((0.25 * 250 / 256, 1.2 * 250 / 256))
@@ -42,6 +46,7 @@ def test_shorter_requests_that_need_more_a_second_than_was_offered_are_extrapola
 
 
 def test_less_than_was_ever_offered_is_said_and_leaves_the_capacity_measured(tmp_path: Path) -> None:
+    """Traffic below every tested rate is pointed out, yet the capacity still counts as measured."""
     found, run = one(tmp_path, tokens_per_month=1e7)
     assert run.busiest_rps == pytest.approx(1e7 / 768 / (730 * 3600))
     assert run.extrapolated_rates == (
@@ -54,6 +59,7 @@ def test_less_than_was_ever_offered_is_said_and_leaves_the_capacity_measured(tmp
 
 
 def test_a_headroom_below_every_tested_rate_is_said(tmp_path: Path) -> None:
+    """A planned load below every tested rate is reported with both rates."""
     _, run = one(tmp_path, headroom=0.1)
     assert run.extrapolated_rates[0].startswith("planned load asks 0.0977 requests/s of a replica")
 
@@ -63,7 +69,9 @@ def test_the_busiest_hour_counts_not_the_mean(tmp_path: Path) -> None:
     hours = [0] * 23 + [24]
     _, run = one(tmp_path, tokens_per_month=0.12e9, profile={"hours": hours})
     mean = 0.12e9 / 768 / (730 * 3600)
-    assert mean < run.origin.tested_rps[0] < run.busiest_rps
+    tested = run.origin.tested_rps
+    assert tested is not None
+    assert mean < tested[0] < run.busiest_rps
     assert run.extrapolated_rates == ()
 
 
@@ -78,6 +86,7 @@ def test_the_last_rate_that_was_tested_was_tested() -> None:
 
 
 def test_nothing_is_claimed_where_no_rate_was_tested() -> None:
+    """Without any tested rate, no claim about extrapolation is made."""
     closed = measured(summary("none", load_curve=(point(0, None, 250, 0.3, met=None),)), "here").origin
     assert closed.tested_rps is None
     assert (above(closed, 99.0), below(closed, 0.001, 0.001)) == ([], [])
@@ -86,6 +95,7 @@ def test_nothing_is_claimed_where_no_rate_was_tested() -> None:
 
 
 def test_no_traffic_asks_for_no_rate(tmp_path: Path) -> None:
+    """A volume of zero has no busiest hour, so nothing can be extrapolated."""
     _, run = one(tmp_path, tokens_per_month=0)
     assert run.busiest_rps is None
     assert run.extrapolated_rates == ()

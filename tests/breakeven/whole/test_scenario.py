@@ -22,6 +22,7 @@ MONTH = 730.0
 
 
 def test_an_assumed_capacity_is_badged_everywhere() -> None:
+    """A capacity that nobody measured is marked as assumed in the sentence, warnings and inputs."""
     found = decide()
     assert found.runs[0].origin.badge == "assumed"
     assert "(assumed capacity)" in found.sentence
@@ -42,6 +43,7 @@ def test_figures_follow_by_hand() -> None:
 
 
 def test_every_default_is_printed_as_assumed() -> None:
+    """Every value the user left out is listed as an assumption, so none acts unseen."""
     found = decide(scenario(headroom=0.7))
     said = {a.name: a for a in found.assumptions if a.badge == "assumed"}
     for name in (
@@ -65,6 +67,7 @@ def test_every_default_is_printed_as_assumed() -> None:
 
 
 def test_requests_and_tokens_are_two_ways_to_say_a_volume() -> None:
+    """The volume can be given in requests or in tokens, with the same result."""
     by_tokens, by_requests = decide(), decide(scenario(tokens_per_month=None, requests_per_month=5e9 / 768))
     assert by_requests.tokens_per_month == pytest.approx(by_tokens.tokens_per_month)
     assert by_requests.traffic.requests_per_month == pytest.approx(by_tokens.traffic.requests_per_month)
@@ -92,6 +95,7 @@ def test_each_kind_of_request_has_its_own_context_tier() -> None:
 
 
 def test_a_tokenizer_ratio_makes_an_api_dearer_and_its_tiers_come_sooner() -> None:
+    """An API whose tokenizer makes more tokens of a text costs more, and reaches its context tiers earlier."""
     ratio = {"model": "claude-haiku-5-5", "host": "anthropic", "tokens_ratio": 1.25}
     plain = {"model": "claude-haiku-5-5", "host": "anthropic"}
     asked = scenario(apis=[ratio, plain], prompt_tokens=90_000, output_tokens=100)
@@ -101,6 +105,7 @@ def test_a_tokenizer_ratio_makes_an_api_dearer_and_its_tiers_come_sooner() -> No
 
 
 def test_cached_written_and_batch_tokens_have_their_own_prices() -> None:
+    """Cache reads, cache writes and batch requests are each billed at their own price."""
     apis = [{"model": "claude-haiku-4-5", "host": "anthropic"}]
     found = decide(scenario(apis=apis, cached_share=0.5, cache_write_share=0.25)).runs[0].comparisons[0]
     usd = 512 * (0.25 * 1 + 0.5 * 0.1 + 0.25 * 1.25) + 256 * 5
@@ -110,6 +115,7 @@ def test_cached_written_and_batch_tokens_have_their_own_prices() -> None:
 
 
 def test_an_api_without_a_batch_tier_is_an_error_until_it_is_said_that_it_pays_full() -> None:
+    """A missing batch price is an error until the user says that this API bills in full."""
     groq = {"model": "llama-3.1-8b-instruct", "host": "groq"}
     with pytest.raises(InputError, match="no batch price") as caught:
         decide(scenario(apis=[groq], batch_share=0.5))
@@ -118,6 +124,7 @@ def test_an_api_without_a_batch_tier_is_an_error_until_it_is_said_that_it_pays_f
 
 
 def test_a_profile_fleet_is_sized_for_its_peak_or_follows_it() -> None:
+    """A fixed fleet covers the daily peak; an autoscaled one follows demand and pays for cold starts."""
     fixed, follows = (decide(scenario(profile={"hours": DAY}, scaling=s)).runs[0] for s in ("fixed", "autoscale"))
     peak = max(DAY) / (sum(DAY) / 24)
     capacity = fixed.capacity_tokens_per_month
@@ -132,11 +139,13 @@ def test_a_profile_fleet_is_sized_for_its_peak_or_follows_it() -> None:
 
 
 def test_a_week_given_twice_a_day_is_the_same_as_the_day() -> None:
+    """A week of equal days costs the same as that single day."""
     one, seven = (decide(scenario(profile={"hours": h}, scaling="autoscale")) for h in (DAY, DAY * 7))
     assert one.runs[0].cost_today.total == pytest.approx(seven.runs[0].cost_today.total)
 
 
 def test_a_trace_gives_volume_and_shape(tmp_path: Path) -> None:
+    """A trace supplies the volume and the daily profile, which then count as measured."""
     trace = tmp_path / "trace.csv"
     trace.write_text(
         "hour,input_tokens,output_tokens\n" + "\n".join(f"{i},{w * 2000},{w * 1000}" for i, w in enumerate(DAY))
@@ -148,6 +157,7 @@ def test_a_trace_gives_volume_and_shape(tmp_path: Path) -> None:
 
 
 def test_an_imported_log_gives_volume_mix_cache_and_shape(tmp_path: Path) -> None:
+    """An imported log supplies volume, mix and cache share, and explicit values override it."""
     log = {
         "record": "traffic",
         "version": 1,
@@ -174,6 +184,7 @@ def test_an_imported_log_gives_volume_mix_cache_and_shape(tmp_path: Path) -> Non
 
 
 def test_an_owned_machine_costs_its_annuity_power_and_room() -> None:
+    """An owned machine costs its purchase spread over its life plus power, space and maintenance."""
     owned = {
         "capex_usd": 240_000,
         "accelerators": 8,
@@ -194,6 +205,7 @@ def test_an_owned_machine_costs_its_annuity_power_and_room() -> None:
 
 
 def test_a_price_in_another_currency_is_converted_at_the_stated_rate(tmp_path: Path) -> None:
+    """Foreign prices are converted at the user's rate; without one they are rejected."""
     for name in ("api.yaml", "instances.yaml"):
         (tmp_path / name).write_text(
             (PRICES / name).read_text().replace("    output: 0.6\n", "    output: 0.6\n    currency: EUR\n", 1)
@@ -221,6 +233,7 @@ def test_known_price_changes_enter_the_projection() -> None:
 
 
 def test_a_measured_summary_gives_a_measured_verdict_and_its_energy(tmp_path: Path) -> None:
+    """A scenario built on a summary counts as measured and includes its energy cost."""
     one = summary("none", energy_j_per_output_token=0.72)
     (tmp_path / one.run).mkdir()
     one.write(tmp_path / one.run)
@@ -239,6 +252,7 @@ def test_a_measured_summary_gives_a_measured_verdict_and_its_energy(tmp_path: Pa
 
 
 def test_an_invalid_summary_is_refused(tmp_path: Path) -> None:
+    """A scenario cannot bring an invalid measurement in, and leaves no results behind."""
     write_all(tmp_path, validity="INVALID", reasons=(LAG,))
     data = {**BASE, "name": "mine", "summaries": [str(tmp_path / "golden-none")]}
     del data["assumed"]
@@ -303,8 +317,9 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_message_with_remedy_and_leaves_nothing(
-    tmp_path: Path, name, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Bad input ends in one error with a remedy, no traceback and no file left behind."""
     changes, said = BAD[name]
     data = json.loads(json.dumps(BASE))
     data["assumed"] |= changes.get("_assumed", {})
@@ -322,7 +337,8 @@ def test_bad_input_is_one_message_with_remedy_and_leaves_nothing(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.yaml"]
 
 
-def outcome(arguments, capsys: pytest.CaptureFixture[str]):
+def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run a command and return its exit code and what it wrote to stderr."""
     from tokenhour.contracts.errors import exit_code_of
 
     code = exit_code_of(lambda: cli.main(arguments, standalone_mode=False))
@@ -331,17 +347,20 @@ def outcome(arguments, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("usd", [1e15, 1e300])
 def test_costs_beyond_any_fleet_are_answered_at_once(usd: float) -> None:
+    """Absurdly high fixed costs are answered as beyond capacity."""
     apis = [{"model": "claude-haiku-4-5", "host": "anthropic"}]
     assert decide(scenario(apis=apis, ops_usd_per_month=usd)).runs[0].comparisons[0].outcome == "beyond_capacity"
 
 
 def test_the_sentence_names_a_single_api() -> None:
+    """With one API the sentence names it and says which side wins."""
     haiku, mini = {"model": "claude-haiku-4-5", "host": "anthropic"}, {"model": "gpt-4o-mini", "host": "openai"}
     assert "beats claude-haiku-4-5 (anthropic)" in decide(scenario(apis=[haiku])).sentence
     assert "does not beat gpt-4o-mini (openai)" in decide(scenario(apis=[mini], ops_usd_per_month=5000)).sentence
 
 
 def test_another_record_is_named(tmp_path: Path) -> None:
+    """A file of an unknown record kind is rejected, and the remedy names the kinds that exist."""
     (tmp_path / "x.yaml").write_text("record: scenari0\nname: x\n")
     with pytest.raises(InputError, match="scenari0") as caught:
         load(tmp_path / "x.yaml")
@@ -349,10 +368,12 @@ def test_another_record_is_named(tmp_path: Path) -> None:
 
 
 def test_a_machine_is_found_by_its_accelerator_too() -> None:
+    """Users can name a GPU instead of an instance type."""
     assert decide(scenario(hardware="H100")).runs[0].instance.instance == "H100_1x"
 
 
 def test_a_free_api_is_never_beaten(tmp_path: Path) -> None:
+    """An API that costs nothing always wins, and no figure is divided by its price."""
     for name in ("api.yaml", "instances.yaml"):
         text = (PRICES / name).read_text().replace("input: 0.15", "input: 0").replace("output: 0.6\n", "output: 0\n")
         (tmp_path / name).write_text(text)
@@ -390,6 +411,7 @@ def test_a_users_log_becomes_the_economics_traffic_in_one_command(tmp_path: Path
 
 @pytest.mark.parametrize("text", ["tokens\n", "tokens\n1\n-2\n", "tokens\n1\nnan\n", "tokens\n0\n0\n", "volume\n1\n"])
 def test_a_bad_trace_is_named_with_its_line(tmp_path: Path, text: str) -> None:
+    """An unusable trace is rejected with its path and a remedy."""
     trace = tmp_path / "trace.csv"
     trace.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -399,6 +421,7 @@ def test_a_bad_trace_is_named_with_its_line(tmp_path: Path, text: str) -> None:
 
 
 def test_bad_input_through_the_front_door_exits_with_2(tmp_path: Path) -> None:
+    """Bad input exits with code 2 and the file's name, so scripts can react to it."""
     data = {**BASE, "economics": {**BASE["economics"], "discount_rate_per_year": -1}}
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump(data))
@@ -411,15 +434,18 @@ def test_bad_input_through_the_front_door_exits_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs/scenarios").glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_shipped_scenarios_are_solved(file) -> None:
+def test_the_shipped_scenarios_are_solved(file: Path) -> None:
+    """Every scenario that ships with the tool can be solved as it is."""
     assert decide(load(file), on=ON).runs[0].comparisons
 
 
-def sources(found):
+def sources(found: Verdict) -> dict[str, str]:
+    """Return the source of each assumed input by name."""
     return {a.name: a.source for a in found.assumptions if a.badge == "assumed"}
 
 
 def test_every_default_is_printed_and_a_line_of_several_says_which_of_them_are() -> None:
+    """Where one line shows several inputs, it says which of them are defaults."""
     plain = sources(decide())
     assert plain["headroom"] == plain["operations"] == plain["fleet"] == "default"
     assert plain["purchase"] == "scenario; default: purchase"

@@ -27,12 +27,14 @@ economics:
 
 
 def load(tmp_path: Path, text: str) -> Experiment:
+    """Write the text to a file and load it as an experiment."""
     file = tmp_path / "x.yaml"
     file.write_text(text)
     return load_experiment(file)
 
 
 def refusal(tmp_path: Path, text: str) -> str:
+    """Return the message that refuses the text, after checking that it exits with 2 and offers a remedy."""
     with pytest.raises(InputError) as caught:
         load(tmp_path, text)
     assert caught.value.exit_code == 2
@@ -41,6 +43,7 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 
 def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
+    """A short experiment is complete: host, probes and run names have defaults."""
     experiment = load(tmp_path, GOOD)
     assert experiment.serving.host == "127.0.0.1"
     assert experiment.bench.search.max_probes >= 2
@@ -84,6 +87,7 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, old: str, new: str, expected: list[str]) -> None:
+    """Each typing mistake yields a message with its line, field and value, so that it is fixed at once."""
     assert old in GOOD
     message = refusal(tmp_path, GOOD.replace(old, new))
     for part in expected:
@@ -91,12 +95,14 @@ def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, old: str, 
 
 
 def test_two_mistakes_are_both_named(tmp_path: Path) -> None:
+    """One attempt reports every mistake of the file; nobody fixes them one run at a time."""
     message = refusal(tmp_path, GOOD.replace("percentile: 90", "percentile: 10").replace("c7i.large", "[]"))
     assert "bench.slo.percentile" in message
     assert "economics.hardware" in message
 
 
 def test_a_missing_file_lists_its_neighbours(tmp_path: Path) -> None:
+    """A mistyped path is answered with the experiment files that lie beside it."""
     (tmp_path / "near.yaml").write_text(GOOD)
     with pytest.raises(InputError, match=r"near\.yaml"):
         load_experiment(tmp_path / "nothing.yaml")
@@ -104,16 +110,19 @@ def test_a_missing_file_lists_its_neighbours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
 def test_a_file_that_is_no_map_is_refused(tmp_path: Path, text: str) -> None:
+    """Empty files, lists and bare words are rejected before any field is looked for."""
     assert "expected fields" in refusal(tmp_path, text)
 
 
 def test_the_resolved_experiment_reads_back_the_same(tmp_path: Path) -> None:
+    """The record in a run's folder holds every setting that the experiment resolved to."""
     experiment = load(tmp_path, GOOD)
     experiment.write(tmp_path)
     assert Experiment.read(tmp_path) == experiment
 
 
 def test_a_record_of_uniform_lengths_that_would_be_refused_today_stays_readable(tmp_path: Path) -> None:
+    """Stricter rules for new files do not lock users out of their older runs."""
     uniform = "prompt: {distribution: uniform, mean_tokens: 64, min_tokens: 32, max_tokens: 96}"
     file = load(tmp_path, GOOD.replace("prompt: {mean_tokens: 64}", uniform)).write(tmp_path)
     file.write_text(file.read_text().replace('"max_tokens": 96', '"max_tokens": 400'))
@@ -121,6 +130,7 @@ def test_a_record_of_uniform_lengths_that_would_be_refused_today_stays_readable(
 
 
 def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path: Path) -> None:
+    """Changing the economics leaves the hash of serving and bench alone, so no measurement is repeated for it."""
     one = load(tmp_path, GOOD)
     other = load(tmp_path, GOOD.replace("c7i.large", "m7i.large"))
     assert one.section_sha256("serving", "bench") == other.section_sha256("serving", "bench")
@@ -128,5 +138,6 @@ def test_a_stages_hash_depends_only_on_the_sections_that_it_reads(tmp_path: Path
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs/experiments").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_experiment_that_ships_is_valid(file) -> None:
+def test_every_experiment_that_ships_is_valid(file: Path) -> None:
+    """A user can start from any file under configs/experiments."""
     assert load_experiment(file).name == file.stem

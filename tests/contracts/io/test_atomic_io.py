@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,13 +34,15 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON))
-def test_equal_values_hash_equal_whatever_their_key_order(value) -> None:
+def test_equal_values_hash_equal_whatever_their_key_order(value: dict[str, Any]) -> None:
+    """Canonical JSON loses nothing and ignores key order, so reordering a file makes no stage stale."""
     reordered = dict(reversed(list(value.items())))
     assert sha256_of(value) == sha256_of(reordered)
     assert json.loads(canonical_json(value)) == value
 
 
 def test_a_written_file_is_whole_and_leaves_no_part_behind(tmp_path: Path) -> None:
+    """Writing makes missing folders, replaces the old content and leaves no temporary file."""
     target = tmp_path / "deep" / "file.json"
     write_bytes_atomic(target, b"one")
     write_bytes_atomic(target, b"two")
@@ -48,6 +51,7 @@ def test_a_written_file_is_whole_and_leaves_no_part_behind(tmp_path: Path) -> No
 
 
 def test_a_record_is_not_overwritten(tmp_path: Path) -> None:
+    """A second write without overwrite fails, and the first content survives."""
     write_bytes_atomic(tmp_path / "r.json", b"one", overwrite=False)
     with pytest.raises(FileExistsError):
         write_bytes_atomic(tmp_path / "r.json", b"two", overwrite=False)
@@ -56,6 +60,7 @@ def test_a_record_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
+    """A folder whose making failed never exists under its final name, and the next attempt succeeds."""
     with pytest.raises(IsADirectoryError), atomic_folder(tmp_path / "model") as part:
         part.write_text("a folder cannot be written to")
     assert os.listdir(tmp_path) == []
@@ -65,6 +70,7 @@ def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    """Even SIGKILL cannot leave a half-written model that a later stage would take for whole."""
     script = (
         "import sys, time; from pathlib import Path; from tokenhour.contracts.io.atomic_io import atomic_folder\n"
         "with atomic_folder(Path(sys.argv[1])) as part:\n"
@@ -84,6 +90,7 @@ def test_a_killed_writer_leaves_nothing_that_looks_finished_and_the_next_one_cle
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path: Path) -> None:
+    """Without space the user reads one message, and no partial file takes up what is left."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
     )
@@ -100,12 +107,14 @@ def test_a_full_disk_is_one_message_and_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_a_read_only_place_is_one_message(tmp_path: Path) -> None:
+    """A read-only file system fails the run with a message instead of a traceback."""
     with pytest.raises(RunFailedError, match="cannot write here"), disk_errors(tmp_path):
         raise OSError(errno.EROFS, "Read-only file system")
 
 
 @pytest.mark.parametrize("place", ["file", "file/within/it"])
 def test_a_file_where_a_folder_is_needed_is_one_message(tmp_path: Path, place: str) -> None:
+    """The message names the file that is in the way, at any depth."""
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a file stands where a folder is needed") as caught:
         make_folder(tmp_path / place)
@@ -113,20 +122,24 @@ def test_a_file_where_a_folder_is_needed_is_one_message(tmp_path: Path, place: s
 
 
 def test_other_errors_pass_through(tmp_path: Path) -> None:
+    """Errors that are no matter of the disk keep their type, so that mistakes in the code stay visible."""
     with pytest.raises(IsADirectoryError), disk_errors(tmp_path):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
 
 
 def test_changed_names_what_differs_is_new_or_is_gone() -> None:
+    """Comparing recorded hashes lists every changed, added and removed input."""
     assert changed({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}) == ["b", "c", "d"]
 
 
 def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
+    """The hash is plain SHA-256, so that anybody can check it with sha256sum."""
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_file(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_the_death_signal_reaches_a_child_whose_parent_is_killed(tmp_path: Path) -> None:
+    """A killed parent takes its child with it: no orphan keeps holding the machine."""
     pid_file = tmp_path / "pid"
     child = (
         "import os, sys, time; from tokenhour.machine.processes import die_with_parent\n"

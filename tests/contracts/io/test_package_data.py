@@ -8,6 +8,7 @@ from tokenhour.contracts.io.package_data import PRICES, ROOT, described, example
 
 
 def test_the_working_directory_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own price tables win over those of the package, and messages say which were used."""
     monkeypatch.chdir(tmp_path)
     assert prices_folder() == ROOT / PRICES
     assert "came with tokenhour" in described(prices_folder())
@@ -17,6 +18,7 @@ def test_the_working_directory_goes_first(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_an_example_is_found_away_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed copy finds the shipped scenarios by the names that the docs use."""
     monkeypatch.chdir(tmp_path)
     named = Path("configs/scenarios/team.yaml")
     assert example(named) == ROOT / named

@@ -11,6 +11,7 @@ from tokenhour.contracts.io.atomic_io import sha256_file
 
 @pytest.mark.parametrize("name", ["model-2.safetensors", "modeling.py"])
 def test_weights_and_code_that_are_not_listed_are_refused(tmp_path: Path, name: str) -> None:
+    """Extra weights or code would be loaded by the engine; harmless notes are allowed."""
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "README.md").write_text("a note of mine")
     found = checkpoint(files={"model.safetensors": sha256_file(tmp_path / "model.safetensors")})

@@ -17,6 +17,7 @@ MODULES = [file for file in Path("contracts").rglob("*.py") if file.stem != "__i
 
 
 def test_every_record_of_the_contracts_has_a_page() -> None:
+    """Every kind of record is documented, so no file on disk is left unexplained."""
     for file in MODULES:
         importlib.import_module(".".join(("tokenhour", *file.with_suffix("").parts)))
     kinds = {kind for kind in Record.__subclasses__() if kind.__module__.startswith("tokenhour.contracts.")}
@@ -25,6 +26,7 @@ def test_every_record_of_the_contracts_has_a_page() -> None:
 
 
 def test_every_file_of_rows_has_a_page_with_every_column() -> None:
+    """Each file of rows has a page that lists every column it contains."""
     named = {line.split('"')[1] for file in MODULES for line in file.read_text().splitlines() if "_FILE = " in line}
     named.add(EVENTS_FILE)
     assert named == {rows.file for rows in row_pages.ROWS}
@@ -34,6 +36,7 @@ def test_every_file_of_rows_has_a_page_with_every_column() -> None:
 
 
 def test_a_column_says_its_type_and_its_meaning() -> None:
+    """The pages give each column a readable type, its presence and its meaning."""
     text = row_pages.page(row_pages.ROWS[0])
     assert "| `chunk_offsets_s` | list of number |" in text
     assert "| `sent_s` | number or null |" in text
@@ -43,6 +46,7 @@ def test_a_column_says_its_type_and_its_meaning() -> None:
 
 
 def test_a_pipe_in_a_meaning_does_not_end_its_cell() -> None:
+    """A pipe or line break in a description leaves the Markdown table intact."""
     assert cell(row_pages.meanings(Piped)["a"]) == "One \\| two lines."
 
 
@@ -55,6 +59,7 @@ class Piped:
 def test_check_names_a_page_that_is_out_of_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    """The check fails and names each outdated page until the pages are generated again."""
     monkeypatch.setattr("tokenhour.frontdoor.docgen.schemas.ROOT", tmp_path)
     assert main(["--check"]) == 1
     assert "docs/records/requests.md" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """A proof's course with stages that are stand-ins: what is skipped, refused, gone on with, and what is left behind."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from click.testing import CliRunner
 
 from tests import records
 from tests.breakeven.summaries import summary
-from tests.frontdoor.stand_ins import ENGINE, NAME, proof
+from tests.frontdoor.stand_ins import ENGINE, NAME, Stages, proof
 from tokenhour.breakeven.prices.tables import load_tables
 from tokenhour.contracts.config.bench import SearchSpec
 from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.config.prices import InstancePrice
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Accelerator
@@ -34,7 +36,8 @@ pytestmark = pytest.mark.system
 H100 = Accelerator(kind="cuda", name="NVIDIA H100 80GB HBM3", count=1, memory_bytes=80 * 2**30, driver="580")
 
 
-def test_a_proof_measures_each_precision_and_leaves_its_record(stages) -> None:
+def test_a_proof_measures_each_precision_and_leaves_its_record(stages: Stages) -> None:
+    """One command measures every supported precision, solves, and records which steps ran or were skipped."""
     done = proof(stages)
     assert done.exception is None, done.output
     found = Proof.read(stages.results / NAME)
@@ -55,13 +58,13 @@ def test_a_proof_measures_each_precision_and_leaves_its_record(stages) -> None:
 
 
 def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of_its_own(
-    stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Weights that a folder holds: INT8 and NF4 are packed, served and priced with the rest, after them."""
     (tmp_path / "weights").mkdir()
     stages.quantization |= dict.fromkeys(experiments.WITH_WEIGHTS, "bitsandbytes")
 
-    def quantize(arguments) -> int:
+    def quantize(arguments: Sequence[str]) -> int:
         asked, scheme = load_experiment(Path(arguments[2])), arguments[4]
         assert not asked.serving.dummy_weights
         run = RunDir.of(stages.results, asked, scheme).open(asked)
@@ -86,7 +89,8 @@ def test_with_real_weights_bitsandbytes_is_measured_beside_the_others_in_time_of
     assert "chat-bnb-int8 | VALID" in page
 
 
-def test_started_again_it_serves_nothing_twice(stages) -> None:
+def test_started_again_it_serves_nothing_twice(stages: Stages) -> None:
+    """Running the proof again reuses every measurement and keeps the earlier record."""
     proof(stages)
     stages.asked.clear()
     assert proof(stages).exception is None
@@ -96,7 +100,8 @@ def test_started_again_it_serves_nothing_twice(stages) -> None:
     assert (stages.results / NAME / "superseded/1/proof.json").is_file()
 
 
-def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages) -> None:
+def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages: Stages) -> None:
+    """An invalid precision is left out of the verdict, and the proof is reported as incomplete."""
     stages.invalid.add("w8a8")
     done = proof(stages)
     assert "not complete: measure: w8a8 (invalid)" in str(done.exception)
@@ -105,7 +110,8 @@ def test_an_invalid_run_gets_no_verdict_and_the_proof_is_not_complete(stages) ->
     assert not Proof.read(stages.results / NAME).complete
 
 
-def test_a_silent_fall_back_to_bf16_is_no_int8(stages) -> None:
+def test_a_silent_fall_back_to_bf16_is_no_int8(stages: Stages) -> None:
+    """A proof fails when the engine loads other weights than asked, as the figure would be mislabelled."""
     stages.quantization["w8a8"] = None
     done = proof(stages)
     assert "measure: w8a8 (failed)" in str(done.exception)
@@ -113,7 +119,8 @@ def test_a_silent_fall_back_to_bf16_is_no_int8(stages) -> None:
     assert "the engine loaded None, not w8a8" in steps["measure: w8a8"].detail
 
 
-def test_told_to_stop_it_stops_and_keeps_its_record(stages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_told_to_stop_it_stops_and_keeps_its_record(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped proof ends without a verdict and keeps a record of what it had done."""
     monkeypatch.setattr(stages, "serve", lambda _arguments: 143)
     done = proof(stages)
     assert done.exit_code != 0
@@ -122,7 +129,8 @@ def test_told_to_stop_it_stops_and_keeps_its_record(stages, monkeypatch: pytest.
     assert not any(name.startswith("verdict") for name in steps)
 
 
-def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A precision that would overrun the time is skipped and reported, not started."""
     monkeypatch.setattr("tokenhour.frontdoor.gpu_benchmark.time_budget.fits", lambda *_: False)
     done = proof(stages)
     assert "measure: none (skipped)" in str(done.exception)
@@ -131,6 +139,7 @@ def test_what_does_not_fit_the_time_is_left_for_the_next_call(stages, monkeypatc
 
 
 def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a GPU the command names the CPU option and writes nothing."""
     here = Accelerator(kind="cpu", name="Some CPU", count=1, memory_bytes=1)
     monkeypatch.setattr("tokenhour.frontdoor.gpu_benchmark.command.accelerator", lambda: here)
     monkeypatch.setattr("tokenhour.frontdoor.gpu_benchmark.command.engine_version", lambda _root: ENGINE)
@@ -151,26 +160,30 @@ def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch: pytest.
     ],
 )
 def test_a_gpu_finds_the_cheapest_row_of_its_kind(gpu: str, expected: str) -> None:
+    """A GPU is priced at the cheapest single-GPU row of exactly its own kind."""
     rows = tables()
     found = instance_of(gpu, rows)
     same = [row for row in rows if row.accelerator == expected and row.accelerators == 1]
     assert found.accelerator == expected
-    assert found.on_demand == min(row.on_demand for row in same)
+    assert found.on_demand == min(row.on_demand for row in same if row.on_demand is not None)
 
 
 def test_a_row_can_be_named_and_an_unknown_gpu_asks_for_one() -> None:
+    """Users can name the price row; an unknown GPU or row is an error instead of a guess."""
     assert instance_of("NVIDIA H100 PCIe", tables(), "H100_1x@crusoe").cloud == "crusoe"
     for gpu, said in (("NVIDIA GeForce RTX 9090", None), ("NVIDIA A100-PCIE-40GB", None), ("NVIDIA H100", "H100_1x@nobody")):
         with pytest.raises(InputError, match="no price row"):
             instance_of(gpu, tables(), said)
 
 
-def tables():
+def tables() -> Sequence[InstancePrice]:
+    """Return the shipped prices of machines."""
     return load_tables(Path("configs/prices")).instances
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool) -> None:
+    """All request mixes use the same server settings, so each precision starts only once."""
     wanted = experiments.Wanted("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
     search = SearchSpec()
     made = [experiments.experiment(wanted, mix, experiments.SCHEMES, search) for mix in wanted.mixes]
@@ -181,6 +194,7 @@ def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool)
 
 
 def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
+    """With real weights the bitsandbytes precisions are added and dummy weights are switched off."""
     row = instance_of(H100.name, tables())
     wanted = experiments.Wanted("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
     schemes = experiments.schemes_for(wanted)
@@ -204,6 +218,7 @@ def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
 
 
 def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
+    """Mixes share a server's records once, and a mix with other server settings is rejected."""
     wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     chat, other = (experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
     owner = RunDir.of(tmp_path, chat, "none").open(chat).path
@@ -220,7 +235,7 @@ def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two mixes beside one server that "runs": their files."""
     wanted = experiments.Wanted("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
     mixes = [experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
@@ -236,10 +251,13 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return files
 
 
-def test_beside_one_server_every_mix_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside) -> None:
+def test_beside_one_server_every_mix_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: list[str]
+) -> None:
+    """Every mix is measured even after an invalid one, and a second call measures nothing again."""
     asked = []
 
-    def bench(arguments):
+    def bench(arguments: Sequence[str]) -> int:
         asked.append(arguments)
         each = load_experiment(Path(arguments[2]))
         run = RunDir.of(tmp_path, each, "none").path
@@ -256,12 +274,12 @@ def test_beside_one_server_every_mix_is_measured_once(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("code", [143, -15])
 def test_a_mix_that_was_stopped_is_followed_by_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside, code: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: list[str], code: int
 ) -> None:
     """At a deadline the whole precision has to end: a further mix would begin and be killed in the middle."""
     asked = []
 
-    def bench(arguments):
+    def bench(arguments: Sequence[str]) -> int:
         asked.append(arguments[2])
         return code
 

@@ -3,14 +3,16 @@
 The stages are stand-ins with a clock of their own: each takes what a test says, and a stop takes all of its grace.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.frontdoor.stand_ins import NAME, Stages, proof
-from tokenhour.contracts.config.experiment import load_experiment
+from tokenhour.contracts.config.bench import SearchSpec
+from tokenhour.contracts.config.experiment import Experiment, load_experiment
 from tokenhour.contracts.errors import OutOfTimeError
-from tokenhour.contracts.standalone.gpu_benchmark import Proof
+from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep
 from tokenhour.frontdoor.gpu_benchmark import experiments as proof_plan
 from tokenhour.frontdoor.gpu_benchmark import steps as proof_steps
 from tokenhour.frontdoor.gpu_benchmark import time_budget
@@ -26,7 +28,7 @@ START_S, AFTER_S = 40.0, proof_plan.AFTER_MIX_S - time_budget.PLAIN_STOP_S - 0.0
 class Timed(Stages):
     """Stages that take their time, on a clock that only they move."""
 
-    def __init__(self, results) -> None:
+    def __init__(self, results: Path) -> None:
         super().__init__(results)
         self.clock = 0.0
         self.start_s = START_S
@@ -34,7 +36,8 @@ class Timed(Stages):
         self.takes = {"breakeven": AFTER_S / 3, "report": AFTER_S / 3, "compare": AFTER_S / 3}
         self.hangs: set[str] = set()
 
-    def __call__(self, arguments, limit_s=None, stop_s: float = 0.0):
+    def __call__(self, arguments: tuple[str, ...], limit_s: float | None = None, stop_s: float = 0.0) -> int:  # type: ignore[override]
+        """Let the stage's time pass, or end it at its limit."""
         takes = self.seconds(arguments)
         if limit_s is not None and takes > limit_s:
             self.clock += limit_s + stop_s
@@ -42,7 +45,8 @@ class Timed(Stages):
         self.clock += takes
         return super().__call__(arguments)
 
-    def seconds(self, arguments):
+    def seconds(self, arguments: Sequence[str]) -> float:
+        """Return how long a stage takes, or forever where it hangs."""
         if self.hangs & {arguments[0], arguments[4] if arguments[0] == "serving" else ""}:
             return FOREVER
         if arguments[0] == "serving":
@@ -51,10 +55,11 @@ class Timed(Stages):
 
 
 @pytest.fixture
-def timed(stages, monkeypatch: pytest.MonkeyPatch):
+def timed(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Timed:
+    """Put stages with a clock of their own in place of the plain stand-ins."""
     found = Timed(stages.results)
 
-    def certified(_results):
+    def certified(_results: Path) -> tuple[None, str]:
         found.clock += BEFORE_S
         return None, "no compiler in this test"
 
@@ -64,13 +69,15 @@ def timed(stages, monkeypatch: pytest.MonkeyPatch):
     return found
 
 
-def states(stages):
+def states(stages: Stages) -> dict[str, ProofStep]:
+    """Return the steps of the kept record by name, and check that it is within its budget."""
     found = Proof.read(stages.results / NAME)
     assert found.spent_s <= found.budget_s
     return {step.name.removeprefix("measure: "): step for step in found.steps}
 
 
-def test_with_everything_at_its_maximum_all_of_it_fits(timed) -> None:
+def test_with_everything_at_its_maximum_all_of_it_fits(timed: Timed) -> None:
+    """Even when every step takes its longest, all precisions fit the minutes and the minutes are used."""
     done = proof(timed)
     assert done.exception is None, done.output
     assert [states(timed)[scheme].state for scheme in SCHEMES] == ["done"] * 3
@@ -78,7 +85,8 @@ def test_with_everything_at_its_maximum_all_of_it_fits(timed) -> None:
 
 
 @pytest.mark.parametrize("hanging", SCHEMES)
-def test_a_precision_that_hangs_is_ended_and_named_and_the_next_call_goes_on_there(timed, hanging) -> None:
+def test_a_precision_that_hangs_is_ended_and_named_and_the_next_call_goes_on_there(timed: Timed, hanging: str) -> None:
+    """A hanging precision costs only itself, and the next call measures just what is missing."""
     timed.hangs = {hanging}
     done = proof(timed)
     assert done.exit_code == 1
@@ -96,7 +104,8 @@ def test_a_precision_that_hangs_is_ended_and_named_and_the_next_call_goes_on_the
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.5, 4.0])
-def test_slow_starts_cost_precisions_and_never_the_minutes(timed, factor: float) -> None:
+def test_slow_starts_cost_precisions_and_never_the_minutes(timed: Timed, factor: float) -> None:
+    """Slow starts drop precisions instead of overrunning the time, and further calls complete the proof."""
     timed.start_s *= factor
     timed.ready_s = timed.start_s - time_budget.STOP_S
     assert proof(timed).exit_code == 1
@@ -111,16 +120,19 @@ def test_slow_starts_cost_precisions_and_never_the_minutes(timed, factor: float)
     assert Proof.read(timed.results / NAME).complete
 
 
-def test_a_report_that_hangs_is_ended_as_well(timed) -> None:
+def test_a_report_that_hangs_is_ended_as_well(timed: Timed) -> None:
+    """A hanging report cannot overrun the time either, and its step is recorded as failed."""
     timed.hangs = {"report"}
     assert "verdict" in str(proof(timed).exception)
     assert states(timed)[f"verdict: {NAME}-chat"].state == "failed"
 
 
 def test_slow_preparations_leave_less_for_measuring_and_stay_within_the_minutes(
-    timed, monkeypatch: pytest.MonkeyPatch
+    timed: Timed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def certified(_results):
+    """Time lost in preparation is taken from the measurements, never added to the total."""
+
+    def certified(_results: Path) -> tuple[None, str]:
         timed.clock += 300
         return None, "no compiler in this test"
 
@@ -129,8 +141,10 @@ def test_slow_preparations_leave_less_for_measuring_and_stay_within_the_minutes(
     assert states(timed)["w4a16"].state == "skipped"
 
 
-def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hung(session, experiments, scheme, _limit_s) -> None:
+def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement that was finished before its server hung still counts."""
+
+    def hung(session: proof_steps.Session, experiments: Sequence[Experiment], scheme: str, _limit_s: float) -> None:
         files = [str(proof_steps.file_of(session, each)) for each in experiments]
         Stages.serve(timed, ("serving", "run", files[0], "--scheme", scheme, *[""] * 8, *files))
         raise OutOfTimeError("it was ended")
@@ -142,11 +156,11 @@ def test_what_was_measured_whole_and_hung_in_its_stop_counts(timed, monkeypatch:
 
 
 def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_that_was_begun_without(
-    timed, monkeypatch: pytest.MonkeyPatch
+    timed: Timed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The windows are inputs of every measurement: with others, what stands there would have to be measured again."""
 
-    def search():
+    def search() -> SearchSpec:
         return load_experiment(timed.results / NAME / "chat.json").bench.search
 
     timed.hangs = {"w4a16"}
@@ -167,6 +181,7 @@ def test_a_kept_certificate_gives_its_time_to_the_windows_but_never_to_a_proof_t
     assert time_budget.cost_s(longer) > time_budget.cost_s(begun)
 
 
-def test_no_start_may_take_more_than_a_third_of_the_minutes(timed) -> None:
+def test_no_start_may_take_more_than_a_third_of_the_minutes(timed: Timed) -> None:
+    """One slow start cannot use up the time of the other precisions."""
     proof(timed)
     assert load_experiment(timed.results / NAME / "chat.json").serving.ready_timeout_s == 180

@@ -32,7 +32,8 @@ WORKS = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(work=WORKS, budget=st.floats(60, 7200))
-def test_what_is_shared_out_never_exceeds_the_budget(work, budget) -> None:
+def test_what_is_shared_out_never_exceeds_the_budget(work: Work, budget: float) -> None:
+    """The plan never exceeds the minutes given, and too few minutes are rejected with the number needed."""
     try:
         found = share_out(budget, work)
     except InputError as error:
@@ -48,7 +49,8 @@ def test_what_is_shared_out_never_exceeds_the_budget(work, budget) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(work=WORKS, budget=st.floats(600, 7200))
-def test_more_time_never_measures_less(work, budget) -> None:
+def test_more_time_never_measures_less(work: Work, budget: float) -> None:
+    """A larger budget never leads to fewer or shorter measurements."""
     try:
         less = share_out(budget, work)
     except InputError:
@@ -60,6 +62,7 @@ def test_more_time_never_measures_less(work, budget) -> None:
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_promised_minutes_do_for_four_precisions_on_a_gpu(quick: bool) -> None:
+    """The advertised minutes suffice for four precisions on a GPU and are nearly all used."""
     wanted = Wanted("shape:llama-3.1-8b", "cuda", quick, None)
     budget = 60 * MINUTES["quick" if quick else "full"]
     found = share_out(budget, work_of(wanted, SCHEMES))
@@ -88,23 +91,27 @@ def test_a_step_begins_only_when_it_also_ends_in_time() -> None:
 
 
 def test_a_deadline_is_when_time_is_up_or_when_a_step_must_be_hanging() -> None:
+    """A step ends when the time is up, or sooner when it takes so long that it must be hanging."""
     assert deadline_s(180, 50, left=100) == 100
     assert deadline_s(180, 50, left=1000) == 180 + LATEST * 50
 
 
 def test_a_measured_start_replaces_the_guess() -> None:
+    """Later steps are planned with the latest measured start instead of the initial guess."""
     assert start_s(45, ()) == 45
     assert start_s(45, (76, 30, 25)) == 25 + STOP_S
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_no_start_may_eat_the_time_of_the_others(quick: bool) -> None:
+    """A start may take a fixed part of the minutes, so that one slow server does not use them up."""
     budget = 60 * MINUTES["quick" if quick else "full"]
     found = share_out(budget, work_of(Wanted("shape:llama-3.1-8b", "cuda", quick, None), SCHEMES))
     assert found.ready_timeout_s == (180 if quick else budget / 3)
 
 
 def test_a_kept_certificate_leaves_more_time_for_measuring() -> None:
+    """Reusing a load generator certificate saves preparation time, which goes into longer measurements."""
     wanted = Wanted("shape:llama-3.1-8b", "cuda", quick=True, instance=None)
     without, with_one = (work_of(wanted, SCHEMES, certified=kept) for kept in (False, True))
     assert (without.before_s, with_one.before_s) == (55, 25)

@@ -1,6 +1,7 @@
 """Greedy answers of many prompts at once are those of each prompt alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ PROMPTS = [[5, 9, 11], [7] * 9, [3], [20, 21, 22, 23]]
 
 
 @pytest.fixture
-def model(tmp_path: Path):
+def model(tmp_path: Path) -> Any:
+    """Load the tiny model with its logits spread far from ties."""
     found = load_dense(tiny_model(tmp_path / "model"))
     # Far from ties: a random model's logits differ by little.
     with torch.no_grad():
@@ -23,7 +25,8 @@ def model(tmp_path: Path):
     return found
 
 
-def test_answers_do_not_depend_on_the_prompts_beside_them(model) -> None:
+def test_answers_do_not_depend_on_the_prompts_beside_them(model: Any) -> None:
+    """Batching saves time and must not change what generation agreement compares."""
     together = greedy_answers(model, PROMPTS, 6)
     assert together == [greedy_answers(model, [prompt], 6)[0] for prompt in PROMPTS]
     assert [prompt for prompt, _ in together] == PROMPTS
@@ -33,7 +36,8 @@ def test_answers_do_not_depend_on_the_prompts_beside_them(model) -> None:
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_an_answer_ends_with_its_end_token(model, as_list: bool) -> None:
+def test_an_answer_ends_with_its_end_token(model: Any, as_list: bool) -> None:
+    """Text after the end token is not compared, for models with one such token or several."""
     whole = greedy_answers(model, PROMPTS, 6)
     end = whole[1][1][2]
     model.generation_config.eos_token_id = [end] if as_list else end

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from tests.quantize import rounding
 from tests.quantize.tiny import TEXT, experiment, tiny_model
 from tests.records import server
-from tokenhour.contracts.errors import InputError, RunFailedError, exit_code_of
+from tokenhour.contracts.errors import InputError, RunFailedError, TokenhourError, exit_code_of
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.engine_quality import EngineQuality
 from tokenhour.machine.run_folder import RunDir
@@ -29,13 +30,16 @@ from tokenhour.quantize.model.tokenizer import ModelTokens
 
 pytestmark = pytest.mark.system
 
+# What answers a request in the place of the true answer, which it is given.
+Fault = Callable[[BaseHTTPRequestHandler, bytes], None]
 
-def drop(handler, _) -> None:
+
+def drop(handler: BaseHTTPRequestHandler, _: object) -> None:
     """Close without a word."""
     handler.close_connection = True
 
 
-def half(handler, body) -> None:
+def half(handler: BaseHTTPRequestHandler, body: bytes) -> None:
     """Promise all and send half."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
@@ -44,17 +48,17 @@ def half(handler, body) -> None:
     handler.close_connection = True
 
 
-def reset(handler, _) -> None:
+def reset(handler: BaseHTTPRequestHandler, _: object) -> None:
     """End as a killed process does."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
     handler.close_connection = True
 
 
-def answers(body: bytes, status: int = 200):
+def answers(body: bytes, status: int = 200) -> Fault:
     """Answer with something else."""
 
-    def say(handler, _) -> None:
+    def say(handler: BaseHTTPRequestHandler, _: object) -> None:
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
@@ -63,7 +67,7 @@ def answers(body: bytes, status: int = 200):
     return say
 
 
-def say_prompt(model, ids, count) -> bytes:
+def say_prompt(model: Any, ids: list[int], count: int) -> bytes:
     """Write the logprobs of a prompt as vLLM does: the likeliest tokens and, with its rank, the one that stands there."""
     import torch
 
@@ -80,7 +84,7 @@ def say_prompt(model, ids, count) -> bytes:
 
 
 @contextlib.contextmanager
-def engine(folder, fault=None, key=None, healthy: int = 0):
+def engine(folder: str | Path, fault: Fault | None = None, key: str | None = None, healthy: int = 0) -> Iterator[str]:
     """Answer /v1/completions with the prompt logprobs of the weights in `folder`, in vLLM's form; 401 without the `key`.
 
     `fault` answers in its place, after the first `healthy` answers.
@@ -89,10 +93,11 @@ def engine(folder, fault=None, key=None, healthy: int = 0):
     answered = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
 
         def do_POST(self) -> None:
+            """Answer with logprobs, a fault or 401."""
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if key and self.headers["Authorization"] != f"Bearer {key}":
                 answers(b"", 401)(self, b"")
@@ -137,7 +142,8 @@ class Bench:
             publish(found, self.spec, self.where.results)
         self.run = RunDir.of(self.where.results, self.spec, "gptq-int4").path
 
-    def ask(self, url: str, **changes) -> int:
+    def ask(self, url: str, **changes: Any) -> int:
+        """Run `quantize through-engine` against the server and return its exit code."""
         known = {"checkpoint_sha256": Checkpoint.sha256_in(self.run), "quantization": "gptq"} | changes
         (self.run / "server.json").unlink(missing_ok=True)
         server(url, str(self.run), scheme="gptq-int4", **known).write(self.run)
@@ -148,7 +154,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory):
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Quantize the tiny model once for this file, with a loss as large as that of INT4."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(scheme_table.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
         # A loss as large as that of INT4.
@@ -156,7 +163,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory):
         yield Bench(tmp_path_factory.mktemp("engine-quality"))
 
 
-def test_an_engine_that_computes_what_was_quantized_agrees(bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_that_computes_what_was_quantized_agrees(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """Figures through the engine match the offline ones, which proves that the right weights are served."""
     with engine(bench.made["gptq-int4"].path) as url:
         assert bench.ask(url) == 0
     found, offline = EngineQuality.read(bench.run), bench.made["gptq-int4"].quality
@@ -172,7 +180,10 @@ def test_an_engine_that_computes_what_was_quantized_agrees(bench, capfd: pytest.
     assert ": agrees; loss against the original, nats a token +" in capfd.readouterr().out
 
 
-def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_that_serves_the_original_in_its_place_is_found_out(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Serving unquantized weights would look better than the checkpoint, and is reported as a disagreement."""
     with engine(bench.made["none"].path) as url:
         assert bench.ask(url) == 1
     found, original = EngineQuality.read(bench.run), bench.made["none"].quality
@@ -189,8 +200,9 @@ def test_an_engine_that_serves_the_original_in_its_place_is_found_out(bench, cap
 
 
 def test_an_engine_that_computes_something_else_is_found_out(
-    bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Broken kernels or weights fail the check with exit code 1 and an explanation."""
     other = load_dense(Path(bench.made["gptq-int4"].path))
     import torch
 
@@ -213,13 +225,15 @@ def test_an_engine_that_computes_something_else_is_found_out(
     ],
 )
 def test_another_checkpoints_server_or_none_is_refused(
-    bench, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], error, said: str
+    bench: Bench, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], error: type[TokenhourError], said: str
 ) -> None:
+    """The check never judges a checkpoint by a server of another one."""
     assert bench.ask("http://127.0.0.1:9", **changes) == error.exit_code
     assert said in capfd.readouterr().err
 
 
-def test_what_the_engine_refuses_is_shown(bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_the_engine_refuses_is_shown(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """The engine's own words reach the user."""
     with engine(bench.made["none"].path, answers(b"no", 400)) as url:
         assert bench.ask(url) == RunFailedError.exit_code
     assert "the engine answers 400: no" in capfd.readouterr().err
@@ -239,8 +253,9 @@ def test_what_the_engine_refuses_is_shown(bench, capfd: pytest.CaptureFixture[st
     ],
 )
 def test_an_engine_that_dies_or_says_nothing_of_use_is_a_run_that_failed(
-    bench, capfd: pytest.CaptureFixture[str], fault, said: str, healthy: int
+    bench: Bench, capfd: pytest.CaptureFixture[str], fault: Fault, said: str, healthy: int
 ) -> None:
+    """Half, broken or useless answers end with one message and a remedy, never a traceback."""
     with engine(bench.made["gptq-int4"].path, fault, healthy=healthy) as url:
         assert bench.ask(url) == RunFailedError.exit_code
     shown = capfd.readouterr().err
@@ -249,8 +264,10 @@ def test_an_engine_that_dies_or_says_nothing_of_use_is_a_run_that_failed(
     assert "Traceback" not in shown
 
 
-def test_a_server_that_is_gone_after_the_first_window_failed(bench, capfd: pytest.CaptureFixture[str]) -> None:
-    def goes(handler, body) -> None:
+def test_a_server_that_is_gone_after_the_first_window_failed(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """A server that stops midway yields no record from partial data."""
+
+    def goes(handler: Any, body: bytes) -> None:
         handler.server.shutdown()
         handler.server.socket.close()
         answers(body)(handler, body)
@@ -263,7 +280,9 @@ def test_a_server_that_is_gone_after_the_first_window_failed(bench, capfd: pytes
 @pytest.mark.parametrize(
     "changes", [{"sha256": "another"}, {"sha256": "another", "windows": 2}], ids=["other text", "other windows"]
 )
-def test_a_manifest_of_other_windows_is_refused(bench, capfd: pytest.CaptureFixture[str], changes: dict[str, Any]) -> None:
+def test_a_manifest_of_other_windows_is_refused(
+    bench: Bench, capfd: pytest.CaptureFixture[str], changes: dict[str, Any]
+) -> None:
     """The experiment's evaluation changed after the checkpoint was published."""
     file = bench.run / Checkpoint.file_name
     kept = file.read_bytes()
@@ -281,8 +300,9 @@ def test_a_manifest_of_other_windows_is_refused(bench, capfd: pytest.CaptureFixt
 
 
 def test_the_key_that_the_server_wants_is_sent_from_the_environment(
-    bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The key is read from its variable, appears in no record, and a wrong one is named."""
     monkeypatch.setenv("TINY_KEY", "secret")
     with engine(bench.made["gptq-int4"].path, key="secret") as url:
         assert bench.ask(url, api_key_env="TINY_KEY") == 0
@@ -295,7 +315,8 @@ def test_the_key_that_the_server_wants_is_sent_from_the_environment(
     assert not any("secret" in file.read_text() for file in bench.run.rglob("*.json"))
 
 
-def test_windows_that_do_not_fit_into_the_engine_are_refused(bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_windows_that_do_not_fit_into_the_engine_are_refused(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """The message names `serving.max_model_len` before the server is asked."""
     small = bench.spec.serving.model_copy(update={"max_model_len": 32})
     whole = bench.spec
     bench.spec = bench.spec.model_copy(update={"serving": small})

@@ -1,9 +1,11 @@
 """The original's stored states stand for running it, and are not believed where they do not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.quantize.tiny import tiny_model
 
@@ -14,7 +16,7 @@ from tokenhour.quantize.evaluation.forward import load_dense, window_stats  # no
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory):
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """A tiny original and a copy with other weights."""
     folder = tiny_model(tmp_path_factory.mktemp("states") / "model")
     original, other = load_dense(folder), load_dense(folder)
@@ -26,11 +28,13 @@ def models(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def ids():
+def ids() -> NDArray[np.int64]:
+    """Three windows of random tokens."""
     return np.random.default_rng(0).integers(0, 200, size=(3, 16))
 
 
-def keep(model, ids, file):
+def keep(model: Any, ids: NDArray[np.int64], file: Path) -> Path:
+    """Store the model's states of the windows."""
     with recorded(model) as found:
         window_stats(model, model, ids)
     np.save(file, np.stack(found), allow_pickle=False)
@@ -40,18 +44,23 @@ def keep(model, ids, file):
 class Counted:
     """A model that counts how often it is run whole."""
 
-    def __init__(self, model) -> None:
+    def __init__(self, model: Any) -> None:
         self.model, self.runs = model, 0
 
-    def __call__(self, ids, use_cache):
+    def __call__(self, ids: Any, use_cache: bool) -> Any:
+        """Run the model, and count it."""
         self.runs += 1
         return self.model(ids, use_cache=use_cache)
 
-    def get_output_embeddings(self):
+    def get_output_embeddings(self) -> Any:
+        """Return the model's output layer."""
         return self.model.get_output_embeddings()
 
 
-def test_a_comparison_by_states_is_the_comparison_itself_and_runs_the_original_once(models, ids, tmp_path: Path) -> None:
+def test_a_comparison_by_states_is_the_comparison_itself_and_runs_the_original_once(
+    models: tuple[Any, Any], ids: NDArray[np.int64], tmp_path: Path
+) -> None:
+    """Stored states give the same figures and save running the original for every scheme."""
     original, other = Counted(models[0]), models[1]
     whole = window_stats(original, other, ids)
     original.runs = 0
@@ -64,14 +73,18 @@ def test_a_comparison_by_states_is_the_comparison_itself_and_runs_the_original_o
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), atol=1e-5)
 
 
-def test_nothing_is_recorded_after_the_block(models, ids) -> None:
+def test_nothing_is_recorded_after_the_block(models: tuple[Any, Any], ids: NDArray[np.int64]) -> None:
+    """The recorder leaves no hook behind that would cost memory."""
     with recorded(models[0]) as found:
         pass
     models[0](torch.from_numpy(ids[:1]))
     assert found == []
 
 
-def test_states_of_other_weights_windows_or_none_are_not_taken(models, ids, tmp_path: Path) -> None:
+def test_states_of_other_weights_windows_or_none_are_not_taken(
+    models: tuple[Any, Any], ids: NDArray[np.int64], tmp_path: Path
+) -> None:
+    """Stale, missing or torn states are ignored; otherwise quality would be judged against another model."""
     file = keep(models[0], ids, tmp_path / "states.npy")
     assert stored(file, models[1], ids) is None
     assert stored(file, models[0], ids[:, :8]) is None
@@ -81,9 +94,13 @@ def test_states_of_other_weights_windows_or_none_are_not_taken(models, ids, tmp_
     assert stored(tmp_path / "broken.npy", models[0], ids) is None
 
 
-def test_a_model_that_caps_its_logits_behind_the_output_layer_is_run_whole(models, ids, tmp_path: Path) -> None:
+def test_a_model_that_caps_its_logits_behind_the_output_layer_is_run_whole(
+    models: tuple[Any, Any], ids: NDArray[np.int64], tmp_path: Path
+) -> None:
+    """States cannot reproduce what happens behind the output layer."""
+
     class Capped(Counted):
-        def __call__(self, ids, use_cache):
+        def __call__(self, ids: Any, use_cache: bool) -> Any:
             found = self.model(ids, use_cache=use_cache)
             return type("Out", (), {"logits": 0.1 * torch.tanh(found.logits / 0.1)})
 
@@ -91,8 +108,12 @@ def test_a_model_that_caps_its_logits_behind_the_output_layer_is_run_whole(model
     assert stored(file, Capped(models[0]), ids) is None
 
 
-def test_a_model_without_an_output_layer_records_nothing_and_takes_nothing(models, ids, tmp_path: Path) -> None:
-    def bare(ids, use_cache):
+def test_a_model_without_an_output_layer_records_nothing_and_takes_nothing(
+    models: tuple[Any, Any], ids: NDArray[np.int64], tmp_path: Path
+) -> None:
+    """Unusual models fall back to being run whole."""
+
+    def bare(ids: Any, use_cache: bool) -> Any:
         return models[0](ids, use_cache=use_cache)
 
     with recorded(bare) as found:
@@ -101,7 +122,8 @@ def test_a_model_without_an_output_layer_records_nothing_and_takes_nothing(model
     assert stored(keep(models[0], ids, tmp_path / "states.npy"), bare, ids) is None
 
 
-def test_logits_of_states_are_the_models_own(models, ids) -> None:
+def test_logits_of_states_are_the_models_own(models: tuple[Any, Any], ids: NDArray[np.int64]) -> None:
+    """The output layer applied to stored states gives what the model itself computes."""
     with recorded(models[0]) as found, torch.inference_mode():
         given = models[0](torch.from_numpy(ids[:1])).logits[0]
         torch.testing.assert_close(logits(models[0], found[0]), given)

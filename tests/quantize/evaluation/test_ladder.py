@@ -8,10 +8,11 @@ import pytest
 
 from tests.quantize.tiny import experiment, tiny_model
 from tests.records import checkpoint
+from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.config.model_quantize import QuantizeSpec
 from tokenhour.contracts.errors import InputError, exit_code_of
 from tokenhour.contracts.record import Interval
-from tokenhour.contracts.records.checkpoint import Quality, TextRecord
+from tokenhour.contracts.records.checkpoint import Checkpoint, Quality, TextRecord
 from tokenhour.contracts.standalone.scheme_ladder import Ladder
 from tokenhour.quantize import scheme_table
 from tokenhour.quantize.cli import cli
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.system
 TEXT = TextRecord(source="t", license="l", windows=3, window_tokens=4, sha256="0")
 
 
-def made(folder, scheme, size, kl):
+def made(folder: Path, scheme: str, size: int, kl: float) -> Checkpoint:
+    """Write the manifest of a scheme with this size and divergence."""
     quality = Quality(
         evaluation=TEXT,
         perplexity=Interval(value=10 + kl, low=9, high=12),
@@ -38,11 +40,13 @@ def made(folder, scheme, size, kl):
     return found
 
 
-def gated(tmp_path: Path, **gate):
+def gated(tmp_path: Path, **gate: Any) -> Experiment:
+    """Make an experiment with these bounds as its quality gate."""
     return experiment(tiny_model(tmp_path / "m"), tmp_path / "text.txt", gate=gate)
 
 
-def rungs(tmp_path: Path):
+def rungs(tmp_path: Path) -> list[Checkpoint]:
+    """Make checkpoints of five schemes with realistic sizes and losses."""
     sizes = {
         "none": (269, 0.0),
         "w8a8": (163, 0.014),
@@ -68,6 +72,7 @@ def rungs(tmp_path: Path):
 def test_the_smallest_that_passes_and_can_be_served_is_chosen(
     tmp_path: Path, gate: dict[str, Any], device: str, chosen: str
 ) -> None:
+    """The ladder recommends the cheapest precision that is good enough and runs on this device."""
     found = climb(gated(tmp_path, **gate), rungs(tmp_path), device)
     assert found.chosen == chosen
     assert [r.weight_bytes for r in found.rungs] == sorted(r.weight_bytes for r in found.rungs)
@@ -75,6 +80,7 @@ def test_the_smallest_that_passes_and_can_be_served_is_chosen(
 
 
 def test_what_has_no_kernel_here_is_shown_and_not_chosen(tmp_path: Path) -> None:
+    """A scheme that the device cannot run stays in the table with the reason."""
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.01), rungs(tmp_path)[2:3], "cpu")
     assert found.chosen is None
     assert "no kernel on cpu" in table(found)
@@ -94,6 +100,7 @@ def test_what_serving_would_refuse_is_not_chosen(tmp_path: Path) -> None:
 
 
 def test_a_figure_of_one_window_is_shown_without_an_interval(tmp_path: Path) -> None:
+    """Table and plot work for figures without an interval."""
     (one,) = rungs(tmp_path)[:1]
     quality = one.quality.model_copy(update={"mean_kl_divergence": Interval(value=0.25)})
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.3), [one.model_copy(update={"quality": quality})], "cpu")
@@ -102,6 +109,7 @@ def test_a_figure_of_one_window_is_shown_without_an_interval(tmp_path: Path) -> 
 
 
 def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path: Path) -> None:
+    """The plot can be read by itself, and drawing it again changes no byte."""
     found = climb(gated(tmp_path, max_mean_kl_divergence=0.05), rungs(tmp_path), "cpu")
     drawn = draw(found, "svg")
     assert drawn == draw(found, "svg")
@@ -114,6 +122,7 @@ def test_the_plot_names_every_scheme_and_the_gate_and_is_the_same_again(tmp_path
 
 
 def test_a_gate_without_bounds_is_refused(tmp_path: Path) -> None:
+    """Without a bound every scheme would pass and the answer would mean nothing."""
     with pytest.raises(InputError, match="sets no bound"):
         needs_gate(gated(tmp_path))
 
@@ -121,11 +130,12 @@ def test_a_gate_without_bounds_is_refused(tmp_path: Path) -> None:
 def test_the_command_makes_what_is_missing_prints_the_table_and_keeps_record_and_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """One command answers which precision to serve; without a passing scheme it exits with 1."""
     monkeypatch.setitem(scheme_table.MODULES, "gptq-int4", ("tests.quantize.rounding", ("torch",)))
     data = gated(tmp_path, max_mean_kl_divergence=1e-9).model_dump(mode="json")
     places = ["--results", str(tmp_path / "results"), "--checkpoints", str(tmp_path / "checkpoints")]
 
-    def climb_again():
+    def climb_again() -> int:
         (tmp_path / "exp.yaml").write_text(json.dumps(data))
         return exit_code_of(lambda: cli.main(["ladder", str(tmp_path / "exp.yaml"), *places], standalone_mode=False))
 

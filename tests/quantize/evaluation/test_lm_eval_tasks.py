@@ -25,6 +25,7 @@ RESULTS = {
 
 
 def test_metrics_come_with_their_interval_and_the_originals_value() -> None:
+    """Each task score shows its uncertainty and the original's score to compare with."""
     before = [TaskScore(task="arc_easy", metric="acc", value=Interval(value=0.6), original=None, documents=20)]
     found = {(s.task, s.metric): s for s in read_scores(RESULTS, before)}
     assert set(found) == {("arc_easy", "acc"), ("arc_easy", "acc_norm"), ("wiki", "word_perplexity")}
@@ -35,12 +36,14 @@ def test_metrics_come_with_their_interval_and_the_originals_value() -> None:
 
 
 def test_nothing_is_imported_or_asked_without_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users without tasks need no lm-eval."""
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     check_tasks(TasksSpec())
     assert scores(TasksSpec(), None, None) == ()
 
 
 def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command in the remedy works in the reader's own environment."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match="lm-eval is not installed") as caught:
         check_tasks(TasksSpec(names=("arc_easy",)))
@@ -51,6 +54,7 @@ def test_a_missing_extra_is_said_with_the_way_to_install_it(monkeypatch: pytest.
 
 
 def test_the_refusal_leaves_setuptools_importable_as_gptqmodel_needs_it() -> None:
+    """Composing the remedy must not break a later import in the same process."""
     # A lookup of "pip" makes setuptools' finder step aside for the rest of the process.
     refused = (
         "import importlib.util\nfrom tokenhour.contracts.errors import InputError\n"
@@ -66,12 +70,13 @@ def test_the_refusal_leaves_setuptools_importable_as_gptqmodel_needs_it() -> Non
 class Evaluator(types.ModuleType):
     """Stands in for the library: keeps what it was asked, and returns its results, or fails as it does offline."""
 
-    def __init__(self, failure=None) -> None:
+    def __init__(self, failure: Exception | None = None) -> None:
         super().__init__("lm_eval")
         self.asked: dict[str, Any] = {}
         self.failure = failure
 
-    def simple_evaluate(self, **asked):
+    def simple_evaluate(self, **asked: Any) -> dict[str, Any]:
+        """Note the request, then answer or fail."""
         self.asked = asked
         if self.failure:
             raise self.failure
@@ -79,7 +84,7 @@ class Evaluator(types.ModuleType):
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch):
+def library(monkeypatch: pytest.MonkeyPatch) -> Evaluator:
     """Put a stand-in in lm-eval's place and return it."""
     evaluator, models, known = Evaluator(), types.ModuleType("h"), types.ModuleType("t")
     models.__dict__["HFLM"] = lambda pretrained, tokenizer, batch_size: (pretrained, tokenizer, batch_size)
@@ -97,7 +102,8 @@ def library(monkeypatch: pytest.MonkeyPatch):
     return evaluator
 
 
-def test_an_unknown_task_or_folder_is_named_before_anything_is_made(library, tmp_path: Path) -> None:
+def test_an_unknown_task_or_folder_is_named_before_anything_is_made(library: Evaluator, tmp_path: Path) -> None:
+    """A typo in a task is found before hours of quantizing."""
     with pytest.raises(InputError, match="no task 'arc_eazy'") as caught:
         check_tasks(TasksSpec(names=("arc_eazy",)))
     assert "arc_easy" in caught.value.remedy
@@ -107,7 +113,8 @@ def test_an_unknown_task_or_folder_is_named_before_anything_is_made(library, tmp
     assert library.asked == {}
 
 
-def test_the_library_is_asked_with_the_experiments_settings(library) -> None:
+def test_the_library_is_asked_with_the_experiments_settings(library: Evaluator) -> None:
+    """Tasks, limit and shots of the experiment reach lm-eval unchanged."""
     tokens = types.SimpleNamespace(library="tokenizer")
     found = scores(TasksSpec(names=("arc_easy", "wiki"), limit=20, shots=2), "model", tokens)
     assert len(found) == 3
@@ -120,14 +127,18 @@ class TransportError(Exception):
 
 
 @pytest.mark.parametrize("failure", [ConnectionError("no route to the hub"), TransportError("no route to the hub")])
-def test_data_that_cannot_be_had_is_a_run_that_failed_for_the_weights_are_packed_by_then(library, failure) -> None:
+def test_data_that_cannot_be_had_is_a_run_that_failed_for_the_weights_are_packed_by_then(
+    library: Evaluator, failure: Exception
+) -> None:
+    """A network error keeps the quantized weights and points to local task data."""
     library.failure = failure
     with pytest.raises(RunFailedError, match="no route to the hub; the weights are kept") as caught:
         scores(TasksSpec(names=("arc_easy",)), "model", types.SimpleNamespace(library=None))
     assert "quantize.tasks.folder" in caught.value.remedy
 
 
-def test_a_mistake_within_a_task_is_not_called_a_network(library) -> None:
+def test_a_mistake_within_a_task_is_not_called_a_network(library: Evaluator) -> None:
+    """Errors in a task's own code are shown as they are."""
     library.failure = KeyError("answer")
     with pytest.raises(KeyError):
         scores(TasksSpec(names=("arc_easy",)), "model", types.SimpleNamespace(library=None))

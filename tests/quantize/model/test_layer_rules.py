@@ -16,11 +16,13 @@ BLOCK |= {"mlp.gate_proj": 256, "mlp.up_proj": 256, "mlp.down_proj": 96}
 WIDTHS = {f"model.layers.{n}.{name}": width for n in range(2) for name, width in BLOCK.items()} | {"lm_head": 256}
 
 
-def spec(*overrides, ignore=("lm_head",)) -> QuantizeSpec:
+def spec(*overrides: dict[str, Any], ignore: tuple[str, ...] = ("lm_head",)) -> QuantizeSpec:
+    """Make quantize settings with these rules."""
     return QuantizeSpec.model_validate({"overrides": overrides, "ignore": ignore})
 
 
 def test_without_rules_only_the_head_is_left_alone() -> None:
+    """Defaults quantize every layer but the head."""
     plain = spec()
     assert not special(plain)
     assert left_alone(plain, {}) == ["lm_head"]
@@ -29,6 +31,7 @@ def test_without_rules_only_the_head_is_left_alone() -> None:
 
 
 def test_ignoring_goes_first_then_the_first_rule_that_matches() -> None:
+    """The order of precedence is fixed, so users can predict each layer's treatment."""
     found = resolve(
         spec(
             {"match": r"layers\.0\.mlp", "bits": 8},
@@ -52,6 +55,7 @@ def test_ignoring_goes_first_then_the_first_rule_that_matches() -> None:
 
 
 def test_a_group_of_an_override_that_does_not_divide_its_layers_width_is_resolved_downward_and_said() -> None:
+    """An override gets the closest group size that works, with a note."""
     rules = spec({"match": r"layers\.0\.mlp", "group_size": 64})
     found = resolve(rules, WIDTHS)
     assert found["model.layers.0.mlp.gate_proj"].group_size == 64
@@ -69,6 +73,7 @@ def test_a_group_of_an_override_that_does_not_divide_its_layers_width_is_resolve
     ],
 )
 def test_what_no_engine_could_serve_or_no_layer_has_is_refused(rule: dict[str, Any], said_of_it: str) -> None:
+    """Engines fuse some layers, so these need one treatment; a rule for no layer is a typo."""
     with pytest.raises(InputError) as caught:
         resolve(spec(rule), WIDTHS)
     assert said_of_it in str(caught.value)
@@ -76,18 +81,20 @@ def test_what_no_engine_could_serve_or_no_layer_has_is_refused(rule: dict[str, A
 
 
 def test_a_misspelt_name_to_ignore_is_refused() -> None:
+    """A layer that should be spared would otherwise be quantized unnoticed."""
     with pytest.raises(InputError, match="matches no layer"):
         resolve(spec(ignore=("lm_head", "mlp.down")), WIDTHS)
 
 
 def test_engines_find_the_rules_under_the_names_of_the_layers_that_they_compute_as_one() -> None:
+    """Engines look rules up by their fused names; without them they would read the weights wrongly."""
     layers = resolve(spec({"match": r"layers\.0\.mlp", "group_size": 32}, {"match": "[qkv]_proj", "skip": True}), WIDTHS)
     assert with_wholes(layers)["model.layers.0.mlp.gate_up_proj"] == Treatment(group_size=32)
     assert with_wholes(layers)["model.layers.1.self_attn.qkv_proj"] == Treatment(skip=True)
     rules = dynamic(layers)
     assert sorted(rules.values(), key=str) == [{"group_size": 32}, {}]
 
-    def rule_of(name):
+    def rule_of(name: str) -> str:
         """As GPTQModel and vLLM look it up."""
         return next((mark for mark in rules if re.match(mark[2:], name)), "none")[0]
 
@@ -97,6 +104,7 @@ def test_engines_find_the_rules_under_the_names_of_the_layers_that_they_compute_
 
 
 def test_a_recipe_says_the_rules_as_they_were_written() -> None:
+    """The manifest shows overrides in words that match the experiment."""
     assert said(spec({"match": "a", "bits": 8, "group_size": 32}, {"match": "b", "skip": True})) == {
         "ignore": ["lm_head"],
         "overrides": ["a: 8 bits, groups of 32", "b: original precision"],
@@ -104,6 +112,7 @@ def test_a_recipe_says_the_rules_as_they_were_written() -> None:
 
 
 def test_a_group_that_no_kernel_has_is_resolved_downward_or_refused() -> None:
+    """Sizes without a kernel fall to the next one that has, or are rejected with the widths."""
     rules = spec({"match": "q_proj|k_proj|v_proj", "group_size": 96})
     assert resolve(rules, WIDTHS)["model.layers.0.self_attn.q_proj"].group_size == 64
     assert "groups of 64 instead of 96" in group_notes(resolve(rules, WIDTHS), rules)[0]
@@ -112,6 +121,7 @@ def test_a_group_that_no_kernel_has_is_resolved_downward_or_refused() -> None:
 
 
 def test_groups_below_the_smallest_kernel_are_refused_when_they_are_written_not_when_they_are_read() -> None:
+    """New experiments are held to today's kernels, while old records stay readable."""
     for fields in ({"group_size": 8}, {"overrides": [{"match": "a", "group_size": 8}]}):
         with pytest.raises(ValidationError, match="groups of 8 have no kernel: use one of 16, 32, 64, 128"):
             QuantizeSpec.model_validate(fields)
@@ -119,5 +129,6 @@ def test_groups_below_the_smallest_kernel_are_refused_when_they_are_written_not_
 
 
 def test_an_ignored_pattern_has_to_be_a_regular_expression() -> None:
+    """A broken pattern is rejected when the experiment is read."""
     with pytest.raises(ValidationError, match="is no regular expression"):
         spec(ignore=("re:*.mlp",))

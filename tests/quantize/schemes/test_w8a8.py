@@ -1,7 +1,9 @@
 """The four methods of w8a8 with the real library, on a tiny model."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.system
 
 @pytest.mark.filterwarnings("default")
 def test_each_method_packs_int8_and_gptq_sees_what_smoothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four methods write INT8 with a small loss, and GPTQ calibrates on smoothed activations."""
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
     from safetensors import safe_open
@@ -21,7 +24,7 @@ def test_each_method_packs_int8_and_gptq_sees_what_smoothing_left(tmp_path: Path
     strengths: list[tuple[int, float]] = []
     scales = SmoothQuantModifier._calculate_smoothing_scales
 
-    def spied(self, layers, ranges):
+    def spied(self: Any, layers: Any, ranges: Any) -> Any:
         strengths.append((len(layers), self.smoothing_strength))
         return scales(self, layers, ranges)
 
@@ -46,8 +49,8 @@ def test_each_method_packs_int8_and_gptq_sees_what_smoothing_left(tmp_path: Path
     assert sorted(strengths) == [(1, 0.5)] * 4 + [(2, 0.8)] * 4 + [(3, 0.8)] * 4
 
 
-def _marked(happened, mark, step):
-    def run(*arguments, **named):
+def _marked(happened: list[str], mark: str, step: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: Any, **named: Any) -> Any:
         happened.append(mark)
         return step(*arguments, **named)
 

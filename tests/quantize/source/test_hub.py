@@ -36,7 +36,7 @@ TEMPLATE = (
 )
 
 
-def rows(tmp_path: Path, endpoint, offline: str = "0", **asked):
+def rows(tmp_path: Path, endpoint: str, offline: str = "0", **asked: Any) -> Any:
     """Read a dataset in a process of its own: the hub's clients read their settings when they are imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
     argv = [sys.executable, "-c", ROWS, json.dumps(asked)]
@@ -45,7 +45,7 @@ def rows(tmp_path: Path, endpoint, offline: str = "0", **asked):
 
 
 @pytest.fixture
-def dataset(tmp_path: Path):
+def dataset(tmp_path: Path) -> Path:
     """A repository of five rows in one split."""
     folder = tmp_path / "dataset"
     folder.mkdir()
@@ -54,7 +54,8 @@ def dataset(tmp_path: Path):
     return folder
 
 
-def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path: Path, dataset) -> None:
+def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path: Path, dataset: Path) -> None:
+    """Exactly the asked number of rows is read, each with a name for error messages."""
     with hub(dataset) as endpoint:
         found = rows(tmp_path, endpoint)
     assert found == [[f"hub:acme/tiny row {n + 1}", {"text": f"row {n}"}] for n in range(3)]
@@ -64,7 +65,10 @@ def test_the_first_rows_of_a_dataset_are_read_and_named(tmp_path: Path, dataset)
     ("asked", "said"),
     [({"split": "absent"}, "Available splits: ['train']"), ({"revision": "absent"}, "Revision 'absent' doesn't exist")],
 )
-def test_a_split_or_revision_that_is_not_there_is_named(tmp_path: Path, dataset, asked: dict[str, Any], said: str) -> None:
+def test_a_split_or_revision_that_is_not_there_is_named(
+    tmp_path: Path, dataset: Path, asked: dict[str, Any], said: str
+) -> None:
+    """A typo is answered with what exists and a remedy."""
     with hub(dataset) as endpoint:
         found = rows(tmp_path, endpoint, **asked)
     assert said in found
@@ -72,7 +76,8 @@ def test_a_split_or_revision_that_is_not_there_is_named(tmp_path: Path, dataset,
 
 
 @pytest.mark.parametrize(("refusal", "said"), [("GatedRepo", "gated"), ("RepoNotFound", "exist")])
-def test_what_the_hub_refuses_is_not_called_a_network(tmp_path: Path, dataset, refusal: str, said: str) -> None:
+def test_what_the_hub_refuses_is_not_called_a_network(tmp_path: Path, dataset: Path, refusal: str, said: str) -> None:
+    """Gated and absent datasets lead to the access token, not to a check of the network."""
     with hub(dataset, refusal=refusal) as endpoint:
         found = rows(tmp_path, endpoint)
     assert said in found, "in the words of the library, which has two ways to it, or in ours"
@@ -81,30 +86,33 @@ def test_what_the_hub_refuses_is_not_called_a_network(tmp_path: Path, dataset, r
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Being offline by accident and by setting are told apart."""
     assert "the hub cannot be reached" in rows(tmp_path, "http://127.0.0.1:9")
     assert "HF_HUB_OFFLINE is set" in rows(tmp_path, "http://127.0.0.1:9", offline="1")
 
 
-def talks(tmp_path: Path, *conversations):
+def talks(tmp_path: Path, *conversations: list[dict[str, str]]) -> str:
     """Write conversations as the user keeps them, a line each."""
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in conversations))
     return str(file)
 
 
-def turn(role, content):
+def turn(role: str, content: str) -> dict[str, str]:
+    """Make one turn of a conversation."""
     return {"role": role, "content": content}
 
 
 @pytest.fixture
-def templated(tmp_path: Path):
+def templated(tmp_path: Path) -> ModelTokens:
     """The tokenizer of a model that has a chat template."""
     folder = tiny_model(tmp_path / "m")
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return ModelTokens(folder)
 
 
-def test_conversations_are_written_as_the_models_template_writes_them(tmp_path: Path, templated) -> None:
+def test_conversations_are_written_as_the_models_template_writes_them(tmp_path: Path, templated: ModelTokens) -> None:
+    """Calibration sees conversations in the form and tokens that the model was trained on."""
     source = talks(tmp_path, [turn("user", "hi"), turn("assistant", "yes")], [turn("user", "the fox")])
     text = read_text(TextSpec(source=source), templated)
     assert text == "<|user|>hi</s><|assistant|>yes</s>\n\n<|user|>the fox</s>"
@@ -112,7 +120,8 @@ def test_conversations_are_written_as_the_models_template_writes_them(tmp_path: 
     assert templated.encode("a</s>")[-1] == 1
 
 
-def test_windows_are_cut_from_conversations(tmp_path: Path, templated) -> None:
+def test_windows_are_cut_from_conversations(tmp_path: Path, templated: ModelTokens) -> None:
+    """User conversations serve as calibration and evaluation text, with their end-of-turn tokens."""
     quick = "the quick brown fox number {} jumps over lazy dog {}."
     source = talks(tmp_path, *([turn("user", quick.format(n, n)), turn("assistant", f"{n}")] for n in range(200)))
     held_out = evaluation_windows(EvaluationSpec(source=source, windows=4, window_tokens=32), templated)
@@ -122,7 +131,8 @@ def test_windows_are_cut_from_conversations(tmp_path: Path, templated) -> None:
     assert found.record.license == "the user's own"
 
 
-def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path: Path, templated) -> None:
+def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path: Path, templated: ModelTokens) -> None:
+    """Users find the faulty line in their file at once."""
     source = talks(tmp_path, [turn("user", "hi")], [turn("system", "be brief")])
     with pytest.raises(InputError, match="only user and assistant") as caught:
         read_text(TextSpec(source=source), templated)
@@ -131,6 +141,7 @@ def test_a_conversation_that_the_template_refuses_is_named_by_its_line(tmp_path:
 
 
 def test_conversations_for_a_model_without_a_chat_template_are_refused(tmp_path: Path) -> None:
+    """A made-up template would calibrate on text that the model never sees."""
     source = talks(tmp_path, [turn("user", "hi")])
     with pytest.raises(InputError, match="no chat template, and the text holds conversations") as caught:
         read_text(TextSpec(source=source), ModelTokens(tiny_model(tmp_path / "m")))

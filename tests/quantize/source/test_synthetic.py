@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -20,7 +21,8 @@ BENCH = {
 }
 
 
-def experiment(source: str = "shape:tiny", **serving):
+def experiment(source: str = "shape:tiny", **serving: Any) -> Experiment:
+    """Make an experiment over a shape with dummy weights."""
     return Experiment.model_validate(
         {
             "name": "shapes",
@@ -34,7 +36,8 @@ def experiment(source: str = "shape:tiny", **serving):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_shape_adds_up_to_the_published_parameter_count(name) -> None:
+def test_a_shape_adds_up_to_the_published_parameter_count(name: str) -> None:
+    """Memory and speed of a shape stand for the real model only if every layer has its size."""
     assert sum(SHAPES[name].count()) == SHAPES[name].parameters
 
 
@@ -52,6 +55,7 @@ def test_the_8b_shape_is_the_published_one() -> None:
 
 
 def test_memory_follows_the_precision() -> None:
+    """Each scheme's memory follows from the shape, so capacity can be planned without weights."""
     shape = SHAPES["llama-3.1-8b"]
     found = {scheme: memory_bytes(shape, scheme, 128, symmetric=True) for scheme in ("none", "fp8", "w8a8", "w4a16")}
     assert found["none"] == 2 * shape.parameters
@@ -66,6 +70,7 @@ def test_memory_follows_the_precision() -> None:
     [("fp8", 8, "channel", "token"), ("w8a8", 8, "channel", "token"), ("w4a16", 4, "group", None)],
 )
 def test_the_engine_is_told_the_format(scheme: str, bits: int, strategy: str, activations: str | None) -> None:
+    """Dummy weights run through the same kernels as real quantized ones."""
     found = quantization_of(scheme, 128, symmetric=True)
     assert found
     group = found["config_groups"]["group_0"]
@@ -76,11 +81,13 @@ def test_the_engine_is_told_the_format(scheme: str, bits: int, strategy: str, ac
 
 @pytest.mark.parametrize("scheme", ["gptq-int4", "gptq-int8", "bnb-nf4", "bnb-int8"])
 def test_a_scheme_that_would_silently_be_bf16_is_refused(scheme: str) -> None:
+    """Otherwise the speed of BF16 would be reported as that of a quantized model."""
     with pytest.raises(InputError, match="cannot be had as a shape"):
         quantization_of(scheme, 128, symmetric=True)
 
 
 def test_a_checkpoint_of_a_shape_is_whole_and_says_what_it_is(tmp_path: Path) -> None:
+    """Shapes pass through every later stage, marked as dummy and without quality figures."""
     where, asked = Workshop(tmp_path / "checkpoints", tmp_path / "results"), experiment()
     for scheme in asked.schemes:
         made = make(asked, scheme, where)
@@ -97,6 +104,7 @@ def test_a_checkpoint_of_a_shape_is_whole_and_says_what_it_is(tmp_path: Path) ->
 
 
 def test_every_token_of_the_vocabulary_is_text_and_every_byte_a_token(tmp_path: Path) -> None:
+    """Any prompt can be encoded and any random answer decoded, so benchmarks count tokens exactly."""
     from tokenizers import Tokenizer
 
     made = make(experiment(), "none", Workshop(tmp_path / "c", tmp_path / "r"))
@@ -110,11 +118,13 @@ def test_every_token_of_the_vocabulary_is_text_and_every_byte_a_token(tmp_path: 
 
 
 def test_a_shape_without_dummy_weights_is_refused() -> None:
+    """A shape has no weights that could be loaded."""
     with pytest.raises(ValidationError, match="dummy_weights"):
         experiment(dummy_weights=False)
 
 
 def test_an_unknown_shape_is_named(tmp_path: Path) -> None:
+    """A typo is answered with the shapes that exist."""
     with pytest.raises(InputError, match=r"llama-3\.1-8b"):
         make(experiment("shape:llama-3.1-9b"), "none", Workshop(tmp_path / "c", tmp_path / "r"))
 

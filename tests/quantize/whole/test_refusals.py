@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,35 +69,39 @@ class Desk:
         self.data["schemes"] = ["none"]
 
     def arguments(self) -> list[str]:
+        """Write the experiment and return the command line that quantizes it."""
         file = self.folder / "exp.yaml"
         file.write_text(json.dumps(self.data))
         places = ["--results", str(self.folder / "results"), "--checkpoints", str(self.folder / "checkpoints")]
         return ["run", str(file), *places]
 
     def run(self) -> int:
+        """Run the command in this process and return its exit code."""
         return exit_code_of(lambda: cli.main(self.arguments(), standalone_mode=False))
 
     def left(self) -> list[str]:
+        """List everything that the command left."""
         places = [self.folder / "results", self.folder / "checkpoints"]
         found = [file for place in places for file in (place, *place.rglob("*")) if file.exists()]
         return [str(file.relative_to(self.folder)) for file in found]
 
 
 @pytest.fixture
-def desk(tmp_path: Path):
+def desk(tmp_path: Path) -> Desk:
+    """A folder with an experiment that works until a test spoils it."""
     return Desk(tmp_path)
 
 
-def _unknown_scheme(desk) -> None:
+def _unknown_scheme(desk: Desk) -> None:
     desk.data["schemes"] = ["gptq-int44"]
 
 
-def _truncated(desk) -> None:
+def _truncated(desk: Desk) -> None:
     weights = desk.model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
-def _a_tensor_less(desk) -> None:
+def _a_tensor_less(desk: Desk) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = desk.model / "model.safetensors"
@@ -104,77 +110,77 @@ def _a_tensor_less(desk) -> None:
     save_file(tensors, weights, {"format": "pt"})
 
 
-def _no_tokenizer(desk) -> None:
+def _no_tokenizer(desk: Desk) -> None:
     (desk.model / "tokenizer.json").unlink()
 
 
-def _bad_tokenizer(desk) -> None:
+def _bad_tokenizer(desk: Desk) -> None:
     (desk.model / "tokenizer.json").write_text('{"model": 3}')
 
 
-def _short_text(desk) -> None:
+def _short_text(desk: Desk) -> None:
     Path(desk.data["quantize"]["evaluation"]["source"]).write_text("too short")
 
 
-def _remote_code(desk) -> None:
+def _remote_code(desk: Desk) -> None:
     config = json.loads((desk.model / "config.json").read_text())
     config |= {"model_type": "homemade", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     (desk.model / "config.json").write_text(json.dumps(config))
 
 
-def _no_decoder(desk) -> None:
+def _no_decoder(desk: Desk) -> None:
     (desk.model / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
 
 
-def _tasks_without_the_extra(desk) -> None:
+def _tasks_without_the_extra(desk: Desk) -> None:
     desk.data["quantize"]["tasks"] = {"names": ["arc_easy"]}
 
 
-def _only_w4a16_has_zero_points(desk) -> None:
+def _only_w4a16_has_zero_points(desk: Desk) -> None:
     desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["symmetric"] = False
 
 
-def _a_layer_that_is_not_there(desk) -> None:
+def _a_layer_that_is_not_there(desk: Desk) -> None:
     desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["ignore"] = ["lm_head", "mlp.donw_proj"]
 
 
-def _a_rule_that_matches_nothing(desk) -> None:
+def _a_rule_that_matches_nothing(desk: Desk) -> None:
     desk.data["schemes"] = ["none", "gptq-int4"]
     desk.data["quantize"]["overrides"] = [{"match": "mlp.donw_proj", "bits": 8}]
 
 
-def _no_pattern(desk) -> None:
+def _no_pattern(desk: Desk) -> None:
     desk.data["quantize"]["ignore"] = ["re:*.mlp"]
 
 
-def _a_group_below_all_kernels(desk) -> None:
+def _a_group_below_all_kernels(desk: Desk) -> None:
     desk.data["quantize"]["group_size"] = 8
 
 
-def _configure(desk, **changes) -> None:
+def _configure(desk: Desk, **changes: Any) -> None:
     config = json.loads((desk.model / "config.json").read_text())
     (desk.model / "config.json").write_text(json.dumps(config | changes))
 
 
-def _quantized_already(desk) -> None:
+def _quantized_already(desk: Desk) -> None:
     _configure(desk, quantization_config={"quant_method": "gptq", "bits": 4})
 
 
-def _an_architecture_of_nobody(desk) -> None:
+def _an_architecture_of_nobody(desk: Desk) -> None:
     _configure(desk, model_type="homemade")
 
 
-def _no_name_of_a_hub(desk) -> None:
+def _no_name_of_a_hub(desk: Desk) -> None:
     desk.data["model"]["source"] = "acme/tiny.git"
 
 
-def _no_name_of_a_hub_either(desk) -> None:
+def _no_name_of_a_hub_either(desk: Desk) -> None:
     desk.data["model"]["source"] = "acme/ti--ny"
 
 
-def _widths_that_autoround_passes_over(desk) -> None:
+def _widths_that_autoround_passes_over(desk: Desk) -> None:
     desk.data["schemes"] = ["none", "w4a16"]
     desk.data["quantize"]["w4a16_method"] = "autoround"
 
@@ -204,8 +210,9 @@ def _widths_that_autoround_passes_over(desk) -> None:
     ],
 )
 def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(
-    desk, capfd: pytest.CaptureFixture[str], spoil, said: str
+    desk: Desk, capfd: pytest.CaptureFixture[str], spoil: Callable[[Desk], None], said: str
 ) -> None:
+    """Every mistake in model, text or settings is explained with a remedy and leaves no files."""
     spoil(desk)
     assert desk.run() == 2
     shown = capfd.readouterr().err
@@ -215,7 +222,7 @@ def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(
 
 
 def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_made(
-    desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The original takes three times its weights, quantizing five times: four are too few."""
     weights = (desk.model / "model.safetensors").stat().st_size
@@ -228,7 +235,10 @@ def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_m
     assert desk.run() == 0
 
 
-def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(
+    desk: Desk, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A rejected run removes the empty folders that it made."""
     _short_text(desk)
     places = ["--results", str(desk.folder / "c/d"), "--checkpoints", str(desk.folder / "a/b")]
     arguments = [*desk.arguments()[:2], *places]
@@ -239,36 +249,37 @@ def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(desk,
 
 @pytest.mark.parametrize("place", ["results", "checkpoints"])
 def test_a_file_in_a_folders_place_is_one_message_and_left_alone(
-    desk, capfd: pytest.CaptureFixture[str], place: str
+    desk: Desk, capfd: pytest.CaptureFixture[str], place: str
 ) -> None:
+    """A user's file is never replaced by a folder of ours."""
     (desk.folder / place).write_text("mine")
     assert desk.run() == 2
     assert "a file stands where a folder is needed" in capfd.readouterr().err
     assert desk.left() == [place]
 
 
-def _half(desk, file) -> None:
+def _half(desk: Desk, file: Path) -> None:
     gguf_of(desk.model, file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def _only_magic(_, file) -> None:
+def _only_magic(_: Desk, file: Path) -> None:
     file.write_bytes(b"GGUF")
 
 
-def _no_gguf(_, file) -> None:
+def _no_gguf(_: Desk, file: Path) -> None:
     file.write_bytes(b"pickle")
 
 
-def _not_there(_desk, _file) -> None:
+def _not_there(_desk: Desk, _file: Path) -> None:
     pass
 
 
-def _no_language_model(desk, file) -> None:
+def _no_language_model(desk: Desk, file: Path) -> None:
     gguf_of(desk.model, file, architecture="clip")
 
 
-def _without_a_layer(desk, file) -> None:
+def _without_a_layer(desk: Desk, file: Path) -> None:
     gguf_of(desk.model, file, without="blk.1.ffn_up.weight")
 
 
@@ -284,8 +295,9 @@ def _without_a_layer(desk, file) -> None:
     ],
 )
 def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(
-    desk, capfd: pytest.CaptureFixture[str], write, said: str
+    desk: Desk, capfd: pytest.CaptureFixture[str], write: Callable[[Desk, Path], None], said: str
 ) -> None:
+    """Torn, foreign and incomplete GGUF files are named with a remedy, without a traceback."""
     file = desk.folder / "x.gguf"
     write(desk, file)
     desk.data["model"]["source"] = str(file)
@@ -299,7 +311,7 @@ def test_a_gguf_file_that_cannot_be_read_is_one_message_and_nothing_left_behind(
     assert desk.left() == []
 
 
-def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk) -> None:
+def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk: Desk) -> None:
     """In one process of its own: the hub's client reads its settings when it is imported."""
     desk.data["model"]["source"] = "acme/tiny"
     with hub(desk.model, refusal="GatedRepo") as endpoint:
@@ -314,8 +326,9 @@ def test_a_hub_that_refuses_or_cannot_be_reached_is_one_message(desk) -> None:
 
 
 def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(
-    desk, capfd: pytest.CaptureFixture[str]
+    desk: Desk, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Changed weights are neither used nor removed."""
     assert desk.run() == 0
     weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
@@ -325,7 +338,8 @@ def test_a_checkpoint_that_was_changed_is_refused_with_code_two_and_left_alone(
     assert desk.left() == before
 
 
-def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    """A rejected run leaves no empty run folder that looks like a result."""
     assert desk.run() == 0
     weights = next((desk.folder / "checkpoints").glob("*/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
@@ -335,7 +349,8 @@ def test_a_checkpoint_that_was_changed_leaves_no_folder_of_a_new_run(desk, capfd
     assert not (desk.folder / "results").exists()
 
 
-def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    """Cleaning up after a mistake removes only what the failed run made."""
     assert desk.run() == 0
     before = desk.left()
     desk.data["schemes"] = ["none", "w8a8"]
@@ -346,7 +361,8 @@ def test_bad_input_takes_nothing_of_an_earlier_run_with_it(desk, capfd: pytest.C
     assert [file for file in desk.left() if "w8a8" in file] == []
 
 
-def test_a_hub_that_cannot_be_reached_leaves_nothing(desk) -> None:
+def test_a_hub_that_cannot_be_reached_leaves_nothing(desk: Desk) -> None:
+    """Without a network and a cache the command exits with 2 and leaves no files."""
     desk.data["model"]["source"] = "acme/tiny"
     settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(desk.folder / "hf"), "HF_HUB_OFFLINE": "0"}
     argv = [sys.executable, "-m", "tokenhour.quantize", *desk.arguments()]
@@ -356,7 +372,7 @@ def test_a_hub_that_cannot_be_reached_leaves_nothing(desk) -> None:
     assert desk.left() == []
 
 
-def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk) -> None:
+def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk: Desk) -> None:
     """Room for the weights once, not for what the hub sends and its copy in checkpoints."""
     free = round(1.5 * (desk.model / "model.safetensors").stat().st_size)
     desk.data["model"]["source"] = "acme/tiny"
@@ -380,6 +396,7 @@ def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk) -> None:
 def test_what_is_in_the_cache_needs_room_only_for_its_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int, weights: int, free: int, fits: bool
 ) -> None:
+    """The check of disk space counts download and copy, and no byte twice."""
     monkeypatch.setattr(
         "tokenhour.quantize.preflight.resources.shutil.disk_usage", lambda _: type("Usage", (), {"free": free})
     )
@@ -388,7 +405,8 @@ def test_what_is_in_the_cache_needs_room_only_for_its_copy(
         preflight_download(tmp_path / "checkpoints", found)
 
 
-def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    """A text too short to calibrate on is rejected with the number of windows that fit."""
     short = desk.folder / "short.txt"
     short.write_text("a few words")
     desk.data["schemes"] = ["none", "gptq-int4"]
@@ -403,8 +421,14 @@ def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk, capfd: 
     [("available_memory_bytes", lambda: 10**6, "of memory are needed"), ("shutil.disk_usage", None, "of disk are needed")],
 )
 def test_disk_and_memory_are_looked_at_before_anything_is_written(
-    desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], place: str, value, said: str
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    place: str,
+    value: Callable[..., Any] | None,
+    said: str,
 ) -> None:
+    """Too little disk or memory is reported at once instead of hours later."""
     full = type("Usage", (), {"free": 10})
     monkeypatch.setattr(f"tokenhour.quantize.preflight.resources.{place}", value or (lambda _: full))
     assert desk.run() == 2
@@ -415,6 +439,7 @@ def test_disk_and_memory_are_looked_at_before_anything_is_written(
 
 
 def test_device_memory_counts_one_layer_the_embeddings_and_all_windows() -> None:
+    """GPU memory for calibration is estimated from the model's shape, and only GPUs are judged."""
     spec = QuantizeSpec()
     needed = device_bytes(SMOL, 269_000_000, spec)
     assert needed > 2 * 2 * SMOL.vocabulary * SMOL.hidden
@@ -428,6 +453,7 @@ def test_device_memory_counts_one_layer_the_embeddings_and_all_windows() -> None
 
 
 def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that() -> None:
+    """A GPU too small for AutoRound may still do with GPTQ, and the remedy says so."""
     spec, weights = QuantizeSpec(), 16_060_000_000
     shape = Shape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
     needed = device_bytes(shape, weights, spec, learned=True)
@@ -439,6 +465,7 @@ def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that(
 
 
 def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden() -> None:
+    """Running out of memory becomes a message; programming errors stay visible."""
     for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")):
         with pytest.raises(RunFailedError, match="memory ran out"), memory_errors("w8a8"):
             raise error
@@ -447,6 +474,7 @@ def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_
 
 
 def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp_path: Path) -> None:
+    """A model's own Python runs only with `trust_remote_code`, and pickles are never copied."""
     folder = tiny_model(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
     (folder / "modeling.py").write_text("raise SystemExit")
@@ -469,6 +497,7 @@ def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp
 
 
 def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path: Path) -> None:
+    """Models that wrap a language model are measured by its part."""
     folder = tiny_model(tmp_path / "m")
     found = shape_of(folder)
     assert (found.hidden, found.intermediate, found.heads_width, found.layers) == (48, 96, 48, 2)
@@ -478,6 +507,7 @@ def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path: P
 
 
 def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
+    """The faulty tokenizer file is named in the message."""
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read") as caught:
         ModelTokens(tmp_path).encode("x")

@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from tests import nvml
 from tokenhour.contracts.config.idle_scan import ScanPolicy
@@ -16,17 +17,19 @@ from tokenhour.contracts.records.telemetry import TELEMETRY_FILE
 from tokenhour.serving.cli.scan import scan
 from tokenhour.serving.idle_scan import gpus, own_servers
 from tokenhour.serving.idle_scan.history import HISTORY_FILE, History
+from tokenhour.serving.idle_scan.rules import Holder
 from tokenhour.serving.state import Load, ReplicaState, ServerState, start_of
 
 FAST = ScanPolicy(sample_s=0.01, samples=2)
 
 
-def holders(policy, history, now_s):
+def holders(policy: ScanPolicy, history: History, now_s: float) -> list[Holder]:
+    """List who holds memory, over all GPUs."""
     return [holder for gpu in gpus.gpus(policy, history, now_s) for holder in gpu.holders]
 
 
 @pytest.fixture
-def idler():
+def idler() -> Iterator[subprocess.Popen[bytes]]:
     """A process that does nothing, and looks like a notebook kernel."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "ipykernel_launcher"])
     yield child
@@ -34,19 +37,22 @@ def idler():
     child.wait()
 
 
-def run(*words):
+def run(*words: object) -> Result:
+    """Run `serving scan` in this process."""
     return CliRunner().invoke(scan, [str(word) for word in words], catch_exceptions=False)
 
 
-def policy_file(tmp_path: Path, **fields):
+def policy_file(tmp_path: Path, **fields: Any) -> Path:
+    """Write a policy that samples quickly, with these fields."""
     path = tmp_path / "policy.yaml"
     path.write_text(json.dumps({"sample_s": 0.01, "samples": 2, **fields}))
     return path
 
 
 def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped_only_when_named(
-    gpu, idler, tmp_path: Path
+    gpu: Callable[..., None], idler: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
+    """Nothing is stopped by default: idleness must last, `--stop` be given and the policy name the pattern."""
     gpu(processes=[(idler.pid, 10 * 2**30)])
     results = tmp_path / "results"
     first = run("--results", results, "--policy", policy_file(tmp_path), "--json")
@@ -68,7 +74,8 @@ def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped
     assert idler.wait(10) == -15
 
 
-def test_work_seen_once_begins_the_count_anew(gpu, idler) -> None:
+def test_work_seen_once_begins_the_count_anew(gpu: Callable[..., None], idler: subprocess.Popen[bytes]) -> None:
+    """One moment of work resets the idle time, so bursty jobs are not stopped."""
     held = [(idler.pid, 10 * 2**30)]
     gpu(processes=held)
     history = History()
@@ -80,7 +87,7 @@ def test_work_seen_once_begins_the_count_anew(gpu, idler) -> None:
     assert holders(FAST, history, 1800.0)[0].idle_s == 0
 
 
-def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_path: Path) -> None:
+def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu: Callable[..., None], tmp_path: Path) -> None:
     """As from inside a container: NVML names processes of the host that have no meaning here."""
     gpu(processes=[(2**22 + 5, 10 * 2**30)], used=10 * 2**30)
     (found,) = holders(FAST, History(), 0.0)
@@ -96,7 +103,10 @@ def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu, tmp_pat
     assert "stopped" not in done.output
 
 
-def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(gpu, idler, tmp_path: Path) -> None:
+def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_out(
+    gpu: Callable[..., None], idler: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Each GPU is judged by its own utilization, and one that fails does not hide the others."""
     held = [(idler.pid, 10 * 2**30)]
     gpu({"processes": held, "utilization": 90}, {"processes": held}, {"processes": held, "lost": True})
     found = holders(FAST, History(), 0.0)
@@ -109,7 +119,9 @@ def test_of_two_gpus_the_one_that_computes_is_no_waste_and_a_lost_one_is_left_ou
     assert "H100 80GB HBM3 1:" in waste["what"]
 
 
-def test_every_gpu_is_listed_with_its_state_and_who_holds_it(gpu, idler, tmp_path: Path) -> None:
+def test_every_gpu_is_listed_with_its_state_and_who_holds_it(
+    gpu: Callable[..., None], idler: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     """One that is paid for and has nobody at all is no process's fault: only the list shows it."""
     held = [(idler.pid, 10 * 2**30)]
     gpu(
@@ -133,7 +145,9 @@ def test_every_gpu_is_listed_with_its_state_and_who_holds_it(gpu, idler, tmp_pat
     assert "GPU 3  does not answer" in said
 
 
-def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(gpu, idler, tmp_path: Path) -> None:
+def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(
+    gpu: Callable[..., None], idler: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     """As with MIG: whoever holds it may be idle or not, and must not vanish from the scan."""
     gpu(processes=[(idler.pid, 10 * 2**30)], used=10 * 2**30, utilization=nvml.NOT_SUPPORTED)
     words = ("--results", tmp_path, "--policy", policy_file(tmp_path, idle_minutes=1e-9))
@@ -148,26 +162,32 @@ def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(gpu, idler, tmp_
     assert f"pid {idler.pid}" in said
 
 
-def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(gpu, library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(
+    gpu: Callable[..., None], library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU without even a handle is listed as lost beside the healthy ones."""
     gpu({}, {})
     state = {"count.0": 2, "handle.0": nvml.LOST, "utilization.1": 0, "memory.1": 0}
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
     assert [each.state(FAST) for each in gpus.gpus(FAST, History(), 0.0)] == ["lost", "unused"]
 
 
-def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu, idler) -> None:
+def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu: Callable[..., None], idler: subprocess.Popen[bytes]) -> None:
+    """A process whose memory the driver hides counts as holding nothing."""
     gpu(processes=[(idler.pid, -1)])
     (found,) = holders(FAST, History(), 0.0)
     assert (found.pid, found.memory_bytes) == (idler.pid, 0)
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_driver_that_does_not_start_means_no_holders(library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_does_not_start_means_no_holders(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a working driver the scan lists no GPU instead of failing."""
     monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, {"init.0": -9})))
     assert gpus.gpus(FAST, History(), 0.0) == []
 
 
-def state(pid, **changes):
+def state(pid: int, **changes: Any) -> ServerState:
+    """Make the state of a server that the process supervises, with changes."""
     fields = {
         "run": "toy-w8a8", "state": "ready", "supervisor_pid": pid, "supervisor_start": start_of(pid),
         "base_url": "http://127.0.0.1:1", "model_id": "toy", "mode": "up", "since_utc": "2026-01-01T00:00:00+00:00",
@@ -177,7 +197,10 @@ def state(pid, **changes):
 
 
 @pytest.mark.usefixtures("gpu")
-def test_our_own_server_without_requests_is_found_and_stopped_when_named(idler, tmp_path: Path) -> None:
+def test_our_own_server_without_requests_is_found_and_stopped_when_named(
+    idler: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """An idle server of this project is reported, and `--stop` ends it only because its pattern is named."""
     (tmp_path / "results/toy-w8a8").mkdir(parents=True)
     state(idler.pid).write(tmp_path / "results/toy-w8a8")
     policy = policy_file(tmp_path, stop=["pinned-idle-weights"])
@@ -191,14 +214,18 @@ def test_our_own_server_without_requests_is_found_and_stopped_when_named(idler, 
 
 @pytest.mark.parametrize("changes", [{"state": "asleep"}, {"mode": "run"}, {"state": "stopped"}])
 @pytest.mark.usefixtures("gpu")
-def test_a_server_that_rests_or_is_measured_is_no_waste(idler, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_server_that_rests_or_is_measured_is_no_waste(
+    idler: subprocess.Popen[bytes], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Sleeping, stopped and benchmarked servers are left alone."""
     (tmp_path / "toy").mkdir()
     state(idler.pid, **changes).write(tmp_path / "toy")
     assert run("--results", tmp_path, "--policy", policy_file(tmp_path)).exit_code == 0
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_fleet_that_is_never_full_is_told(idler, tmp_path: Path) -> None:
+def test_a_fleet_that_is_never_full_is_told(idler: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """A fleet far below its capacity is reported with the replica count that would do."""
     (tmp_path / "toy").mkdir()
     load = Load(observed_s=7200, mean_running=1.0, peak_running=3.0, capacity=64)
     now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
@@ -209,7 +236,8 @@ def test_a_fleet_that_is_never_full_is_told(idler, tmp_path: Path) -> None:
     assert "serving.replicas: 1" in done.output
 
 
-def record_telemetry(folder, share: float = 0.1, seconds: int = 3) -> None:
+def record_telemetry(folder: Path, share: float = 0.1, seconds: int = 3) -> None:
+    """Write telemetry of two GPUs and the host, as a benchmark records it."""
     import pandas as pd
 
     folder.mkdir()
@@ -219,7 +247,8 @@ def record_telemetry(folder, share: float = 0.1, seconds: int = 3) -> None:
     table.to_parquet(folder / TELEMETRY_FILE)
 
 
-def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler, tmp_path: Path) -> None:
+def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Mean and peak utilization come from GPU rows only, over the time that telemetry covers."""
     record_telemetry(tmp_path / "run")
     state(idler.pid, run="run").write(tmp_path / "run")
     (found,) = own_servers.recorded(tmp_path)
@@ -233,7 +262,7 @@ def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler, tmp_
 )
 @pytest.mark.usefixtures("gpu")
 def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(
-    idler, tmp_path: Path, changes: dict[str, Any] | None
+    idler: subprocess.Popen[bytes], tmp_path: Path, changes: dict[str, Any] | None
 ) -> None:
     """Old runs lie in results for good: cron would report them every ten minutes. The last one is of an earlier server."""
     record_telemetry(tmp_path / "run", seconds=3602)
@@ -243,7 +272,8 @@ def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(
     assert (done.exit_code, json.loads(done.output)["findings"]) == (0, [])
 
 
-def test_a_reused_pid_is_never_signalled(idler) -> None:
+def test_a_reused_pid_is_never_signalled(idler: subprocess.Popen[bytes]) -> None:
+    """A process counts as the same only with its start time, so a stranger that got the PID is safe."""
     assert own_servers.same_process(idler.pid, start_of(idler.pid))
     assert not own_servers.same_process(idler.pid, start_of(idler.pid) + 1)
 
@@ -259,6 +289,7 @@ def test_a_reused_pid_is_never_signalled(idler) -> None:
     ],
 )
 def test_mistakes_in_a_policy_are_exit_2(tmp_path: Path, words: tuple[str, ...], content: str | None, said: str) -> None:
+    """A wrong policy is rejected with its field, before anything could be stopped."""
     argv = [sys.executable, "-m", "tokenhour", "serving", "scan", "--results", str(tmp_path), *words]
     if content:
         (tmp_path / "p.yaml").write_text(content)

@@ -27,12 +27,14 @@ from tokenhour.serving.engine.crash_diagnosis import cause_of, quantization_of, 
     ],
 )
 def test_the_cause_is_named_with_a_remedy(words: str, code: int, expected: str) -> None:
+    """The last words of real engines map to a cause that a person can act on."""
     cause = cause_of(words, code)
     assert expected in cause.what
     assert cause.remedy
 
 
 def test_too_little_kv_cache_has_a_remedy_for_a_cpu_and_for_a_gpu() -> None:
+    """The remedy names both fields, because the log does not say which device ran out."""
     remedy = cause_of("ValueError: No available memory for the cache blocks. Try increasing", 1).remedy
     assert "serving.kv_cache_gib" in remedy
     assert "gpu_memory_utilization" in remedy
@@ -50,15 +52,18 @@ HARMLESS = "WARNING: cannot read /sys/x: No such file or directory\n"
     ],
 )
 def test_a_harmless_warning_early_in_the_start_is_not_the_cause(words: str, code: int, expected: str) -> None:
+    """An early warning that resembles an error does not hide the real end of the log."""
     assert expected in cause_of(HARMLESS + "INFO loading\n" * 300 + words, code).what
 
 
 def test_a_cause_far_above_the_tracebacks_of_many_workers_is_found() -> None:
+    """Long worker tracebacks after the cause do not bury it."""
     words = "torch.OutOfMemoryError: CUDA out of memory\n" + "  File worker.py\n" * 900
     assert cause_of(words, 1).what == "out of memory"
 
 
 def test_the_tail_is_short_and_plain() -> None:
+    """The quoted log is 15 lines without color codes, so it fits into an error message."""
     text = tail("\n".join(f"\x1b[36mline {n}\x1b[0m\n" for n in range(100)))
     assert text.splitlines()[-1] == "line 99"
     assert len(text.splitlines()) == 15
@@ -69,4 +74,5 @@ def test_the_tail_is_short_and_plain() -> None:
     [("…, quantization=gptq, enforce_eager=True", "gptq"), ("quantization=None, x", None), ("no word of it", None)],
 )
 def test_the_quantization_in_use_is_read_from_the_log(log: str, expected: str | None) -> None:
+    """The server record states which quantization the engine really used, if the log tells it."""
     assert quantization_of(log) == expected

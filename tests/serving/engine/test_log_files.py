@@ -21,6 +21,7 @@ from tokenhour.serving.engine.log_files import (
 
 
 def test_a_full_log_becomes_the_first_of_the_older_ones(tmp_path: Path) -> None:
+    """Logs rotate at their limit, keep the wanted number, and reading the tail crosses the border."""
     file = tmp_path / "server.log"
     log = RotatingLog(file, 100, 2)
     for number in range(20):
@@ -33,6 +34,7 @@ def test_a_full_log_becomes_the_first_of_the_older_ones(tmp_path: Path) -> None:
 
 
 def test_nothing_older_is_kept_when_none_is_wanted(tmp_path: Path) -> None:
+    """With `keep: 0` a full log starts over instead of leaving older files."""
     log = RotatingLog(tmp_path / "l", 10, 0)
     for _ in range(5):
         log.feed(b"12345678\n")
@@ -42,6 +44,7 @@ def test_nothing_older_is_kept_when_none_is_wanted(tmp_path: Path) -> None:
 
 
 def test_whatever_is_named_like_a_secret_is_one() -> None:
+    """Values of variables that look like keys, tokens or passwords are masked in logs; ordinary ones are not."""
     environment = {
         "MY_KEY": "short", "HF_TOKEN": "hf_0123456789", "DB_PASSWORD": "passw0rd", "AWS_SECRET": "1234567",
         "A_SECRET": "12345678", "TOKENIZERS": "0123456789", "KEYBOARD": "0123456789", "EMPTY_KEY": "",
@@ -55,6 +58,7 @@ def test_whatever_is_named_like_a_secret_is_one() -> None:
 
 
 def test_an_earlier_engines_log_is_set_aside_and_is_not_this_ones(tmp_path: Path) -> None:
+    """A crash is diagnosed from its own log, not from that of an earlier engine."""
     file = tmp_path / "server.log"
     set_aside(file, 2)
     assert list(tmp_path.iterdir()) == [], "there was none"
@@ -70,7 +74,8 @@ def test_an_earlier_engines_log_is_set_aside_and_is_not_this_ones(tmp_path: Path
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_a_secret_is_hidden_however_the_output_is_cut(tmp_path_factory: pytest.TempPathFactory, cuts) -> None:
+def test_a_secret_is_hidden_however_the_output_is_cut(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+    """Secrets are masked even when the output arrives in pieces that split them."""
     file = tmp_path_factory.mktemp("log") / "l"
     text = b"before sk-very-secret-key after\nsk-very-secret-key\nlast sk-very-secret-key"
     log = RotatingLog(file, 10**6, 1, (b"sk-very-secret-key", b""))
@@ -83,6 +88,7 @@ def test_a_secret_is_hidden_however_the_output_is_cut(tmp_path_factory: pytest.T
 
 
 def test_following_goes_on_through_a_rotation(tmp_path: Path) -> None:
+    """`serving logs --follow` loses no line when the log rotates."""
     file = tmp_path / "server.log"
     log = RotatingLog(file, 60, 3)
     log.feed(b"old\n")
@@ -108,11 +114,13 @@ def test_following_goes_on_through_a_rotation(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
+    """Reading the log of a server that never started is not an error."""
     assert last_lines(tmp_path / "none", 5) == []
     assert numbered(tmp_path / "server.log", 2).name == "server.log.2"
 
 
 def test_a_full_disk_does_not_stop_the_engine(tmp_path: Path) -> None:
+    """A log that cannot be written is dropped; the engine keeps serving."""
     (tmp_path / "l").symlink_to("/dev/full")
     log = RotatingLog(tmp_path / "l", 100, 1)
     log.feed(b"lost\n")

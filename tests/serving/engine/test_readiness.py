@@ -5,6 +5,7 @@ import json
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,21 +21,26 @@ from tokenhour.serving.proxy.idle_policy import SleepMode
 
 pytestmark = pytest.mark.system
 
+# Status and body of an answer; without a body the connection breaks off.
+Reply = tuple[int, bytes | None]
 KEY = "0123456789abcdef-very-secret"
 CHAT = json.dumps({"choices": [{"message": {"content": " Paris. "}}]}).encode()
 TEXT = json.dumps({"choices": [{"text": " Paris. "}]}).encode()
 
 
 @contextlib.contextmanager
-def answering(chat, completions=(500, b""), get=(200, b"vllm:num_requests_running 2\n")):
+def answering(
+    chat: Reply, completions: Reply = (500, b""), get: Reply = (200, b"vllm:num_requests_running 2\n")
+) -> Iterator[tuple[Launch, list[tuple[str, str | None]]]]:
     """An engine that answers (status, body) as told; a body None breaks the connection off. Yields its launch and log."""
     seen = []
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
 
-        def reply(self, status, body) -> None:
+        def reply(self, status: int, body: bytes | None) -> None:
+            """Note the request and answer it, or break off."""
             seen.append((self.path, self.headers.get("Authorization")))
             if body is None:
                 return
@@ -44,9 +50,11 @@ def answering(chat, completions=(500, b""), get=(200, b"vllm:num_requests_runnin
             self.wfile.write(body)
 
         def do_GET(self) -> None:
+            """Answer health and metrics."""
             self.reply(*get)
 
         def do_POST(self) -> None:
+            """Answer completions as told, and anything else with an empty object."""
             self.rfile.read(int(self.headers["Content-Length"]))
             told = {"/v1/chat/completions": chat, "/v1/completions": completions}
             self.reply(*told.get(self.path, (200, b"{}")))
@@ -71,22 +79,22 @@ def answering(chat, completions=(500, b""), get=(200, b"vllm:num_requests_runnin
         ((200, None), (200, TEXT), "first completion failed"),
     ],
 )
-def test_whatever_is_no_answer_is_one_message(
-    chat: tuple[bytes | int, ...] | tuple[int | None, ...], completions, said: str
-) -> None:
+def test_whatever_is_no_answer_is_one_message(chat: Reply, completions: Reply, said: str) -> None:
+    """Errors, broken connections and replies of other software all become one message with the server's address."""
     with answering(chat, completions) as (launch, _), pytest.raises(RunFailedError, match=said) as caught:
         ask(launch, 5)
     assert caught.value.where == launch.base_url
 
 
 @pytest.mark.parametrize("chat", [(200, CHAT), (404, b"")])
-def test_the_answer_comes_through_the_chat_template_where_there_is_one(chat) -> None:
+def test_the_answer_comes_through_the_chat_template_where_there_is_one(chat: Reply) -> None:
+    """The greeting goes through chat first and falls back to plain completions."""
     with answering(chat, (200, TEXT)) as (launch, _):
         assert ask(launch, 5) == "Paris."
 
 
 def test_nothing_of_ours_goes_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """urllib would hand 127.0.0.1 to http_proxy, and the key with it."""
+    """By default urllib would hand 127.0.0.1 to http_proxy, and the key with it."""
     with answering((502, b""), get=(502, b"")) as (proxy, stolen), answering((200, CHAT)) as (launch, seen):
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.base_url)

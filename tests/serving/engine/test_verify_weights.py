@@ -11,6 +11,7 @@ from tokenhour.serving.engine.verify_weights import Verification
 
 
 def test_weights_of_another_size_are_refused_before_their_hash_is_known(tmp_path: Path) -> None:
+    """A wrong size is found at once, before gigabytes are hashed."""
     file = tmp_path / "model.safetensors"
     file.write_bytes(bytes(100))
     files = {file.name: sha256_file(file)}

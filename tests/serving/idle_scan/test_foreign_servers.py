@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +24,7 @@ from tokenhour.serving.idle_scan import foreign_servers
 from tokenhour.serving.idle_scan.foreign_servers import command_of, once_each
 from tokenhour.serving.idle_scan.history import History
 from tokenhour.serving.idle_scan.own_servers import servers
-from tokenhour.serving.idle_scan.rules import find, may_stop
+from tokenhour.serving.idle_scan.rules import Seen, find, may_stop
 from tokenhour.serving.launch.engine_env import choose_port, choose_ports
 from tokenhour.serving.state import ReplicaState
 
@@ -43,8 +45,8 @@ MODULE = ("-m", "vllm.entrypoints.openai.api_server")
 
 
 @pytest.fixture
-def house(tmp_path: Path):
-    """Have a module and a program of vLLM's names; start them and take them away: house(words, port)."""
+def house(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Have a module and a program of vLLM's names; start them and take them away."""
     package = tmp_path / "site/vllm/entrypoints/openai"
     package.mkdir(parents=True)
     for name in ("vllm", "vllm/entrypoints", "vllm/entrypoints/openai"):
@@ -56,7 +58,7 @@ def house(tmp_path: Path):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'site'}", ORDERS: json.dumps(orders)}
     started = []
 
-    def start(*words, port: str = "-"):
+    def start(*words: Any, port: str | int = "-") -> subprocess.Popen[bytes]:
         child = subprocess.Popen([*map(str, words), str(port)], env=environment, stdin=subprocess.PIPE)
         started.append(child)
         deadline = time.monotonic() + 20
@@ -73,16 +75,20 @@ def house(tmp_path: Path):
         child.wait(10)
 
 
-def serve(tmp_path: Path):
+def serve(tmp_path: Path) -> tuple[str, Path, str]:
+    """Return the start of a `vllm serve` command line."""
     return sys.executable, tmp_path / "bin/vllm", "serve"
 
 
-def seen(found, *processes):
+def seen(found: list[Seen], *processes: subprocess.Popen[bytes]) -> list[Seen]:
+    """Keep what was found of these processes and their descendants."""
     pids = {pid for process in processes for pid in (process.pid, *foreign_servers.descendants(process.pid))}
     return [each for each in found if each.pid in pids]
 
 
-def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(house, tmp_path: Path) -> None:
+def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
     """Its command line is the engine's: it looked like a second, forgotten server of the same checkpoint."""
     port = choose_port("127.0.0.1", 0)
     guard = house(
@@ -102,7 +108,10 @@ def test_a_guardian_is_no_server_beside_the_engine_that_it_guards(house, tmp_pat
     assert [(each.pid, each.checkpoint, each.unjudged) for each in found] == [(engine, "/c", "")]
 
 
-def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(house, tmp_path: Path) -> None:
+def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """A server of this project appears once, under its run's name, and its guardian never counts as idle."""
     port = choose_port("127.0.0.1", 0)
     guard = house(
         sys.executable,
@@ -131,7 +140,9 @@ def test_of_our_own_server_nothing_is_seen_twice_and_nothing_becomes_waste(house
         assert find([], mine, [], policy) == []
 
 
-def test_what_runs_beside_a_server_of_ours_is_not_taken_for_a_strangers(house, tmp_path: Path) -> None:
+def test_what_runs_beside_a_server_of_ours_is_not_taken_for_a_strangers(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
     """The supervisor's whole tree is known, the command of `serving run` too; here the supervisor is this test."""
     port = choose_port("127.0.0.1", 0)
     child = house(*serve(tmp_path), "B", "--port", port, port=port)
@@ -140,7 +151,10 @@ def test_what_runs_beside_a_server_of_ours_is_not_taken_for_a_strangers(house, t
     assert seen(servers(tmp_path / "results", History(), 0.0), child) == []
 
 
-def test_a_strangers_idle_server_is_waste_with_time_unless_its_command_line_is_protected(house, tmp_path: Path) -> None:
+def test_a_strangers_idle_server_is_waste_with_time_unless_its_command_line_is_protected(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """`protect` patterns match foreign command lines too, and API keys in them are not shown."""
     port = choose_port("127.0.0.1", 0)
     child = house(*serve(tmp_path), "/models/prod-b", "--api-key", "sesame", f"--port={port}", port=port)
     history = History()
@@ -157,7 +171,9 @@ def test_a_strangers_idle_server_is_waste_with_time_unless_its_command_line_is_p
     assert "sesame" not in waste.command
 
 
-def test_a_server_is_not_judged_by_what_another_one_answers_at_its_port(house, tmp_path: Path) -> None:
+def test_a_server_is_not_judged_by_what_another_one_answers_at_its_port(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
     """As a container's server, whose port 8000 is not this machine's."""
     port = choose_port("127.0.0.1", 0)
     other = house(*serve(tmp_path), "A", "--port", port, port=port)
@@ -172,7 +188,8 @@ def test_a_server_is_not_judged_by_what_another_one_answers_at_its_port(house, t
 
 
 @pytest.mark.usefixtures("gpu")
-def test_one_that_cannot_be_judged_is_told(house, tmp_path: Path) -> None:
+def test_one_that_cannot_be_judged_is_told(house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    """A server whose counters are out of reach is listed as such instead of vanishing from the scan."""
     contained = house(*serve(tmp_path), "B", "--port", "8000")
     words = ["--results", str(tmp_path), "--policy", str(policy_file(tmp_path))]
     said = CliRunner().invoke(scan, words, catch_exceptions=False)
@@ -182,7 +199,10 @@ def test_one_that_cannot_be_judged_is_told(house, tmp_path: Path) -> None:
     assert contained.pid in [each["pid"] for each in told["servers_not_judged"]]
 
 
-def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_path: Path) -> None:
+def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Only the process that serves is counted; otherwise one server would look like several forgotten ones."""
     port = choose_port("127.0.0.1", 0)
     line = " ".join(map(str, (*serve(tmp_path), "B", "--port", port)))
     wrapper = house("sh", "-c", f'{line} "$0" & wait', port=port)
@@ -214,11 +234,15 @@ def test_a_wrapper_and_a_forked_worker_are_no_servers_of_their_own(house, tmp_pa
     ],
 )
 def test_a_command_line_is_read_as_the_engine_reads_it(line: str, expected: tuple[int | str, ...] | None) -> None:
+    """Port and model follow vLLM's own rules and defaults, so the right address is judged."""
     found = command_of(1, line, frozenset({1}))
     assert (found and (found.port, found.model)) == expected
 
 
-def test_the_address_that_a_server_listens_at_is_asked(house, tmp_path: Path) -> None:
+def test_the_address_that_a_server_listens_at_is_asked(
+    house: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Listening sockets are found per process, so a server is asked at its real address."""
     first, _ = choose_ports("127.0.0.1", [0, 0])
     child = house(*serve(tmp_path), "B", "--port", first, port=first)
     assert ("127.0.0.1", first) in foreign_servers.listening()[child.pid]

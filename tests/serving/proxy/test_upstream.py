@@ -7,7 +7,8 @@ import http.client
 import socket
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import pytest
 
@@ -15,6 +16,8 @@ from tokenhour.serving.launch.engine_env import choose_ports
 from tokenhour.serving.proxy.server import FrontSpec, front
 from tokenhour.serving.proxy.upstream import EngineGoneError, Upstream
 
+# What an engine sends, or does with its connection.
+Piece = bytes | Callable[[socket.socket], object]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 
@@ -22,17 +25,17 @@ LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
 class Scripted:
     """An engine that answers the n-th request with the n-th script: pieces of bytes, each sent by itself, or functions."""
 
-    def __init__(self, *scripts) -> None:
+    def __init__(self, *scripts: list[Piece]) -> None:
         self.scripts, self.connections = list(scripts), 0
         self.requests: list[Any] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.listener.close()
 
     def _accept(self) -> None:
@@ -42,7 +45,7 @@ class Scripted:
                 self.connections += 1
                 threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
-    def _serve(self, line) -> None:
+    def _serve(self, line: socket.socket) -> None:
         with contextlib.suppress(OSError), line:
             while request := self._request(line):
                 self.requests.append(request)
@@ -54,7 +57,7 @@ class Scripted:
                         time.sleep(0.01)
 
     @staticmethod
-    def _request(line):
+    def _request(line: socket.socket) -> bytes:
         got = b""
         while b"\r\n\r\n" not in got:
             block = line.recv(1 << 16)
@@ -68,24 +71,26 @@ class Scripted:
         return got
 
 
-def close(line) -> None:
+def close(line: socket.socket) -> None:
+    """End the engine's connection."""
     line.shutdown(socket.SHUT_RDWR)
 
 
 class Client:
     """One connection to a front: called, it posts and returns (status, headers, body)."""
 
-    def __init__(self, port) -> None:
+    def __init__(self, port: int) -> None:
         self.port, self.line = port, http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def __call__(self, body=b'{"a": 1}', **headers):
+    def __call__(self, body: bytes = b'{"a": 1}', **headers: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Post the body with these headers."""
         self.line.request("POST", "/v1/completions", body, headers)
         reply = self.line.getresponse()
         return reply.status, reply.getheaders(), reply.read()
 
 
 @contextlib.contextmanager
-def asking(engine):
+def asking(engine: Scripted) -> Iterator[Client]:
     """Yield a client that posts through a front on one connection."""
     (port,) = choose_ports("127.0.0.1", [0])
     with front(FrontSpec("127.0.0.1", port, f"http://127.0.0.1:{engine.port}", "toy")):
@@ -95,7 +100,7 @@ def asking(engine):
 
 
 @contextlib.contextmanager
-def connected(engine):
+def connected(engine: Scripted) -> Iterator[socket.socket]:
     """Yield a socket to a front before `engine`."""
     with asking(engine) as ask, socket.create_connection(("127.0.0.1", ask.port), timeout=10) as line:
         yield line
@@ -113,7 +118,8 @@ def connected(engine):
         [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", LENGTH % (4, b"abcd")],
     ],
 )
-def test_each_kind_of_answer_arrives_whole(script) -> None:
+def test_each_kind_of_answer_arrives_whole(script: list[Piece]) -> None:
+    """Bodies by length, by chunks or until the end of the connection all arrive, however they are split."""
     with Scripted(script, [LENGTH % (1, b"2")]) as engine, asking(engine) as ask:
         status, headers, body = ask()
         assert (status, body) == (200, b"abcd")
@@ -122,6 +128,7 @@ def test_each_kind_of_answer_arrives_whole(script) -> None:
 
 
 def test_headers_pass_but_for_those_of_one_connection() -> None:
+    """Request ids and retry hints pass through; hop-by-hop headers do not."""
     answer = b"HTTP/1.1 429 Slow\r\nX-A: 1\r\nX-A: 2\r\nRetry-After: 7\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n"
     with Scripted([answer]) as engine, asking(engine) as ask:
         status, headers, body = ask(**{"X-Request-Id": "r1", "TE": "trailers", "Content-Type": "application/json"})
@@ -138,6 +145,7 @@ def test_headers_pass_but_for_those_of_one_connection() -> None:
 
 
 def test_an_expectation_is_answered_by_the_front_and_goes_no_further() -> None:
+    """Clients that send `Expect: 100-continue` are answered at once, and the engine never sees it."""
     with Scripted([LENGTH % (2, b"ok")]) as engine, connected(engine) as line:
         line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert b" 100 " in line.recv(1000)
@@ -149,6 +157,7 @@ def test_an_expectation_is_answered_by_the_front_and_goes_no_further() -> None:
 
 
 def test_connections_are_kept_and_used_again() -> None:
+    """A connection per request would add its setup to every measured latency."""
     with Scripted(*[[LENGTH % (1, b"x")]] * 3) as engine, asking(engine) as ask:
         for _ in range(3):
             assert ask()[2] == b"x"
@@ -156,6 +165,7 @@ def test_connections_are_kept_and_used_again() -> None:
 
 
 def test_one_that_the_engine_does_not_keep_is_not_used_again() -> None:
+    """After `Connection: close` the next request opens a new connection instead of failing."""
     last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
     with Scripted([last], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[2], ask()[2]] == [b"x", b"y"]
@@ -163,6 +173,7 @@ def test_one_that_the_engine_does_not_keep_is_not_used_again() -> None:
 
 
 def test_a_request_that_met_a_closing_connection_is_sent_once_more() -> None:
+    """An engine that closes an idle connection just then costs the client no error."""
     with Scripted([LENGTH % (1, b"x")], [close], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[2], ask()[2]] == [b"x", b"y"]
     assert len(engine.requests) == 3
@@ -170,7 +181,8 @@ def test_a_request_that_met_a_closing_connection_is_sent_once_more() -> None:
 
 
 @pytest.mark.parametrize("fault", [[b"HTTP/1.1 2", close], [lambda _: time.sleep(1.2), close]])
-def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault) -> None:
+def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault: list[Piece]) -> None:
+    """A request that may have been computed is not repeated; the client gets a 502."""
     with Scripted([LENGTH % (1, b"x")], fault, [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert ask()[0] == 200
         status, _, body = ask()
@@ -180,15 +192,16 @@ def test_a_request_that_the_engine_began_or_died_over_is_not_sent_again(fault) -
 
 
 def test_however_many_connections_were_kept_it_is_sent_once_more_and_no_oftener() -> None:
+    """One retry is enough: a dead engine is not tried once for each kept connection."""
     together = threading.Barrier(3)
     first = [lambda _: together.wait(5), LENGTH % (1, b"x")]
 
-    async def ask(upstream) -> None:
+    async def ask(upstream: Upstream) -> None:
         connection = await upstream.ask("POST", "/v1/completions", (), b"{}")
         await connection._end
         connection.release()
 
-    async def story(upstream) -> None:
+    async def story(upstream: Upstream) -> None:
         await asyncio.gather(*(ask(upstream) for _ in range(3)))
         with pytest.raises(EngineGoneError):
             await ask(upstream)
@@ -200,9 +213,11 @@ def test_however_many_connections_were_kept_it_is_sent_once_more_and_no_oftener(
 
 
 def test_what_is_left_of_a_request_that_was_answered_early_does_not_stand_before_the_next() -> None:
+    """A connection with an unfinished upload is not reused; its rest would garble the next request."""
+
     class Hasty(Scripted):
         @staticmethod
-        def _request(line):
+        def _request(line: socket.socket) -> bytes:
             return line.recv(1000)
 
     refused, over = b"HTTP/1.1 400 Bad\r\nContent-Length: 1\r\n\r\nx", threading.Event()
@@ -214,6 +229,7 @@ def test_what_is_left_of_a_request_that_was_answered_early_does_not_stand_before
 
 
 def test_half_of_an_answer_for_which_nobody_asked_does_not_stand_before_the_next() -> None:
+    """Stray bytes discard the connection, so no client receives another's answer."""
     stray = (LENGTH % (4, b"abcd")) + b"HTTP/1.1 200 OK\r\nCont"
     with Scripted([stray], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[2], ask()[2]] == [b"abcd", b"y"]
@@ -221,12 +237,14 @@ def test_half_of_an_answer_for_which_nobody_asked_does_not_stand_before_the_next
 
 
 def test_an_answer_without_a_body_ends_without_its_connection() -> None:
+    """A 204 is complete with its headers, and its connection is kept."""
     with Scripted([b"HTTP/1.1 204 No Content\r\n\r\n"], [LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert [ask()[0], ask()[2]] == [204, b"y"]
     assert engine.connections == 1
 
 
 def test_a_packed_request_goes_on_unpacked_and_says_so() -> None:
+    """Gzipped requests are unpacked by the front, and the engine sees no compression."""
     with Scripted([LENGTH % (1, b"y")]) as engine, asking(engine) as ask:
         assert ask(body=gzip.compress(b'{"a": 2}'), **{"Content-Encoding": "gzip"})[0] == 200
     assert engine.requests[0].endswith(b'\r\n\r\n{"a": 2}')
@@ -234,6 +252,7 @@ def test_a_packed_request_goes_on_unpacked_and_says_so() -> None:
 
 
 def test_the_engine_is_asked_for_the_path_that_was_looked_at() -> None:
+    """The checked path is the one sent on; a fragment cannot smuggle in a forbidden one."""
     with Scripted([LENGTH % (2, b"ok")]) as engine, connected(engine) as line:
         line.sendall(b"POST /v1/completions?x=1#/../../sleep HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         assert b" 200 " in line.recv(1000)
@@ -241,9 +260,10 @@ def test_the_engine_is_asked_for_the_path_that_was_looked_at() -> None:
 
 
 def test_a_client_that_hangs_up_before_the_answer_begins_stops_the_engine() -> None:
+    """The engine does not go on thinking for a client that has left."""
     gone = threading.Event()
 
-    def think(line) -> None:
+    def think(line: socket.socket) -> None:
         assert line.recv(1) == b""
         gone.set()
 
@@ -259,7 +279,7 @@ def test_a_client_that_neither_reads_nor_leaves_does_not_keep_the_engine_working
     """It has said that it is done, and takes no more: its connection cannot be closed in order."""
     gone = threading.Event()
 
-    def flood(line) -> None:
+    def flood(line: socket.socket) -> None:
         try:
             while True:
                 line.sendall(b"10000\r\n%b\r\n" % bytes(1 << 16))
@@ -274,6 +294,7 @@ def test_a_client_that_neither_reads_nor_leaves_does_not_keep_the_engine_working
 
 
 def test_an_answer_that_is_no_http_is_a_502() -> None:
+    """Something other than an engine at the address is reported as such."""
     with Scripted([b"SSH-2.0-OpenSSH\r\n"]) as engine, asking(engine) as ask:
         status, _, body = ask()
     assert status == 502
@@ -281,13 +302,15 @@ def test_an_answer_that_is_no_http_is_a_502() -> None:
 
 
 @pytest.mark.parametrize("script", [[LENGTH % (9, b"abcd"), close], [CHUNKED, b"4\r\nabcd\r\n", close], [CHUNKED, b"zz"]])
-def test_an_answer_that_breaks_off_breaks_off_for_the_client_too(script) -> None:
+def test_an_answer_that_breaks_off_breaks_off_for_the_client_too(script: list[Piece]) -> None:
+    """A truncated or malformed body is never passed on as a complete one."""
     with Scripted(script) as engine, asking(engine) as ask, pytest.raises((http.client.HTTPException, OSError)):
         ask()
 
 
 @pytest.mark.parametrize("kept", [b"", b"Connection: keep-alive\r\n"])
 def test_a_client_of_http_1_0_gets_the_body_without_chunks(kept: bytes) -> None:
+    """Old clients cannot read chunks, so their body ends with the connection."""
     with Scripted([CHUNKED, b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n"]) as engine, connected(engine) as line:
         line.sendall(b"POST /v1/completions HTTP/1.0\r\n%bContent-Length: 2\r\n\r\n{}" % kept)
         got = b""
@@ -301,7 +324,7 @@ def test_a_client_that_reads_slowly_holds_the_engine_back_and_loses_nothing() ->
     size, sent = 64 << 20, threading.Event()
     block = bytes(range(256)) * 256
 
-    def body(line) -> None:
+    def body(line: socket.socket) -> None:
         for _ in range(size // len(block)):
             line.sendall(b"%x\r\n%b\r\n" % (len(block), block))
         sent.set()

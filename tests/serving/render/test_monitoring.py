@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from tests import ROOT
 from tokenhour.contracts.config.experiment import load_experiment
 from tokenhour.serving.render import monitoring
 from tokenhour.serving.render.compose import render_compose
-from tokenhour.serving.render.context import deployment
+from tokenhour.serving.render.context import Deployment, deployment
 from tokenhour.serving.render.kubernetes import render_kubernetes
 
 # What is asked for of vLLM 0.32.0's /metrics, by its vllm/v1/metrics/loggers.py: counters end in _total, histograms have
@@ -27,18 +28,20 @@ DCGM_SERIES = frozenset({"DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_GPU_UTIL"})
 UNITS = {"short", "currencyUSD", "percentunit", "percent", "s", "watt"}
 
 
-def rules(own_job: bool = True):
+def rules(own_job: bool = True) -> list[dict[str, Any]]:
+    """List the Prometheus rules for a fleet at $2.95 an hour."""
     (group,) = monitoring.prometheus_rules(2.95, own_job=own_job)["groups"]
     return group["rules"]
 
 
-def rendered(device):
+def rendered(device: str) -> Deployment:
+    """Return the example's deployment for a device."""
     return deployment(
         load_experiment(ROOT / "configs/experiments/h100-chat.yaml"), "w8a8", Path("none"), ROOT / "configs/prices", device
     )
 
 
-def series(expression):
+def series(expression: str) -> set[str]:
     """Name the series of an expression: whatever has a colon, begins with DCGM_, or is `up`."""
     return set(re.findall(r"\b(?:\w+:\w+|DCGM_\w+|up(?=\{))", expression))
 
@@ -46,6 +49,7 @@ def series(expression):
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("own_job", [True, False])
 def test_every_panel_rule_and_alert_names_only_series_that_are_there(device: str, own_job: bool) -> None:
+    """A panel or alert on a series that nothing exports would stay silent forever."""
     recorded = {rule["record"] for rule in rules(own_job) if "record" in rule}
     there = VLLM_SERIES | recorded | (DCGM_SERIES if device == "cuda" else set()) | ({"up"} if own_job else set())
     board = json.loads(monitoring.dashboard(device))
@@ -63,6 +67,7 @@ def test_a_name_that_nothing_tells_is_noticed() -> None:
 
 
 def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
+    """Throughput, cost, cache, queue and power are on the dashboard."""
     shown = monitoring.dashboard("cuda")
     for metric in (
         "tokenhour:output_tokens_per_s", "tokenhour:usd_per_hour", "tokenhour:usd_per_mtok", "vllm:kv_cache_usage_perc",
@@ -81,6 +86,7 @@ def test_on_a_cpu_no_panel_is_empty() -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_the_dashboard_is_one_that_grafana_can_draw(device: str) -> None:
+    """Panels have unique ids, known units and data sources, and do not overlap."""
     board = json.loads(monitoring.dashboard(device))
     assert set(board) == {"uid", "title", "schemaVersion", "refresh", "time", "panels"}
     sources, _ = monitoring.grafana_provisioning()
@@ -115,6 +121,7 @@ def test_prometheus_configuration_has_documented_keys_only() -> None:
 
 @pytest.mark.parametrize("own_job", [True, False])
 def test_rules_have_documented_keys_only(own_job: bool) -> None:
+    """Prometheus rejects a whole rule file for one unknown key."""
     document = monitoring.prometheus_rules(1.0, own_job=own_job)
     assert set(document) == {"groups"}
     for group in document["groups"]:
@@ -124,11 +131,13 @@ def test_rules_have_documented_keys_only(own_job: bool) -> None:
             assert re.fullmatch(r"[a-zA-Z_:][\w:]*", rule.get("record") or rule["alert"])
 
 
-def dollars(own_job):
+def dollars(own_job: bool) -> str:
+    """Return the expression that computes dollars an hour."""
     return next(rule["expr"] for rule in rules(own_job) if rule.get("record") == "tokenhour:usd_per_hour")
 
 
 def test_dollars_an_hour_count_every_allocated_engine() -> None:
+    """Every engine that Prometheus scrapes costs money, busy or idle."""
     assert dollars(own_job=True) == 'count(up{job="vllm"}) * 2.95'
     jobs = [each["job_name"] for each in monitoring.prometheus_config(["a:1"], None, None)["scrape_configs"]]
     assert jobs == ["vllm"], "the job that is counted"

@@ -11,8 +11,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -35,12 +37,12 @@ KEY = "0123456789abcdef-very-secret"
 class Up:
     """A server that was started with `serving up`, and the commands that speak to it."""
 
-    def __init__(self, root: Path, mode: str = "fleet", environment: dict | None = None, **fields) -> None:
+    def __init__(self, root: Path, mode: str = "fleet", environment: dict[str, str] | None = None, **fields: Any) -> None:
         self.root = root
         self.spec, self.run = house(root, mode, **fields)
         self.environment = environment or {}
 
-    def command(self, *words):
+    def command(self, *words: str) -> SimpleNamespace:
         """Run a command in this process (the supervisor that `up` leaves is one of its own); errors become exit codes."""
         with contextlib.chdir(self.root):
             done = CliRunner().invoke(cli, [*words, "--results", str(self.root / "results")], env=self.environment)
@@ -51,29 +53,34 @@ class Up:
             code, said = done.exit_code, done.stderr
         return SimpleNamespace(returncode=code, stdout=done.stdout, stderr=said)
 
-    def start(self):
+    def start(self) -> SimpleNamespace:
+        """Run `serving up`, which must succeed."""
         done = self.command("up", str(self.root / "experiment.json"))
         assert done.returncode == 0, done.stderr
         return done
 
-    def state(self):
+    def state(self) -> Any:
+        """Read what the supervisor last wrote about the server."""
         return read_state(self.run.path)
 
-    def until(self, condition, limit_s: float = 60.0):
+    def until(self, condition: Callable[[Any], Any], limit_s: float = 60.0) -> Any:
+        """Wait for a state that meets the condition, and return it."""
         deadline = time.monotonic() + limit_s
         while not condition(self.state()):
             assert time.monotonic() < deadline, self.state()
             time.sleep(0.02)
         return self.state()
 
-    def ask(self, path: str = "/v1/completions", key=None, timeout: int = 60, **fields):
+    def ask(self, path: str = "/v1/completions", key: str | None = None, timeout: int = 60, **fields: Any) -> str:
+        """Post a completion and return the whole answer as text."""
         body = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3, **fields}
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         request = urllib.request.Request(self.state().base_url + path, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return reply.read().decode()
 
-    def status_of(self, path, method: str = "GET", key=None, timeout: int = 10):
+    def status_of(self, path: str, method: str = "GET", key: str | None = None, timeout: int = 10) -> int:
+        """Return the HTTP status of a request."""
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         body = b'{"model": "Toy-w8a8", "prompt": "x"}' if method == "POST" else None
         request = urllib.request.Request(self.state().base_url + path, body, headers)
@@ -86,10 +93,11 @@ class Up:
 
 
 @pytest.fixture
-def up(tmp_path: Path):
+def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """Make servers over fake engines; whatever is left of them at the end fails the test."""
     made = []
 
-    def make(mode: str = "fleet", **fields):
+    def make(mode: str = "fleet", **fields: Any) -> Up:
         made.append(Up(tmp_path, mode, **fields))
         return made[-1]
 
@@ -104,7 +112,8 @@ def up(tmp_path: Path):
     assert left_over(tmp_path) == []
 
 
-def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up) -> None:
+def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up: Callable[..., Up]) -> None:
+    """`serving up` returns once the server is ready; `serving down` lets running requests finish before it stops."""
     server = up(operations={"drain_s": 10})
     server.start()
     record = Server.read(server.run.path)
@@ -134,7 +143,8 @@ def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up) -> N
 
 
 @pytest.mark.parametrize("fronted", [False, True])
-def test_a_second_signal_to_the_supervisor_stops_it_at_once(up, fronted: bool) -> None:
+def test_a_second_signal_to_the_supervisor_stops_it_at_once(up: Callable[..., Up], fronted: bool) -> None:
+    """An operator who cannot wait for the drain signals again, and the whole tree ends within seconds."""
     idle = {"idle": {"policy": "stop", "after_s": 600}} if fronted else {}
     server = up(operations={"drain_s": 60, **idle})
     server.start()
@@ -152,7 +162,8 @@ def test_a_second_signal_to_the_supervisor_stops_it_at_once(up, fronted: bool) -
     thread.join(10)
 
 
-def test_a_crash_is_told_within_a_second_with_its_cause(up) -> None:
+def test_a_crash_is_told_within_a_second_with_its_cause(up: Callable[..., Up]) -> None:
+    """A crashed engine shows up as failed almost at once, with its cause, so nobody has to dig in logs."""
     server = up()
     server.start()
     with (server.run.path / "server.log").open("a") as log:
@@ -167,7 +178,8 @@ def test_a_crash_is_told_within_a_second_with_its_cause(up) -> None:
     assert "out of memory" in shown.stdout
 
 
-def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up) -> None:
+def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up: Callable[..., Up]) -> None:
+    """Restarts stop at `max_restarts`, and the log of each crash stays readable and is not mistaken for another's."""
     server = up(operations={"restart": {"max_restarts": 1, "backoff_s": 0.1}})
     server.start()
     first = server.state().replicas[0].pid
@@ -185,7 +197,8 @@ def test_a_crashed_engine_is_started_again_when_asked_until_it_is_too_often(up) 
     assert "out of memory" not in state.error, "and is not taken for why the second one did"
 
 
-def test_an_engine_that_never_came_up_is_not_started_again(up) -> None:
+def test_an_engine_that_never_came_up_is_not_started_again(up: Callable[..., Up]) -> None:
+    """Restarts are for engines that once worked; a start that fails is reported once with its cause."""
     server = up("dies", operations={"restart": {"max_restarts": 5}})
     done = server.command("up", str(server.root / "experiment.json"))
     assert done.returncode == 1
@@ -194,7 +207,8 @@ def test_an_engine_that_never_came_up_is_not_started_again(up) -> None:
     assert server.state().state == "failed"
 
 
-def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up) -> None:
+def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up: Callable[..., Up]) -> None:
+    """A server whose first completion fails is reported as failed instead of being announced as ready."""
     server = up("mute")
     done = server.command("up", str(server.root / "experiment.json"))
     assert done.returncode == 1
@@ -203,7 +217,7 @@ def test_an_engine_that_answers_nothing_is_told_and_not_waited_for(up) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fleet", "dies"])
-def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up, mode: str) -> None:
+def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up: Callable[..., Up], mode: str) -> None:
     """They are hashed beside the start, and judged before it is ready."""
     server = up(mode)
     weights = server.root / "model/model.safetensors"
@@ -220,7 +234,9 @@ def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up, mode: 
     assert not Server.exists(server.run.path)
 
 
-def test_what_only_the_supervisor_could_find_is_a_mistake_too(up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_the_supervisor_could_find_is_a_mistake_too(
+    up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a port that was taken after `up` had looked."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -234,7 +250,8 @@ def test_what_only_the_supervisor_could_find_is_a_mistake_too(up, monkeypatch: p
     assert "0 for a free one" in done.stderr
 
 
-def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up) -> None:
+def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up: Callable[..., Up]) -> None:
+    """Even SIGKILL leaves no engine or router behind to hold GPUs, and the next start is not locked out."""
     server = up("keyed", replicas=2, environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
     server.start()
     assert "Paris" in server.ask(key=KEY), "the router hands the key on"
@@ -250,7 +267,7 @@ def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up) -> None:
         pass  # the next start is not locked out
 
 
-def routers(server):
+def routers(server: Up) -> list[int]:
     """Find the guardian (the router itself changes its title)."""
     pattern = "vllm_router.launch_router"
     urls = {replica.url for replica in server.state().replicas}
@@ -261,7 +278,8 @@ def routers(server):
     ]
 
 
-def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up) -> None:
+def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up: Callable[..., Up]) -> None:
+    """The surviving replica serves alone, restarts bring back the lost replica or router, and `down` still drains."""
     server = up(replicas=2, operations={"restart": {"max_restarts": 3, "backoff_s": 1.0}})
     server.start()
     record = Server.read(server.run.path)
@@ -292,7 +310,8 @@ def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up) -> 
     assert answers[0].rstrip().endswith("data: [DONE]"), "the router outlived the engine's last answer"
 
 
-def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_recorded(up) -> None:
+def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_recorded(up: Callable[..., Up]) -> None:
+    """An idle engine gives up its memory, loses no request on waking, and ignores paths that clients need not use."""
     server = up(operations={"idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].pid is None)
@@ -323,7 +342,8 @@ def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_re
     assert record.released_bytes > 10e6, "an interpreter is more than that"
 
 
-def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up) -> None:
+def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up: Callable[..., Up]) -> None:
+    """One failed replica neither blocks idle sleep nor keeps the others from waking."""
     server = up(replicas=2, operations={"idle": {"policy": "stop", "after_s": 5}})
     server.start()
     os.kill(server.state().replicas[0].pid, signal.SIGKILL)
@@ -335,7 +355,8 @@ def test_a_fleet_that_lost_a_replica_rests_and_wakes_with_the_others(up) -> None
     assert IdleRecord.read(server.run.path).accelerators == 1, "two engines on one CPU"
 
 
-def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up) -> None:
+def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up: Callable[..., Up]) -> None:
+    """A held request is answered as soon as a later wake succeeds."""
     server = up("moody", operations={"idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
@@ -350,7 +371,8 @@ def test_a_wake_that_fails_is_tried_again_and_who_waits_is_answered(up) -> None:
     assert "Paris" in answers[0]
 
 
-def test_going_down_does_not_wait_for_a_wake_that_takes_long(up) -> None:
+def test_going_down_does_not_wait_for_a_wake_that_takes_long(up: Callable[..., Up]) -> None:
+    """`serving down` cancels a slow wake, answers held clients with 503, and records no wake."""
     server = up("moody", operations={"drain_s": 2, "idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
@@ -368,7 +390,8 @@ def test_going_down_does_not_wait_for_a_wake_that_takes_long(up) -> None:
     assert IdleRecord.read(server.run.path).wakes == ()
 
 
-def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next_start(up) -> None:
+def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next_start(up: Callable[..., Up]) -> None:
+    """Idle savings survive a killed supervisor: the next `up` or `down` derives the record from the raw events."""
     server = up(operations={"idle": {"policy": "stop", "after_s": 0.4}})
     server.start()
     server.until(lambda s: s.state == "asleep" and s.replicas[0].state == "stopped")
@@ -386,7 +409,7 @@ def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next
     assert IdleRecord.exists(server.run.path)
 
 
-def test_behind_a_proxy_nothing_of_ours_goes_there(up) -> None:
+def test_behind_a_proxy_nothing_of_ours_goes_there(up: Callable[..., Up]) -> None:
     """Neither the probes nor the router's requests, and the key with them."""
     with socket.socket() as proxy:
         proxy.bind(("127.0.0.1", 0))
@@ -402,7 +425,8 @@ def test_behind_a_proxy_nothing_of_ours_goes_there(up) -> None:
             proxy.accept()
 
 
-def test_a_secret_is_asked_for_and_stands_nowhere(up) -> None:
+def test_a_secret_is_asked_for_and_stands_nowhere(up: Callable[..., Up]) -> None:
+    """Secrets reach the engine, but never a log, a record, a command line or the shown command."""
     secrets = {"MY_KEY": KEY, "HF_TOKEN": "hf-token-0123456789", "REGISTRY_PASSWORD": "correct horse"}
     server = up("leaks", environment=secrets, operations={"api_key_env": "MY_KEY"})
     server.start()
@@ -423,7 +447,10 @@ def test_a_secret_is_asked_for_and_stands_nowhere(up) -> None:
     assert 'VLLM_API_KEY="$MY_KEY"' in shown.stdout
 
 
-def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_behind_loopback(up) -> None:
+def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_behind_loopback(
+    up: Callable[..., Up],
+) -> None:
+    """A public address exposes only the proxy, which demands the key; the engine and its metrics stay on loopback."""
     server = up("keyed", host="0.0.0.0", environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
     server.start()
     argv = Server.read(server.run.path).argv
@@ -436,7 +463,8 @@ def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_
     assert "Paris" in server.ask(key=KEY)
 
 
-def test_interrupting_the_command_while_it_waits_takes_the_server_down(up) -> None:
+def test_interrupting_the_command_while_it_waits_takes_the_server_down(up: Callable[..., Up]) -> None:
+    """Ctrl-C during `serving up` stops the server that is still starting, instead of leaving it behind."""
     server = up("silent")
     argv = [sys.executable, "-m", "tokenhour", "serving", "up", str(server.root / "experiment.json")]
     argv += ["--results", str(server.root / "results")]
@@ -448,7 +476,8 @@ def test_interrupting_the_command_while_it_waits_takes_the_server_down(up) -> No
     server.until(lambda s: s.state == "stopped")
 
 
-def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up) -> None:
+def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up: Callable[..., Up]) -> None:
+    """A mistyped scheme is rejected; otherwise a server would keep running, or the wrong one would stop."""
     server = up()
     file = str(server.root / "experiment.json")
     for words in (("down", file), ("logs", file)):
@@ -472,6 +501,7 @@ def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up) -> None:
     ],
 )
 def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    """Mistakes on the command line show one message and no traceback, so scripts can rely on the exit code."""
     argv = [sys.executable, "-m", "tokenhour", "serving", *words]
     argv += ["--results", str(tmp_path)] if words != ("nonsense",) else []
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -481,13 +511,15 @@ def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words: tuple[str, .
 
 
 def test_status_of_nothing_says_how_to_start(tmp_path: Path) -> None:
+    """`serving status` without any server is no error and names the command that starts one."""
     argv = [sys.executable, "-m", "tokenhour", "serving", "status", "--results", str(tmp_path / "none")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "serving up EXP" in done.stdout
 
 
-def test_a_chatty_engine_does_not_fill_the_disk(up) -> None:
+def test_a_chatty_engine_does_not_fill_the_disk(up: Callable[..., Up]) -> None:
+    """Engine logs rotate at `log.max_mib`, so a server that runs for weeks stays within bounds."""
     server = up("chatty", operations={"log": {"max_mib": 0.1, "keep": 2}})
     server.start()
     deadline = time.monotonic() + 20

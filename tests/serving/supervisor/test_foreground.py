@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +24,7 @@ from tests.records import checkpoint
 from tests.records import server as server_record
 from tests.serving.launch.test_argv import experiment
 from tests.serving.launch.test_engine_env import driver_tool
+from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import sha256_file
 from tokenhour.contracts.records.checkpoint import Checkpoint
@@ -57,7 +60,9 @@ sys.exit(exit_code_of(main))
 """
 
 
-def house(tmp_path: Path, mode: str = "good", operations=None, **serving):
+def house(
+    tmp_path: Path, mode: str = "good", operations: dict[str, Any] | None = None, **serving: Any
+) -> tuple[Experiment, RunDir]:
     """Make a root with an engine environment whose python starts the fake engine, and one finished checkpoint."""
     python = tmp_path / ".venv-engine/bin/python"
     python.parent.mkdir(parents=True)
@@ -105,6 +110,7 @@ def left_over(tmp_path: Path) -> list[str]:
 
 
 def test_a_session_records_what_runs_and_takes_everything_down(tmp_path: Path) -> None:
+    """`server.json` says what really ran, and no process outlives the session."""
     spec, run = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
         assert Server.read(run.path) == server
@@ -142,7 +148,7 @@ def test_of_eight_gpus_the_one_that_serves_is_counted_and_named(tmp_path: Path, 
 
 
 def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(
-    tmp_path: Path, gpu, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process holds memory of GPU 5: vLLM would load, and then refuse to start."""
     monkeypatch.setenv("PATH", f"{driver_tool(tmp_path)}:{os.environ['PATH']}")
@@ -162,6 +168,7 @@ def test_of_the_gpus_that_serve_the_one_with_the_least_free_memory_decides(
 
 
 def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path: Path) -> None:
+    """Models without a chat template get their readiness question through plain completions."""
     spec, _ = house(tmp_path, "no-chat")
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (_, server):
         assert server.greeting == "Paris."
@@ -180,6 +187,7 @@ def test_an_engine_without_a_chat_template_is_asked_plainly(tmp_path: Path) -> N
     ],
 )
 def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path: Path, mode: str, expected: str) -> None:
+    """Every failed start names its cause with a remedy, writes no server record and leaves no process."""
     spec, run = house(tmp_path, mode, ready_timeout_s=3 if mode in {"silent", "hangs"} else 20)
     with pytest.raises(RunFailedError, match=expected) as caught, serve(spec, "w8a8", tmp_path / "results", tmp_path):
         pass
@@ -190,7 +198,8 @@ def test_an_engine_that_does_not_come_up_is_one_message_and_no_process(tmp_path:
 
 
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path: Path, killer) -> None:
+def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path: Path, killer: signal.Signals) -> None:
+    """However the supervisor dies, no engine process stays behind to hold the GPU."""
     house(tmp_path)
     child = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
@@ -206,6 +215,7 @@ def test_killing_the_supervisor_takes_the_engine_and_its_workers_down(tmp_path: 
 
 
 def test_sigterm_lets_a_running_request_end(tmp_path: Path) -> None:
+    """SIGTERM drains: the client receives its whole stream before the server exits."""
     _, run = house(tmp_path, "drains", operations={"drain_s": 10})
     child = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
@@ -221,7 +231,7 @@ def test_sigterm_lets_a_running_request_end(tmp_path: Path) -> None:
     assert left_over(tmp_path) == []
 
 
-def run_in(tmp_path: Path, *command) -> subprocess.Popen[str]:
+def run_in(tmp_path: Path, *command: str) -> subprocess.Popen[str]:
     """Start `serving run` as a person does, and return it once the server is ready."""
     argv = [sys.executable, "-m", "tokenhour", "serving", "run", str(tmp_path / "experiment.json")]
     argv += ["--results", str(tmp_path / "results"), *(["--", *command] if command else [])]
@@ -237,7 +247,7 @@ def run_in(tmp_path: Path, *command) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("stopper", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path: Path, stopper) -> None:
+def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path: Path, stopper: signal.Signals) -> None:
     """It was asked to serve until then: exit 0, and what runs may end."""
     _, run = house(tmp_path, "drains", operations={"drain_s": 10})
     child = run_in(tmp_path)
@@ -257,7 +267,7 @@ def test_a_server_that_is_told_to_stop_has_done_its_work(tmp_path: Path, stopper
     assert left_over(tmp_path) == []
 
 
-def hold(url):
+def hold(url: str) -> threading.Thread:
     """Leave a request that would run for a minute with the server."""
 
     def ask() -> None:
@@ -272,7 +282,8 @@ def hold(url):
 
 
 @pytest.mark.parametrize("stopper", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path: Path, stopper) -> None:
+def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path: Path, stopper: signal.Signals) -> None:
+    """Signalling twice skips the drain and the engine's grace period, and counts as an interruption."""
     _, run = house(tmp_path, "drains", operations={"drain_s": 60})
     child = run_in(tmp_path)
     while "Ctrl-C stops it" not in child.stderr.readline():
@@ -294,6 +305,7 @@ def test_a_second_signal_during_the_drain_stops_it_at_once(tmp_path: Path, stopp
 
 
 def test_a_second_signal_beside_a_command_that_will_not_end_stops_both_at_once(tmp_path: Path) -> None:
+    """A command and an engine that both ignore SIGTERM are killed together on the second signal."""
     house(tmp_path, "stubborn", operations={"drain_s": 60})
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(90)"
     child = run_in(tmp_path, sys.executable, "-c", deaf)
@@ -323,6 +335,7 @@ def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(
 
 
 def test_interrupting_the_command_beside_a_server_is_an_interruption(tmp_path: Path) -> None:
+    """Ctrl-C marks the stage as interrupted and says that the same command resumes it."""
     _, run = house(tmp_path)
     child = run_in(tmp_path, sys.executable, "-c", "import time; time.sleep(60)")
     time.sleep(0.3)
@@ -377,6 +390,7 @@ def test_an_engine_that_dies_of_wrong_weights_is_not_blamed(tmp_path: Path, righ
 
 
 def test_truncated_weights_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    """A size check rejects damaged weights before any engine loads them, without hashing gigabytes."""
     spec, run = house(tmp_path)
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(bytes(2 * SMALL_BYTES))
@@ -391,6 +405,7 @@ def test_truncated_weights_are_refused_before_anything_starts(tmp_path: Path) ->
 
 
 def test_a_server_whose_engine_crashed_is_told_as_failed(tmp_path: Path) -> None:
+    """The state file keeps that the engine ended, so `serving status` does not call it stopped."""
     spec, run = house(tmp_path)
 
     def crash() -> None:
@@ -406,6 +421,7 @@ def test_a_server_whose_engine_crashed_is_told_as_failed(tmp_path: Path) -> None
 
 
 def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """A broken certificate is reported with its field, before a model is loaded for minutes."""
     (tmp_path / "cert.pem").write_text("no certificate")
     spec, _ = house(tmp_path, operations={"tls_certificate": str(tmp_path / "cert.pem")})
     with pytest.raises(InputError, match="not a usable certificate") as caught:
@@ -414,6 +430,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_before_anything_starts(tmp
 
 
 def test_killing_the_guardian_takes_the_engine_down(tmp_path: Path) -> None:
+    """The engine dies with its guardian, even when its worker has renamed itself and left the session."""
     spec, _ = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
         deadline = time.monotonic() + 10
@@ -432,6 +449,7 @@ def test_killing_the_guardian_takes_the_engine_down(tmp_path: Path) -> None:
 
 
 def test_a_command_runs_beside_and_its_code_is_returned(tmp_path: Path) -> None:
+    """`serving run -- CMD` passes the server record's path to the command and exits with the command's own code."""
     house(tmp_path)
     show = "import os, sys; print(os.environ['TOKENHOUR_SERVER']); sys.exit(7)"
     argv = [sys.executable, "-c", SERVE, str(tmp_path), sys.executable, "-c", show]
@@ -442,6 +460,7 @@ def test_a_command_runs_beside_and_its_code_is_returned(tmp_path: Path) -> None:
 
 
 def test_a_command_is_stopped_when_the_engine_ends(tmp_path: Path) -> None:
+    """A command whose server crashed is stopped instead of measuring a dead address."""
     spec, run = house(tmp_path)
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (engine, server):
         os.kill(server.engine_pid, signal.SIGKILL)
@@ -451,6 +470,7 @@ def test_a_command_is_stopped_when_the_engine_ends(tmp_path: Path) -> None:
 
 
 def test_a_command_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    """A mistyped command is reported as such, not as a failure of the server."""
     spec, run = house(tmp_path)
     with (
         pytest.raises(InputError, match="cannot run no-such-command"),
@@ -460,6 +480,7 @@ def test_a_command_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_busy_port_is_named_before_anything_starts(tmp_path: Path) -> None:
+    """A taken port is rejected before the model loads, and the remedy mentions port 0."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -472,6 +493,7 @@ def test_a_busy_port_is_named_before_anything_starts(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_has_one_server_at_a_time(tmp_path: Path) -> None:
+    """Two servers in one run folder would overwrite each other's records."""
     spec, run = house(tmp_path)
     with (
         exclusive(run),
@@ -482,6 +504,7 @@ def test_a_run_folder_has_one_server_at_a_time(tmp_path: Path) -> None:
 
 
 def test_an_earlier_session_is_moved_aside(tmp_path: Path) -> None:
+    """Records are never overwritten: the earlier server record moves to `superseded/`."""
     spec, run = house(tmp_path)
     for _ in range(2):
         with serve(spec, "w8a8", tmp_path / "results", tmp_path):
@@ -490,6 +513,7 @@ def test_an_earlier_session_is_moved_aside(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    """Preparation names each missing piece, from checkpoint to memory and GPU driver, and leaves no event."""
     spec, run = house(tmp_path)
     with pytest.raises(InputError, match="no checkpoint"):
         prepare(spec, "none", tmp_path / "results", tmp_path)
@@ -507,6 +531,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_ready_server_is_announced_with_its_checkpoints_quality_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever starts a server sees that its checkpoint failed the quality gate, and why."""
     why = ("mean KL divergence 0.2 is above 0.05",)
     announce(server_record("http://127.0.0.1:1", "/m", quality_gate="FAIL", quality_reasons=why))
     assert "none: quality gate FAIL (mean KL divergence 0.2 is above 0.05)" in capsys.readouterr().err
