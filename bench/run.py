@@ -12,7 +12,7 @@ from typing import Literal
 from tokenhour.bench.calibration.calibrate import certified
 from tokenhour.bench.loadgen.subprocesses import children, sigterm_interrupts
 from tokenhour.bench.loadgen.worker_count import Workers
-from tokenhour.bench.measure.probe import Session, Wish, run_undisturbed
+from tokenhour.bench.measure.probe import MeasuringSession, Wish, run_undisturbed
 from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import LineTail
 from tokenhour.bench.statistics.rate_search import Bracket, next_rate, window_s
@@ -80,17 +80,18 @@ def measure(
         raw.mkdir(parents=True)
     anchor, zero_ns, salt = now_utc(), time.monotonic_ns(), uuid.uuid4().hex
     interrupted: str | None = None
+    interrupted_by: Literal["user", "failure"] | None = None
     done: list[Probe] = []
-    session: Session | None = None
+    session: MeasuringSession | None = None
     with sigterm_interrupts():
         try:
             with children(target, raw, zero_ns, workers) as crew:
-                session = Session(target, source, raw, zero_ns, salt, crew)
+                session = MeasuringSession(target, source, raw, zero_ns, salt, crew)
                 _KINDS[wanted](session)
         except KeyboardInterrupt:
-            interrupted = "interrupted"
+            interrupted, interrupted_by = "interrupted", "user"
         except RunFailedError as error:
-            interrupted = error.what
+            interrupted, interrupted_by = error.what, "failure"
         done = list(session.done) if session else []
     probes = Probes(
         clock_anchor_utc=anchor,
@@ -99,6 +100,7 @@ def measure(
         probes=tuple(done),
         wanted=wanted,
         interrupted=interrupted,
+        interrupted_by=interrupted_by,
         uncertified=uncertified,
         text_source=sampling.TEXT_SOURCE,
         cpu_priority=session.crew.priority if session else None,
@@ -107,7 +109,7 @@ def measure(
     return conclude(run_dir)
 
 
-def _saturate(session: Session) -> float:
+def _saturate(session: MeasuringSession) -> float:
     """Measure the peak; return the saturated completion rate, requests/s."""
     peak = run_undisturbed(session, _closed(session.target, "saturation", session.target.saturation_users))
     if peak.succeeded == 0:
@@ -123,12 +125,12 @@ def _closed(target: Target, phase: str, users: int) -> Wish:
     return Wish(phase, spec.saturation_s, users=users, lead_s=lead_s, cut=at_once if lead_s > 0 else 0)
 
 
-def _first_failure(session: Session) -> str:
+def _first_failure(session: MeasuringSession) -> str:
     rows = (row for file in raw_files.all_rows(session.folder, 0) for row in LineTail(file).rows())
     return next((f"{r.outcome}, {r.detail}" for r in rows if r.outcome != "success"), "nothing ended in time")
 
 
-def _search(session: Session) -> None:
+def _search(session: MeasuringSession) -> None:
     """Saturate, then look for the highest rate that meets the SLO."""
     spec, slo = session.target.spec.search, session.target.spec.slo
     found = Bracket(saturated_rps=_saturate(session))
@@ -138,12 +140,12 @@ def _search(session: Session) -> None:
         found = with_point(found, run_undisturbed(session, wish), slo)
 
 
-def _window_s(session: Session, rate_rps: float) -> float:
+def _window_s(session: MeasuringSession, rate_rps: float) -> float:
     spec = session.target.spec
     return window_s(rate_rps, spec.search, spec.slo, spec.arrivals.cycle_s)
 
 
-def _sweep(session: Session) -> None:
+def _sweep(session: MeasuringSession) -> None:
     """Measure a curve over rates, from a tenth of saturation to all of it."""
     rates = session.target.spec.arrivals.rates_rps
     top = _saturate(session)
@@ -152,7 +154,7 @@ def _sweep(session: Session) -> None:
         run_undisturbed(session, Wish("sweep", _window_s(session, rate), rate_rps=rate))
 
 
-def _fixed(session: Session) -> None:
+def _fixed(session: MeasuringSession) -> None:
     """Measure what the load names."""
     arrivals = session.target.spec.arrivals
     for users in arrivals.concurrency:
@@ -161,4 +163,4 @@ def _fixed(session: Session) -> None:
         run_undisturbed(session, Wish("fixed", _window_s(session, rate), rate_rps=rate))
 
 
-_KINDS: dict[str, Callable[[Session], None]] = {"search": _search, "sweep": _sweep, "fixed": _fixed}
+_KINDS: dict[str, Callable[[MeasuringSession], None]] = {"search": _search, "sweep": _sweep, "fixed": _fixed}

@@ -30,7 +30,7 @@ from tokenhour.bench.calibration.calibrate import (
     climb,
     open_session,
 )
-from tokenhour.bench.measure.probe import Wish, run_probe, session_rows
+from tokenhour.bench.measure.probe import Wish, run_probe
 from tokenhour.bench.recording.tables import read_table
 from tokenhour.bench.statistics.metrics import emitted, rate_interval, taken_up_s
 from tokenhour.contracts.config.bench import BenchSpec
@@ -207,8 +207,7 @@ def test_poisson_arrivals_are_sent_as_they_were_drawn(benchmark, session, rate, 
     def run():
         with reference_server.running(0.05, 0.01, core=reference_server.own_core()) as server:
             session.target = replace(session.target, base_url=server.base_url)
-            run_probe(session, Wish("fixed", length, rate_rps=rate))
-            return session_rows(session, len(session.done) - 1), server.truth()
+            return run_probe(session, Wish("fixed", length, rate_rps=rate)).rows, server.truth()
 
     rows, truth = once(benchmark, run)
     sent, due = (np.sort([getattr(r, name) for r in rows]) for name in ("sent_s", "scheduled_s"))
@@ -254,7 +253,7 @@ def test_ten_requests_take_under_two_seconds_with_start_up(benchmark):
         "with tempfile.TemporaryDirectory() as f, open_session(Path(f), 1) as s:\n"
         "    s.target = replace(s.target, base_url=sys.argv[1], spec=s.target.spec.model_copy(update={'search':\n"
         "        s.target.spec.search.model_copy(update={'warmup_s': 0.0})}))\n"
-        "    point = run_probe(s, Wish('fixed', 0.2, users=10))\n"
+        "    point = run_probe(s, Wish('fixed', 0.2, users=10)).point\n"
         "    assert point.succeeded == 10, point\n"
     )
     with reference_server.running(0.05, 0.02) as server:

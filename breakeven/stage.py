@@ -184,7 +184,7 @@ def _notes(summaries: Sequence[Summary], gates: Sequence[GateVerdict]) -> Iterat
         if gate == "FAIL":
             yield Note("quality_gate", f"{s.run} failed its quality gate", of[s.run])
     for s in summaries:
-        yield from (Note("measurement", f"{s.run}: {warning}", of[s.run]) for warning in s.warnings if "SLO" in warning)
+        yield from (Note("measurement", f"{s.run}: {warning}", of[s.run]) for warning in s.slo_warnings())
     for s in summaries:
         if s.at_slo is not None and s.lowest_failing_rps is None:
             said = f"{s.run}: every tested rate passed, so its capacity is a lower bound"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tokenhour.bench.roofline.utilization import Deployment, model_cost, points, rates_for
+from tokenhour.bench.roofline.utilization import ServedModel, model_cost, points, rates_for
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
@@ -73,7 +73,7 @@ def keep(run: Path, rates: MachineRates) -> Roofline:
             where=checkpoint.path,
             remedy="leave this run out",
         )
-    served = Deployment(
+    served = ServedModel(
         memory_bytes=checkpoint.memory_bytes or checkpoint.weight_bytes,
         kv_bytes_per_token=kv,
         copies=serving.replicas * serving.data_parallel_size,

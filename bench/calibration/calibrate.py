@@ -18,7 +18,8 @@ from tokenhour.bench.calibration import reference_server
 from tokenhour.bench.calibration.reference_server import Truth
 from tokenhour.bench.loadgen.subprocesses import children
 from tokenhour.bench.loadgen.worker_count import Workers
-from tokenhour.bench.measure.probe import Session, Wish, run_probe, session_rows
+from tokenhour.bench.measure.probe import MeasuringSession, Wish, run_probe
+from tokenhour.bench.summary.load_point import window
 from tokenhour.bench.target.discovery import Target
 from tokenhour.bench.target.openai_api import Dialect
 from tokenhour.bench.workload.sampling import PromptSource, corpus
@@ -115,7 +116,7 @@ def calibrate(workers: int = 1) -> Certificate:
     )
 
 
-def climb(session: Session, goes_on: Callable[[], bool]) -> list[Level]:
+def climb(session: MeasuringSession, goes_on: Callable[[], bool]) -> list[Level]:
     """Raise the load until it is not followed or time is up; where not even the first level is, lower it until one is.
 
     From there once more halfway up, if there is time.
@@ -131,7 +132,7 @@ def climb(session: Session, goes_on: Callable[[], bool]) -> list[Level]:
     return sorted(levels, key=lambda found: found.streams)
 
 
-def _try(session: Session, streams: int) -> Level:
+def _try(session: MeasuringSession, streams: int) -> Level:
     trial = Trial(streams, _TTFT_S, _ITL_S, 100, 1.2, _JITTER_S)
     rows, truth = attempt(session, trial)
     return level(trial, rows, truth, window_of(session), session.points[-1].chunks_per_s)
@@ -143,7 +144,7 @@ def _limit(levels: list[Level]) -> Literal["generator", "reference server", "the
     return "generator" if levels[-1].server_on_time else "reference server"
 
 
-def window_of(session: Session) -> tuple[int, int]:
+def window_of(session: MeasuringSession) -> tuple[int, int]:
     """Return the window of the session's last probe, in ns of the machine's monotonic clock."""
     point = session.points[-1]
     start = session.zero_ns + int(point.window_start_s * 1e9)
@@ -207,7 +208,7 @@ def busy_share(truth: Report, streams: int, window_ns: tuple[int, int]) -> float
     return served / (streams * (end - start))
 
 
-def attempt(session: Session, trial: Trial) -> tuple[list[RequestRow], Report]:
+def attempt(session: MeasuringSession, trial: Trial) -> tuple[list[RequestRow], Report]:
     """Load a reference server with a trial; return the rows of its window and the server's truth."""
     spec = session.target.spec
     workload = spec.workload.model_copy(update={"output": LengthSpec(mean_tokens=trial.output_tokens)})
@@ -216,15 +217,13 @@ def attempt(session: Session, trial: Trial) -> tuple[list[RequestRow], Report]:
         session.target = replace(
             session.target, base_url=server.base_url, spec=spec.model_copy(update={"workload": workload})
         )
-        run_probe(session, Wish("fixed", trial.length_s, users=trial.streams))
-        point = session.points[-1]
-        window = point.window_start_s, point.window_start_s + point.window_s
-        rows = [r for r in session_rows(session, point.probe) if window[0] <= r.scheduled_s < window[1]]
-        return rows, server.truth()
+        made = run_probe(session, Wish("fixed", trial.length_s, users=trial.streams))
+        start_s, end_s = window(made.point)
+        return [r for r in made.rows if start_s <= r.scheduled_s < end_s], server.truth()
 
 
 @contextlib.contextmanager
-def open_session(folder: Path, workers: int) -> Iterator[Session]:
+def open_session(folder: Path, workers: int) -> Iterator[MeasuringSession]:
     """Start the generator, without a server yet."""
     spec = BenchSpec.model_validate(
         {
@@ -252,7 +251,7 @@ def open_session(folder: Path, workers: int) -> Iterator[Session]:
         # The server has a core of its own, and all of the generator the others: what is measured is the generator.
         with reference_server.kept_off(reference_server.own_core()):
             crew = stack.enter_context(children(target, folder, zero_ns, Workers(workers)))
-        yield Session(target, PromptSource(corpus(None)), folder, zero_ns, uuid.uuid4().hex, crew)
+        yield MeasuringSession(target, PromptSource(corpus(None)), folder, zero_ns, uuid.uuid4().hex, crew)
 
 
 def code_sha256() -> str:

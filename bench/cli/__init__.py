@@ -17,6 +17,7 @@ from tokenhour.contracts.config.experiment import load_experiment
 from tokenhour.contracts.errors import InputError, RunFailedError, nearest
 from tokenhour.contracts.io.yaml_loader import validate_yaml
 from tokenhour.contracts.records.endpoint import Load
+from tokenhour.contracts.records.probe import Probes
 from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.records.summary import Summary, TokensPerHour
 from tokenhour.contracts.units import human_count
@@ -202,7 +203,8 @@ def _run_noted(target: Any, folder: RunDir, kind: Any, crew: Any, results: Path)
     except BaseException as error:
         folder.note("bench", "failed", str(error)[:300])
         raise
-    folder.note("bench", "interrupted" if "interrupted" in str(summary.reasons) else "done", summary.validity)
+    by_user = Probes.read(folder.path).interrupted_by == "user"
+    folder.note("bench", "interrupted" if by_user else "done", summary.validity)
     _draw_apart(folder.path)
     _print(summary, folder.path)
 

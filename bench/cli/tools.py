@@ -123,6 +123,6 @@ def telemetry(watch: bool, out: Path | None, seconds: float | None, hz: float, u
       tokenhour bench telemetry --watch --url http://127.0.0.1:8000
       tokenhour bench telemetry --out telemetry/ --seconds 60
     """
-    from tokenhour.bench.telemetry.record_only import Wanted, watch_telemetry
+    from tokenhour.bench.telemetry.record_only import WatchOptions, watch_telemetry
 
-    watch_telemetry(Wanted(watch=watch, out=out, seconds=seconds, hz=hz, url=url, pid=pid))
+    watch_telemetry(WatchOptions(watch=watch, out=out, seconds=seconds, hz=hz, url=url, pid=pid))

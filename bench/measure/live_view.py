@@ -51,7 +51,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProbeTimes:
     """When a probe's window begins and ends, on the run's clock, and when all of it should be over."""
 
     start_s: float
@@ -60,9 +60,11 @@ class Plan:
     lead_out_s: float
 
 
-def snapshot(rows: Sequence[RequestRow], plan: Plan, now_s: float, readings: Readings, output_tps: float | None) -> Snapshot:
+def snapshot(
+    rows: Sequence[RequestRow], times: ProbeTimes, now_s: float, readings: Readings, output_tps: float | None
+) -> Snapshot:
     """Work out a probe's figures from the requests that have ended and the latest telemetry. Pure."""
-    begin, end = plan.start_s - plan.lead_in_s, plan.start_s + plan.window_s + plan.lead_out_s
+    begin, end = times.start_s - times.lead_in_s, times.start_s + times.window_s + times.lead_out_s
     since = max(begin, now_s - RECENT_S)
     recent = [r for r in rows if r.outcome == "success" and r.finished_s >= since]
     span = max(now_s - since, 1e-9)
@@ -186,10 +188,10 @@ class Live:
             self.stream.write(f"   {self.title}: {self._text}  [{spent}]\n")
             self.stream.flush()
 
-    def show(self, rows: Sequence[RequestRow], plan: Plan, now_s: float) -> None:
+    def show(self, rows: Sequence[RequestRow], times: ProbeTimes, now_s: float) -> None:
         """Show where the probe stands."""
         self._tail.look()
-        found = snapshot(rows, plan, now_s, self._tail.readings, self._tail.output_tps())
+        found = snapshot(rows, times, now_s, self._tail.readings, self._tail.output_tps())
         if self._status is not None:
             self._status.update(line(found))
         else:

@@ -13,11 +13,10 @@ import numpy as np
 
 from tokenhour.bench.loadgen.probe_plan import ProbePlan
 from tokenhour.bench.loadgen.subprocesses import Crew, said_done, tell
-from tokenhour.bench.measure.live_view import Live, Plan
+from tokenhour.bench.measure.live_view import Live, ProbeTimes
 from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import LineTail, telemetry_rows
 from tokenhour.bench.statistics.early_stop import certain_to_miss, hopeless
-from tokenhour.bench.summary.capacity import passed
 from tokenhour.bench.summary.load_point import load_point
 from tokenhour.bench.summary.validity import disturbances
 from tokenhour.bench.target.discovery import Target
@@ -42,7 +41,7 @@ _AGAIN, _AGAIN_EACH = 3, 2  # how often what was disturbed is measured again: in
 
 
 @dataclass(slots=True)
-class Session:
+class MeasuringSession:
     """What a run keeps between probes."""
 
     target: Target
@@ -90,25 +89,32 @@ class Ended:
     """Why the server does not answer any more; empty where it does."""
 
 
-def run_undisturbed(session: Session, wish: Wish) -> LoadPoint:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A probe that was made: its figures, and the requests that they are of."""
+
+    point: LoadPoint
+    rows: list[RequestRow]
+
+
+def run_undisturbed(session: MeasuringSession, wish: Wish) -> LoadPoint:
     """Run a probe, and again where something else used the machine; the last one stands, disturbed or not.
 
     Raises RunFailedError as `run_probe` does.
     """
-    point = run_probe(session, wish)
+    made = run_probe(session, wish)
     for _ in range(_AGAIN_EACH):
-        rows = session_rows(session, point.probe)
-        why = disturbances(point, rows, session.target.spec, session.crew.priority)
+        why = disturbances(made.point, made.rows, session.target.spec, session.crew.priority)
         if not why or session.repeats >= _AGAIN:
             break
         session.repeats += 1
         said = "; ".join(reason.found() for reason in why)
-        print(f"   probe {point.probe} was disturbed ({said}): measuring it again", file=sys.stderr)
-        point = run_probe(session, replace(wish, instead_of=point.probe))
-    return point
+        print(f"   probe {made.point.probe} was disturbed ({said}): measuring it again", file=sys.stderr)
+        made = run_probe(session, replace(wish, instead_of=made.point.probe))
+    return made.point
 
 
-def run_probe(session: Session, wish: Wish) -> LoadPoint:
+def run_probe(session: MeasuringSession, wish: Wish) -> Measured:
     """Run one probe: lead-in, window, lead-out of the same load, then drain.
 
     Raises RunFailedError when it cannot, and when the server was lost meanwhile: then the probe is kept with what it has.
@@ -126,7 +132,7 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
     inside = sampling.most_inside(planned, _think_s(spec.workload), lead_in_s, lead_in_s + wish.length_s)
     plan = _write_plan(session, number, wish, started_ns, horizon, planned)
     with Live(_title(number, wish), session.folder / raw_files.TELEMETRY) as status:
-        shown = Plan(*window, lead_in_s, edge_s)
+        shown = ProbeTimes(*window, lead_in_s, edge_s)
         ended = _watch(session, number, plan, shown, inside, status)
         stopped = ended.stopped_s
         after = EngineCounters() if ended.lost else read_counters(session.target)
@@ -149,27 +155,28 @@ def run_probe(session: Session, wish: Wish) -> LoadPoint:
             expected_prefix_hit_rate=sampling.expected_hit_rate(spec.workload, planned, warm=number > 0),
             instead_of=wish.instead_of,
         )
-        point = load_point(probe, session_rows(session, number), telemetry_since(session, begun), spec)
+        rows = session_rows(session, number)
+        point = load_point(probe, rows, telemetry_since(session, begun), spec)
         status.update(describe(point))
     session.done.append(probe)
     session.points.append(point)
     if ended.lost:
         what = f"the server does not answer any more: {ended.lost}"
         raise RunFailedError(what, where=session.target.base_url, remedy="see the server's log, and measure again")
-    return point
+    return Measured(point, rows)
 
 
-def session_rows(session: Session, number: int) -> list[RequestRow]:
+def session_rows(session: MeasuringSession, number: int) -> list[RequestRow]:
     """Read a probe's rows of all workers."""
     return [row for file in raw_files.all_rows(session.folder, number) for row in LineTail(file).rows()]
 
 
-def telemetry_files(session: Session) -> dict[Path, int]:
+def telemetry_files(session: MeasuringSession) -> dict[Path, int]:
     """Return the files of samples with their sizes now, in bytes."""
     return {file: file.stat().st_size for file in raw_files.all_telemetry(session.folder)}
 
 
-def telemetry_since(session: Session, begun: dict[Path, int]) -> Telemetry:
+def telemetry_since(session: MeasuringSession, begun: dict[Path, int]) -> Telemetry:
     """Read the samples that were written after `begun`, of which `telemetry_files` told the sizes."""
     rows = [row for file in telemetry_files(session) for row in telemetry_rows(file, begun.get(file, 0))]
     return Telemetry.of(rows, on_cpu=session.target.accelerator.kind == "cpu")
@@ -188,7 +195,7 @@ def read_counters(target: Target) -> EngineCounters:
 
 def describe(point: LoadPoint) -> str:
     """Say a probe's outcome in a line."""
-    judged = "" if point.arrivals == "closed" else ", SLO met" if passed(point) else f", SLO missed ({_why(point)})"
+    judged = "" if point.arrivals == "closed" else ", SLO met" if point.passed else f", SLO missed ({_why(point)})"
     return (
         f"{point.output_tps:.0f} output + {point.input_tps:.0f} input tokens/s, {point.completed_rps:.2f} requests/s{judged}"
     )
@@ -203,7 +210,7 @@ def _title(number: int, wish: Wish) -> str:
     return f"probe {number} ({wish.phase}): {load}"
 
 
-def _plan_asks(session: Session, number: int, wish: Wish, horizon_s: float) -> list[list[Ask]]:
+def _plan_asks(session: MeasuringSession, number: int, wish: Wish, horizon_s: float) -> list[list[Ask]]:
     spec, seed = session.target.spec, number if wish.seed is None else wish.seed
     if wish.rate_rps is None:
         # A closed loop takes as many as it can; the generator begins again with other salts when these are used up.
@@ -227,7 +234,7 @@ def _think_s(spec: WorkloadSpec) -> float:
 
 
 def _write_plan(
-    session: Session, number: int, wish: Wish, started_ns: int, horizon_s: float, planned: list[list[Ask]]
+    session: MeasuringSession, number: int, wish: Wish, started_ns: int, horizon_s: float, planned: list[list[Ask]]
 ) -> Path:
     target, spec = session.target, session.target.spec
     corpus, path = session.folder / raw_files.CORPUS, raw_files.plan_file(session.folder, number)
@@ -265,7 +272,7 @@ def _write_plan(
     return path
 
 
-def _watch(session: Session, number: int, plan: Path, shown: Plan, planned: int, status: Live) -> Ended:
+def _watch(session: MeasuringSession, number: int, plan: Path, shown: ProbeTimes, planned: int, status: Live) -> Ended:
     """Wait until the generator says the probe is done; stop it once its outcome is certain or the server is lost."""
     tell(session.crew.generator, {"plan": str(plan)})
     spec = session.target.spec

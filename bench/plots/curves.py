@@ -41,8 +41,8 @@ def throughput_latency(summary: Summary) -> Any:
         if line:
             axis.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=1)
         for p, at in points:
-            met = p.slo_met is True and p.stable is True
-            axis.plot([p.output_tps], [at], color=COLOURS[0], marker="o", markerfacecolor=COLOURS[0] if met else "white")
+            filled = COLOURS[0] if p.passed else "white"
+            axis.plot([p.output_tps], [at], color=COLOURS[0], marker="o", markerfacecolor=filled)
             # The saturated probe often lies right beside the highest rate: its label below, theirs above.
             offset = (5, -11) if p.arrivals == "closed" else (5, 4)
             axis.annotate(label(p), (p.output_tps, at), xytext=offset, textcoords="offset points", fontsize=8)

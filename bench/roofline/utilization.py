@@ -54,7 +54,7 @@ def model_cost(config: Mapping[str, Any]) -> ModelCost | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class ServedModel:
     """What served: bytes of one copy of the weights, KV bytes a token, engine copies, accelerators."""
 
     memory_bytes: int
@@ -65,7 +65,7 @@ class Deployment:
 
 
 def point(
-    found: LoadPoint, name: str, cost: ModelCost, served: Deployment, lengths: tuple[float, float], rates: Rates
+    found: LoadPoint, name: str, cost: ModelCost, served: ServedModel, lengths: tuple[float, float], rates: Rates
 ) -> RooflinePoint:
     """Put one load beside the rates. `lengths`: mean prompt and output tokens of a request.
 
@@ -114,11 +114,8 @@ def rates_for(scheme: str, measured: MachineRates) -> tuple[MatrixType, Rates]:
     return kind, Rates(measured.copy_bytes_per_s.value, rate.value if rate else None)
 
 
-def points(summary: Summary, cost: ModelCost, served: Deployment, rates: Rates) -> tuple[RooflinePoint, ...]:
+def points(summary: Summary, cost: ModelCost, served: ServedModel, rates: Rates) -> tuple[RooflinePoint, ...]:
     """Put the saturated load and the load at the SLO beside the rates."""
-    peak = next((p for p in summary.load_curve if p.phase == "saturation"), None)
-    rate = summary.highest_passing_rps
-    at_slo = next((p for p in reversed(summary.load_curve) if rate is not None and p.offered_rps == rate), None)
     lengths = (summary.mean_prompt_tokens, summary.mean_output_tokens)
-    wanted = (("peak", peak), ("at the SLO", at_slo))
+    wanted = (("peak", summary.saturated_point()), ("at the SLO", summary.slo_point()))
     return tuple(point(found, name, cost, served, lengths, rates) for name, found in wanted if found is not None)

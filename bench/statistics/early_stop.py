@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Iterable, Sequence
 
-from tokenhour.bench.statistics import metrics
+from tokenhour.bench.statistics.slo import may_miss, worst_misses
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.records.request import RequestRow
 
@@ -14,34 +13,6 @@ _HOPELESS_AFTER = 20  # requests
 _HOPELESS_SHARE = 0.5
 _SILENT_AFTER = 20  # requests in a row
 _UNANSWERED = frozenset({"connection", "timeout", "truncated"})
-
-
-def may_miss(planned: int, percentile: float) -> int:
-    """Return how many of `planned` requests may miss a bound while its percentile (nearest rank) still meets it."""
-    return planned - max(1, math.ceil(percentile / 100 * planned))
-
-
-def worst_misses(rows: Iterable[RequestRow], slo: SloSpec) -> int:
-    """Count the finished requests that missed the bound that most of them missed; failures miss all bounds."""
-    counts = [0, 0, 0]
-    for row in rows:
-        if row.outcome == "cancelled":
-            continue
-        for k, missed in enumerate(misses(row, slo)):
-            counts[k] += missed
-    return max(counts)
-
-
-def misses(row: RequestRow, slo: SloSpec) -> tuple[bool, bool, bool]:
-    """Tell for TTFT, TPOT and e2e whether a request missed the bound; False where there is none."""
-    if row.outcome != "success" or row.first_token_s is None or row.last_token_s is None:
-        return slo.ttft_s is not None, slo.tpot_s is not None, slo.e2e_s is not None
-    spent = metrics.tpot(row)
-    return (
-        slo.ttft_s is not None and row.first_token_s - row.scheduled_s > slo.ttft_s,
-        slo.tpot_s is not None and spent is not None and spent > slo.tpot_s,
-        slo.e2e_s is not None and row.last_token_s - row.scheduled_s > slo.e2e_s,
-    )
 
 
 def certain_to_miss(rows: Iterable[RequestRow], planned: int, slo: SloSpec) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.record import Interval
 from tokenhour.contracts.records.request import RequestRow
 from tokenhour.contracts.records.summary import Percentiles
@@ -118,35 +117,6 @@ def tpot(row: RequestRow) -> float | None:
         return None
     after = row.completion_tokens - (row.first_chunk_tokens or 0)
     return (row.last_token_s - row.first_token_s) / after if row.chunks > 1 and after > 0 else None
-
-
-def meets(row: RequestRow, slo: SloSpec) -> bool:
-    """Tell whether one request met every bound; a failed one never does."""
-    if row.outcome != "success" or row.first_token_s is None or row.last_token_s is None:
-        return False
-    spent = tpot(row)
-    return (
-        (slo.ttft_s is None or row.first_token_s - row.scheduled_s <= slo.ttft_s)
-        and (slo.e2e_s is None or row.last_token_s - row.scheduled_s <= slo.e2e_s)
-        and (slo.tpot_s is None or spent is None or spent <= slo.tpot_s)
-    )
-
-
-def slo_reasons(found: Latencies, slo: SloSpec) -> tuple[bool | None, tuple[str, ...]]:
-    """Judge the objective: (met, reasons). None when the samples do not suffice for the percentile."""
-    bounds = (("TTFT", found.ttft, slo.ttft_s), ("TPOT", found.tpot, slo.tpot_s), ("e2e", found.e2e, slo.e2e_s))
-    reasons, few = [], False
-    for name, values, bound in bounds:
-        if bound is None:
-            continue
-        total = len(values) + found.failures
-        value = percentile_with_failures(values, found.failures, slo.percentile)
-        if value is not None and value > bound:
-            reasons.append(f"p{slo.percentile:g} {name} {value:.3g} s is above {bound:g} s")
-        if total < samples_needed(slo.percentile):
-            few = True
-            reasons.append(f"{total} samples of {name}: p{slo.percentile:g} wants {samples_needed(slo.percentile)}")
-    return (None if few else not reasons), tuple(reasons)
 
 
 def emitted(rows: Sequence[RequestRow], start_s: float, end_s: float) -> tuple[Floats, Floats]:

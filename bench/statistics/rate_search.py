@@ -22,7 +22,7 @@ _WITHIN = 0.8  # of a bracket's width: a passing end so near below the capacity 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextProbe:
     """The next probe: a rate (requests/s), and whether it repeats one that was tried."""
 
     rate_rps: float
@@ -146,7 +146,7 @@ def _zero(probes: Sequence[Tried]) -> float | None:
     return math.exp(x - y * spread / rise) if spread > 0 and rise > 0.5 * spread else None
 
 
-def next_rate(found: Bracket, spec: SearchSpec) -> Step | None:
+def next_rate(found: Bracket, spec: SearchSpec) -> NextProbe | None:
     """Return the next probe, or None when the bracket is narrow enough and confirmed, or the probes are used up.
 
     Starts at 0.7 of the saturated rate and grows or shrinks geometrically until both sides are known. From then on the
@@ -157,15 +157,15 @@ def next_rate(found: Bracket, spec: SearchSpec) -> Step | None:
     if found.tried >= spec.max_probes or found.saturated_rps <= 0:
         return None
     if (odd := found.doubtful()) is not None:
-        return Step(odd, confirms=True)
+        return NextProbe(odd, confirms=True)
     low, high = found.highest_passing_rps, found.lowest_failing_rps
     if found.narrow(spec.precision):
-        return Step(low, confirms=True) if low is not None and found.repeats(low) < spec.confirm else None
+        return NextProbe(low, confirms=True) if low is not None and found.repeats(low) < spec.confirm else None
     if low is None:
-        return Step(min(found.pooled()) / GROWTH**2 if found.probes else FIRST_SHARE * found.saturated_rps)
+        return NextProbe(min(found.pooled()) / GROWTH**2 if found.probes else FIRST_SHARE * found.saturated_rps)
     if high is None:
-        return Step(min(low * GROWTH, CEILING * found.saturated_rps))
-    return Step(_inside(low, high, found.capacity() or math.sqrt(low * high), 1 + spec.precision))
+        return NextProbe(min(low * GROWTH, CEILING * found.saturated_rps))
+    return NextProbe(_inside(low, high, found.capacity() or math.sqrt(low * high), 1 + spec.precision))
 
 
 def _inside(low: float, high: float, capacity: float, width: float) -> float:

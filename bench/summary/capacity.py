@@ -9,16 +9,11 @@ from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.records.summary import LoadPoint
 
 
-def passed(point: LoadPoint) -> bool:
-    """Tell whether an open-loop probe met the SLO and was stable."""
-    return point.slo_met is True and point.stable is True
-
-
 def with_point(found: Bracket, point: LoadPoint, slo: SloSpec) -> Bracket:
     """Return the search's bracket after one more probe."""
     known = None if point.slo_met is None else point.missed_share
     may = 1 - slo.percentile / 100
-    return found.add(point.offered_rps or 0.0, passed=passed(point), missed=known, may=may)
+    return found.add(point.offered_rps or 0.0, passed=point.passed, missed=known, may=may)
 
 
 def bracket_of(points: Sequence[LoadPoint], slo: SloSpec) -> Bracket:
@@ -34,11 +29,11 @@ def ends(kind: str, points: Sequence[LoadPoint], slo: SloSpec) -> tuple[LoadPoin
     seen = {p.offered_rps for p in points if p.slo_met is not None}
     if kind == "search":
         found = bracket_of(points, slo)
-        best = next((p for p in points if p.offered_rps == found.highest_passing_rps and passed(p)), None)
+        best = next((p for p in points if p.offered_rps == found.highest_passing_rps and p.passed), None)
         failing = [rate for rate, excess in found.pooled().items() if excess > 0 and rate in seen]
     else:
         best = best_point(points)
-        failing = [p.offered_rps for p in points if p.offered_rps in seen and not passed(p) and p.offered_rps]
+        failing = [p.offered_rps for p in points if p.offered_rps in seen and not p.passed and p.offered_rps]
     return best, min((rate for rate in failing if best is None or rate > (best.offered_rps or 0.0)), default=None)
 
 
@@ -46,10 +41,10 @@ def best_point(points: Sequence[LoadPoint]) -> LoadPoint | None:
     """Return the point of the highest rate that met the SLO, where its repeats do not outvote it."""
 
     def holds(point: LoadPoint) -> bool:
-        votes = [passed(p) for p in points if p.offered_rps == point.offered_rps]
+        votes = [p.passed for p in points if p.offered_rps == point.offered_rps]
         return votes.count(True) >= votes.count(False)
 
-    return max((p for p in points if passed(p) and holds(p)), key=lambda p: p.offered_rps or 0.0, default=None)
+    return max((p for p in points if p.passed and holds(p)), key=lambda p: p.offered_rps or 0.0, default=None)
 
 
 def repeats_of(best: LoadPoint | None, points: Sequence[LoadPoint]) -> list[LoadPoint]:

@@ -28,7 +28,7 @@ def is_late(point: LoadPoint, slo: SloSpec) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LagFinding:
     """What held the generator up."""
 
     cause: LagCause
@@ -36,19 +36,19 @@ class Finding:
     remedy: str
 
 
-def why_late(point: LoadPoint, priority: CpuPriority | None) -> Finding:
+def why_late(point: LoadPoint, priority: CpuPriority | None) -> LagFinding:
     """Name what held the generator up in a probe in which it was late: the larger of what could, where either could."""
     lag_s, waited_s, stolen_s = point.lag_p99_s or 0.0, point.generator_wait_s or 0.0, point.steal_s or 0.0
     if point.generator_wait_s is None or max(waited_s, stolen_s) < min(_TELLING_S, _TELLING_SHARE * lag_s):
         known = point.generator_wait_s is not None
         said = "it neither waited for a CPU nor did a hypervisor keep one" if known else "what it waited for was not sampled"
-        return Finding("unexplained", said, "stop other programs, check for swapping, and measure again")
+        return LagFinding("unexplained", said, "stop other programs, check for swapping, and measure again")
     if stolen_s > waited_s:
         said = f"the hypervisor took {stolen_s:.1f} s of each CPU"
-        return Finding("hypervisor", said, "measure on dedicated cores, or when the host is less busy")
+        return LagFinding("hypervisor", said, "measure on dedicated cores, or when the host is less busy")
     beside = "" if priority is None or priority.action == "not shared" else " beside the engine"
     said = f"the generator waited {waited_s:.1f} s for a CPU{beside}"
-    return Finding("waited for a CPU", said, _room(priority))
+    return LagFinding("waited for a CPU", said, _room(priority))
 
 
 def _room(priority: CpuPriority | None) -> str:

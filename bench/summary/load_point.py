@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokenhour.bench.statistics import metrics
-from tokenhour.bench.statistics.early_stop import hopeless, may_miss, worst_misses
+from tokenhour.bench.statistics.early_stop import hopeless
+from tokenhour.bench.statistics.slo import may_miss, meets, slo_reasons, worst_misses
 from tokenhour.bench.telemetry.series import Telemetry
 from tokenhour.contracts.config.bench import BenchSpec, SloSpec
 from tokenhour.contracts.records.probe import Probe
@@ -37,7 +38,7 @@ def load_point(probe: Probe, rows: Sequence[RequestRow], telemetry: Telemetry, b
         succeeded=sum(1 for r in inside if r.outcome == "success"),
         failed=found.failures,
         completed_rps=_ended(rows, start, end) / probe.window_s,
-        goodput_rps=sum(metrics.meets(row, bench.slo) for row in inside) / probe.window_s,
+        goodput_rps=sum(meets(row, bench.slo) for row in inside) / probe.window_s,
         input_tps=sum(amount for _, amount in first_tokens(rows, start, end)) / probe.window_s,
         output_tps=float(tokens.sum()) / probe.window_s,
         ttft=metrics.percentiles(found.ttft, found.failures, at),
@@ -95,7 +96,7 @@ def _judge(
 ) -> tuple[bool | None, tuple[str, ...]]:
     """Judge the SLO; a probe that was stopped early is judged against all that was planned for its window."""
     if not probe.stopped_early or probe.planned_requests is None or probe.planned_window_s is None:
-        return metrics.slo_reasons(found, bench.slo)
+        return slo_reasons(found, bench.slo)
     end = probe.window_start_s + probe.planned_window_s
     missed = worst_misses((r for r in rows if probe.window_start_s <= r.scheduled_s < end), bench.slo)
     allowed = may_miss(probe.planned_requests, bench.slo.percentile)

@@ -10,7 +10,15 @@ import numpy as np
 from tokenhour.bench.statistics import metrics
 from tokenhour.bench.summary.capacity import ends, peak_point, repeats_of
 from tokenhour.bench.summary.load_point import drift, first_tokens, load_point, window
-from tokenhour.bench.summary.notes import cpu_remarks, odd_points, repeated, unchecked, unmeasured_generators
+from tokenhour.bench.summary.notes import (
+    Note,
+    cpu_remarks,
+    odd_points,
+    repeated,
+    uncertified,
+    unchecked,
+    unmeasured_generators,
+)
 from tokenhour.bench.summary.run_facts import Subject
 from tokenhour.bench.summary.validity import Facts, bearing, disturbances
 from tokenhour.bench.summary.validity import reasons as invalid_reasons
@@ -60,6 +68,15 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         ceiling_requests_per_s=raw.certificate.ceiling_requests_per_s if raw.certificate else None,
     )
     why = invalid_reasons(points, best, bench, facts)
+    warnings = (
+        *uncertified(raw.probes, raw.certificate),
+        *(Note("server", said) for said in subject.notes),
+        *unmeasured_generators(raw.probes, telemetry, bearing(points, best)),
+        *unchecked(subject, raw.probes, bearing(points, best)),
+        *odd_points(points, best),
+        *cpu_remarks(raw.probes.cpu_priority, best),
+        *repeated({p.probe: disturbances(p, by_probe[p.probe], bench, raw.probes.cpu_priority) for p in disturbed}),
+    )
     # Those of the windows: a closed loop's first answers are cut short in its lead-in.
     good = [row for p in points for row in _scheduled_in(by_probe[p.probe], window(p)) if row.outcome == "success"]
     return Summary(
@@ -72,17 +89,11 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
         slo=bench.slo,
         validity="INVALID" if why else "VALID",
         reasons=why,
-        warnings=(
-            *_uncertified(raw),
-            *subject.notes,
-            *unmeasured_generators(raw.probes, telemetry, bearing(points, best)),
-            *unchecked(subject, raw.probes, bearing(points, best)),
-            *odd_points(points, best),
-            *cpu_remarks(raw.probes.cpu_priority, best),
-            *repeated({p.probe: disturbances(p, by_probe[p.probe], bench, raw.probes.cpu_priority) for p in disturbed}),
-        ),
+        warnings=tuple(note.text for note in warnings),
+        warning_codes=tuple(note.code for note in warnings),
         peak=_per_hour([peak] if peak else [], by_probe, subject.accelerators_used),
         at_slo=_per_hour(repeats_of(best, open_loop), by_probe, subject.accelerators_used) if best else None,
+        slo_probe=best.probe if best else None,
         highest_passing_rps=best.offered_rps if best else None,
         lowest_failing_rps=lowest_failing,
         load_curve=tuple(points),
@@ -169,7 +180,3 @@ def _energy(point: LoadPoint | None) -> float | None:
 
 def _mean(values: Sequence[int]) -> float:
     return float(np.mean(values)) if values else 0.0
-
-
-def _uncertified(raw: Raw) -> list[str]:
-    return [raw.probes.uncertified] if raw.probes.uncertified and not raw.certificate else []

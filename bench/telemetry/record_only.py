@@ -27,7 +27,7 @@ _OLD_S = 15.0  # what has not been read for so long is not shown any more; the s
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WatchOptions:
     """What to read and where to."""
 
     watch: bool
@@ -42,7 +42,7 @@ class Wanted:
 class _View:
     """Shows the latest readings and streams all of them to a file, and tells when the time is over."""
 
-    wanted: Wanted
+    wanted: WatchOptions
     sink: TextIO | None
     began_s: float
     latest: dict[tuple[str, str, str], tuple[float, float]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class _View:
         return left <= pause_s
 
 
-def watch_telemetry(wanted: Wanted) -> None:
+def watch_telemetry(wanted: WatchOptions) -> None:
     """Read until the time is over or Ctrl-C.
 
     Raises InputError when nothing was asked for, and where a recording stands already.
@@ -104,7 +104,7 @@ def _convert(out: Path) -> None:
     print(f"{count} readings in {table}")
 
 
-def _groups(wanted: Wanted) -> list[tuple[float, list[Reader]]]:
+def _groups(wanted: WatchOptions) -> list[tuple[float, list[Reader]]]:
     fast = [host_reader()]
     if accelerator().kind == "cuda":
         fast.append(gpu_reader())

@@ -12,16 +12,14 @@ import select
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TextIO
 
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.records.probe import EngineCounters
-from tokenhour.machine.http import urlopen
 from tokenhour.machine.processes import die_with_parent
+from tokenhour.machine.prometheus import read_metrics
 
 Sample = tuple[str, str, str, float]
 Stamped = tuple[float, Sample]
@@ -42,36 +40,18 @@ _SHORTEST_S = 0.03
 _RAPL = Path("/sys/class/powercap")
 
 
-def parse_metrics(text: str) -> dict[str, float]:
-    """Read the engine's Prometheus text; counts of several engines are added."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if line.startswith("#") or not line.startswith("vllm:"):
-            continue
-        name = line.split("{", 1)[0].split(" ", 1)[0]
-        if name in _GAUGES:
-            found[_GAUGES[name]] = found.get(_GAUGES[name], 0.0) + float(line.rsplit(" ", 1)[1])
-    return found
+def read_engine(base_url: str, timeout_s: float = 5.0, *, key_env: str = "") -> dict[str, float]:
+    """Read an engine's /metrics by our names; several engines are added. Empty when it offers none or does not answer.
 
-
-def read_metrics(base_url: str, timeout_s: float = 5.0, *, key_env: str = "") -> dict[str, float]:
-    """Fetch and read /metrics; empty when the engine offers none or does not answer.
-
-    `key_env` names the variable that holds the API key: some servers ask for it here too.
+    `key_env` names the variable that holds the API key.
     """
-    key = os.environ.get(key_env)
-    heads = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        request = urllib.request.Request(f"{base_url}/metrics", headers=heads)
-        with urlopen(request, timeout_s) as reply:
-            return parse_metrics(reply.read().decode())
-    except (OSError, ValueError, HTTPException):  # the last: the engine ended in the middle of its answer
-        return {}
+    found = read_metrics(base_url, _GAUGES, timeout_s=timeout_s, key=os.environ.get(key_env, ""))
+    return {_GAUGES[name]: value for name, value in found.items()}
 
 
 def counters(base_url: str, *, key_env: str = "") -> EngineCounters:
     """Return the engine's token totals now."""
-    found = read_metrics(base_url, key_env=key_env)
+    found = read_engine(base_url, key_env=key_env)
     return EngineCounters(
         prompt_tokens=found.get("prompt_tokens_total"),
         generation_tokens=found.get("generation_tokens_total"),
@@ -88,7 +68,7 @@ def engine_reader(urls: Sequence[str], *, key_env: str = "") -> Reader:
 
     def read() -> Iterator[Sample]:
         found: dict[str, float] = {}
-        answers = [read_metrics(url, 1.0, key_env=key_env) for url in urls]
+        answers = [read_engine(url, 1.0, key_env=key_env) for url in urls]
         for answer in answers if all(answers) else ():
             for metric, value in answer.items():
                 share = metric.endswith("_share")

@@ -8,7 +8,7 @@ from tokenhour.breakeven.model.plant import Plant
 from tokenhour.contracts.config.economics import EconomicsSpec
 from tokenhour.contracts.config.scenario import AssumedCapacity
 from tokenhour.contracts.record import Interval
-from tokenhour.contracts.records.summary import LoadPoint, Summary
+from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import CapacityOrigin
 from tokenhour.contracts.units import HOURS_PER_MONTH, SECONDS_PER_HOUR, human_count
 
@@ -26,7 +26,7 @@ def measured(summary: Summary, source: str, *, allow_invalid: bool = True) -> Pl
     mix = (summary.mean_prompt_tokens, summary.mean_output_tokens)
     if summary.at_slo is None or (summary.validity == "INVALID" and not allow_invalid):
         return Plant(*common, *mix, None)
-    point = _point_at_slo(summary)
+    point = summary.slo_point()
     origin = CapacityOrigin(
         badge="measured",
         source=source,
@@ -54,14 +54,6 @@ def _tested(summary: Summary) -> tuple[float, float] | None:
     """Return the lowest and the highest offered rate of the load curve; None where every probe was closed loop."""
     rates = [p.offered_rps for p in summary.load_curve if p.offered_rps is not None]
     return (min(rates), max(rates)) if rates else None
-
-
-def _point_at_slo(summary: Summary) -> LoadPoint | None:
-    """Return the probe at the highest rate that the probes together let pass; of several, the last."""
-    passed = [p for p in summary.load_curve if p.slo_met and p.offered_rps is not None]
-    highest = summary.highest_passing_rps
-    passed = [p for p in passed if highest is None or (p.offered_rps or 0.0) <= highest * _JUST]
-    return max(passed, key=lambda p: (p.offered_rps or 0.0, p.probe), default=None)
 
 
 def assumed(capacity: AssumedCapacity, run: str) -> Plant:

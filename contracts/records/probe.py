@@ -2,7 +2,7 @@
 
 History
     1  first version; where conversations were measured before all rates counted requests, offered_rps and planned_requests
-       count conversations
+       count conversations; later with `interrupted_by`, which older records lack
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ class Probes(Record):
     wanted: Literal["search", "sweep", "fixed"] = "search"
     interrupted: str | None
     """Why the run ended before its time, if it did."""
+    interrupted_by: Literal["user", "failure"] | None = None
+    """Who ended it; None where it ended by itself, and in records older than this field."""
     uncertified: str | None = None
     """Why the generator has no certificate, such as `no compiler: generator uncertified`."""
     text_source: str | None = None

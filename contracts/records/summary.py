@@ -1,7 +1,7 @@
 """The summary of a run: derived from raw requests and telemetry, and derivable again.
 
 History
-    1  first version
+    1  first version; later with `slo_probe` and `warning_codes`, which older records lack
 """
 
 from __future__ import annotations
@@ -101,6 +101,11 @@ class LoadPoint(Part):
     steal_s: float | None = None
     """In the worst second of the window, how long the hypervisor kept a CPU from this machine, mean over its CPUs."""
 
+    @property
+    def passed(self) -> bool:
+        """Whether an open-loop probe met the SLO and was stable."""
+        return self.slo_met is True and self.stable is True
+
 
 LagCause = Literal["waited for a CPU", "hypervisor", "unexplained"]
 
@@ -143,6 +148,24 @@ class CertificateClaim(Part):
     """Of any probe."""
 
 
+WarningCode = Literal[
+    "uncertified",
+    "server",
+    "load workers not sampled",
+    "tokens not checked",
+    "prefix cache not checked",
+    "prefix cache missed",
+    "short SLO window",
+    "no rate met the SLO",
+    "every rate met the SLO",
+    "energy not measured",
+    "shared CPU",
+    "measured again",
+]
+"""What a warning is about: programs decide by it, never by the words."""
+_ABOUT_THE_SLO: tuple[WarningCode, ...] = ("short SLO window", "no rate met the SLO", "every rate met the SLO")
+
+
 class Summary(Record):
     """What `bench` found: tokens per accelerator-hour, at the peak and at the SLO, and whether to believe it."""
 
@@ -160,9 +183,14 @@ class Summary(Record):
     reasons: tuple[Reason, ...]
     warnings: tuple[str, ...]
     """What a reader should know though it does not invalidate the run."""
+    warning_codes: tuple[WarningCode, ...] = ()
+    """What each of `warnings` is about; empty in records from before it was kept."""
     peak: TokensPerHour
     at_slo: TokensPerHour | None
     """None when no tested rate met the SLO."""
+    slo_probe: int | None = None
+    """The probe whose point is the capacity at the SLO: energy and power are its own. None where no tested rate met the
+    SLO, and in records from before it was kept."""
     highest_passing_rps: float | None
     lowest_failing_rps: float | None
     """None when every tested rate passed."""
@@ -191,3 +219,23 @@ class Summary(Record):
     """What in this run is not real, such as dummy weights; empty for a real one."""
     inputs: dict[str, str]
     """sha256 of experiment sections, checkpoint.json, server.json, requests and telemetry."""
+
+    def slo_point(self) -> LoadPoint | None:
+        """Return the probe that is the capacity at the SLO; None when no tested rate met it.
+
+        Of a record from before `slo_probe` was kept the first stable probe that met the SLO at the highest passing rate.
+        """
+        if self.slo_probe is not None:
+            return next((p for p in self.load_curve if p.probe == self.slo_probe), None)
+        return next((p for p in self.load_curve if p.passed and p.offered_rps == self.highest_passing_rps), None)
+
+    def saturated_point(self) -> LoadPoint | None:
+        """Return the probe that saturated the server; None where there was none."""
+        return next((p for p in self.load_curve if p.phase == "saturation"), None)
+
+    def slo_warnings(self) -> tuple[str, ...]:
+        """Return the warnings that qualify the capacity at the SLO."""
+        if len(self.warning_codes) != len(self.warnings):  # older records have words alone, and theirs do not change
+            return tuple(said for said in self.warnings if "SLO" in said)
+        coded = zip(self.warnings, self.warning_codes, strict=True)
+        return tuple(said for said, code in coded if code in _ABOUT_THE_SLO)

@@ -1,4 +1,4 @@
-"""One small file a scheme. A new scheme: a module here with `make` and `load`, its name in SCHEMES and in MODULES."""
+"""What each scheme is and needs; `make` and `load` are in its module in `schemes/`, named in MODULES here."""
 
 from __future__ import annotations
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
 from collections.abc import Sequence
 
-from tokenhour.machine.http import NO_ANSWER, urlopen
+from tokenhour.machine.prometheus import read_metrics
 from tokenhour.machine.run_folder import now_utc
 from tokenhour.serving.launch.argv import Launch
 from tokenhour.serving.state import EngineLoad
@@ -15,8 +14,7 @@ from tokenhour.serving.state import EngineLoad
 _PERIOD_S = 5.0
 _WINDOW = 720
 """Samples that count: the last hour."""
-_TIMEOUT_S = 1.0
-_LINE = re.compile(r"^(vllm:\w+)(?:\{[^}]*\})?\s+([0-9.eE+-]+)", re.MULTILINE)
+RUNNING, WAITING, ANSWERED = "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:request_success_total"
 
 
 class Activity:
@@ -36,13 +34,10 @@ class Activity:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _PERIOD_S
-        sums = [read_metrics(url) for url in self._urls]
+        sums = [read_metrics(url, (RUNNING, WAITING, ANSWERED)) for url in self._urls]
         if not any(sums):
             return
-        running, waiting, done = (
-            sum(found.get(name, 0.0) for found in sums)
-            for name in ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:request_success_total")
-        )
+        running, waiting, done = (sum(found.get(name, 0.0) for found in sums) for name in (RUNNING, WAITING, ANSWERED))
         self._samples.append((time.monotonic(), running))
         self._peak_waiting = max(self._peak_waiting, waiting)
         # The first completion of each engine is the readiness probe's own.
@@ -62,16 +57,3 @@ class Activity:
             peak_waiting=self._peak_waiting,
             capacity=self._capacity,
         )
-
-
-def read_metrics(base_url: str, timeout_s: float = _TIMEOUT_S) -> dict[str, float]:
-    """Return an engine's gauges and counters, labels summed; empty when it does not answer."""
-    try:
-        with urlopen(f"{base_url}/metrics", timeout_s) as reply:
-            text = reply.read().decode(errors="replace")
-    except (*NO_ANSWER, ValueError):
-        return {}
-    found: dict[str, float] = {}
-    for name, value in _LINE.findall(text):
-        found[name] = found.get(name, 0.0) + float(value)
-    return found

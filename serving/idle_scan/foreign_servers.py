@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tokenhour.serving.engine.engine_metrics import read_metrics
+from tokenhour.machine.prometheus import read_metrics
+from tokenhour.serving.engine.engine_metrics import ANSWERED, RUNNING
 from tokenhour.serving.idle_scan.history import History
 from tokenhour.serving.idle_scan.rules import Seen
 from tokenhour.serving.launch.argv import base_url
@@ -91,11 +92,11 @@ def _seen(found: Command, sockets: Mapping[int, Collection[tuple[str, int]]], hi
     history.seen.add(key)
     hosts = [host for pid in sorted(found.tree) for host, port in sockets.get(pid, ()) if port == found.port]
     url = base_url("127.0.0.1" if not hosts or hosts[0] in _ANY_ADDRESS else hosts[0], found.port)
-    counters = read_metrics(url) if hosts else {}
+    counters = read_metrics(url, (RUNNING, ANSWERED)) if hosts else {}
     idle_s, unjudged = None, ""
     if counters:
-        done = counters.get("vllm:request_success_total", 0.0)
-        busy = counters.get("vllm:num_requests_running", 0.0) > 0 or history.requests.get(key) != done
+        done = counters.get(ANSWERED, 0.0)
+        busy = counters.get(RUNNING, 0.0) > 0 or history.requests.get(key) != done
         history.requests[key] = done
         idle_s = history.idle_s(key, now_s, idle=not busy)
     else:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tokenhour.bench.statistics.early_stop import certain_to_miss, may_miss, misses
+from tokenhour.bench.statistics.early_stop import certain_to_miss
 from tokenhour.bench.statistics.rate_search import Bracket, next_rate, window_s
+from tokenhour.bench.statistics.slo import may_miss, misses
 from tokenhour.bench.summary.capacity import with_point
 from tokenhour.bench.summary.load_point import load_point
 from tokenhour.bench.telemetry.series import Telemetry

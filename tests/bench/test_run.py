@@ -21,7 +21,7 @@ from tokenhour.bench.recording import raw_files
 from tokenhour.bench.recording.tables import read_table, request_rows
 from tokenhour.bench.run import run
 from tokenhour.bench.summary.finalize import derive, note_machine
-from tokenhour.bench.telemetry.sampler import counters, parse_metrics
+from tokenhour.bench.telemetry.sampler import counters
 from tokenhour.contracts.records.environment import Environment
 from tokenhour.contracts.records.probe import Probe, Probes
 from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
@@ -344,12 +344,6 @@ def test_a_search_with_conversations_offers_and_judges_requests(tmp_path: Path, 
     assert {r.rule for r in summary.reasons} <= DISTURBANCES
     planned = next(p for p in Probes.read(run_dir.path).probes if p.probe == rated[0].probe).planned_requests
     assert rated[0].requests <= planned <= 1.5 * rated[0].requests  # and those that the lead-in's conversations may add
-
-
-def test_engine_metrics_of_several_engines_are_added() -> None:
-    """Data-parallel engines report apart; their sum is what the server did."""
-    text = '# HELP x\nvllm:prompt_tokens_total{engine="0"} 3\nvllm:prompt_tokens_total{engine="1"} 4\nother 9\n'
-    assert parse_metrics(text) == {"prompt_tokens_total": 7.0}
 
 
 def test_a_server_without_metrics_has_no_counters() -> None:

@@ -22,8 +22,8 @@ from tests.serving.render.test_documents import VLLM_SERIES
 from tokenhour.contracts.config.experiment import load_experiment
 from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.standalone.idle import IdleRecord
+from tokenhour.machine.prometheus import read_metrics
 from tokenhour.machine.run_folder import RunDir
-from tokenhour.serving.engine.engine_metrics import read_metrics
 from tokenhour.serving.state import read_state
 
 pytestmark = pytest.mark.engine

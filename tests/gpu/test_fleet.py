@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.gpu.house import House, memory_used
-from tokenhour.serving.engine.engine_metrics import read_metrics
+from tokenhour.machine.prometheus import read_metrics
 
 pytestmark = pytest.mark.gpu
 HELD_BYTES = 2**30

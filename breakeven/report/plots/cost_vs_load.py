@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenhour.breakeven.report.plots.figure import few_digits, few_dollars, label_few
 from tokenhour.contracts.plot_style import COLOURS, DASHES, GREY, MARKERS
-from tokenhour.contracts.records.summary import LoadPoint, Summary
+from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 from tokenhour.contracts.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK
 
@@ -79,16 +79,11 @@ def _points(axis: Any, run: RunVerdict, summary: Summary, index: int) -> None:
     for point in summary.load_curve:
         tokens = point.input_tps + point.output_tps
         if tokens > 0 and point.completed_rps > 0:
-            filled = _met(point)
             axis.plot(
                 [point.completed_rps],
                 [_usd(run, tokens)],
                 color=COLOURS[index % 7],
                 marker=MARKERS[index % 7],
-                markerfacecolor=COLOURS[index % 7] if filled else "white",
+                markerfacecolor=COLOURS[index % 7] if point.passed else "white",
                 linestyle="none",
             )
-
-
-def _met(point: LoadPoint) -> bool:
-    return point.slo_met is True and point.stable is True

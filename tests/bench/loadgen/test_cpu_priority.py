@@ -252,7 +252,7 @@ def waited_s(first: Callable[..., Any]) -> tuple[float, CpuPriority | None]:
         spec = session.target.spec.model_copy(update={"workload": workload.model_copy(update={"output": output})})
         session.target = replace(session.target, base_url=server.base_url, spec=spec)
         begun = telemetry_files(session)
-        point = run_probe(session, Wish("fixed", 4.0, rate_rps=300.0))
+        point = run_probe(session, Wish("fixed", 4.0, rate_rps=300.0)).point
         window = point.window_start_s, point.window_start_s + point.window_s
         found = telemetry_since(session, begun).rate("generator", "run_queue_wait_s_total", *window)
         assert found is not None

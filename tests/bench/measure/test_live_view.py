@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.bench.rows import row
-from tokenhour.bench.measure.live_view import Live, Plan, TelemetryTail, line, snapshot, table
+from tokenhour.bench.measure.live_view import Live, ProbeTimes, TelemetryTail, line, snapshot, table
 from tokenhour.bench.recording import raw_files
 
-PLAN = Plan(start_s=2.0, window_s=20.0, lead_in_s=2.0, lead_out_s=2.0)
+PLAN = ProbeTimes(start_s=2.0, window_s=20.0, lead_in_s=2.0, lead_out_s=2.0)
 
 
 def telemetry(folder: Path, *samples: list[Any]) -> Path:

@@ -10,7 +10,7 @@ from tests.bench.rows import row
 from tests.bench.summary.test_lag import RAISED, late
 from tests.bench.summary.test_validity import BENCH, GOOD
 from tokenhour.bench.measure import probe as sessions
-from tokenhour.bench.measure.probe import Session, Wish, run_undisturbed
+from tokenhour.bench.measure.probe import Measured, MeasuringSession, Wish, run_undisturbed
 from tokenhour.contracts.records.request import RequestRow
 from tokenhour.contracts.records.summary import LoadPoint
 
@@ -23,18 +23,17 @@ class Made:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, points: Iterable[LoadPoint], rows: Sequence[RequestRow] = ()
     ) -> None:
-        self.points = list(points)
+        self.points, self.rows = list(points), list(rows)
         self.wishes: list[Any] = []
         monkeypatch.setattr(sessions, "run_probe", self.run)
-        monkeypatch.setattr(sessions, "session_rows", lambda *_: rows)
         crew = SimpleNamespace(priority=RAISED)
         target = SimpleNamespace(spec=BENCH)
-        self.session = Session(target, None, None, 0, "", crew)
+        self.session = MeasuringSession(target, None, None, 0, "", crew)
 
-    def run(self, _: object, wish: Wish) -> LoadPoint:
+    def run(self, _: object, wish: Wish) -> Measured:
         """Note the wish and return the next prepared point."""
         self.wishes.append(wish)
-        return self.points.pop(0).model_copy(update={"probe": len(self.wishes) - 1})
+        return Measured(self.points.pop(0).model_copy(update={"probe": len(self.wishes) - 1}), self.rows)
 
 
 def test_a_quiet_probe_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

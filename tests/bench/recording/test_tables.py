@@ -14,7 +14,7 @@ from tests.bench.rows import row
 from tokenhour.bench.recording import tables
 from tokenhour.bench.recording.tables import LineTail, read_table, write_table
 from tokenhour.bench.statistics import metrics
-from tokenhour.bench.statistics.early_stop import misses
+from tokenhour.bench.statistics.slo import misses
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.records.request import RequestRow
 

@@ -9,7 +9,7 @@ import pytest
 from tests.breakeven import summaries
 from tests.records import ACCELERATOR, WHEN
 from tokenhour.bench.roofline.machine_rates import fastest, here, measure, products, runnable, summarize
-from tokenhour.bench.roofline.utilization import Deployment, Rates, model_cost, point, points, rates_for
+from tokenhour.bench.roofline.utilization import Rates, ServedModel, model_cost, point, points, rates_for
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.record import Interval
 from tokenhour.contracts.standalone.roofline import MachineRates
@@ -49,7 +49,7 @@ def test_other_families_have_no_roofline(strange: dict[str, Any]) -> None:
 def test_both_utilizations_follow_from_their_definitions() -> None:
     """Weights read, KV cache read and operations add up by hand, for one copy and for two."""
     cost = model_cost(LLAMA_8B)
-    served = Deployment(memory_bytes=16_060_522_496, kv_bytes_per_token=131072, copies=1, accelerators=1)
+    served = ServedModel(memory_bytes=16_060_522_496, kv_bytes_per_token=131072, copies=1, accelerators=1)
     load = summaries.point(0, None, 5000.0, 1.0, met=None)  # 10,000 input tokens/s, tpot 0.07 s
     found = point(load, "peak", cost, served, (512.0, 256.0), Rates(3e12, 7e14))
     weights = (16_060_522_496 - 1_050_673_152) / 0.07
@@ -59,7 +59,7 @@ def test_both_utilizations_follow_from_their_definitions() -> None:
     ops = 10_000 * (linear + 524288 * 256) + 5000 * (linear + 2 * 525_336_576 + 524288 * 640)
     assert found.model_ops_per_s == pytest.approx(ops)
     assert found.ops_utilization == pytest.approx(ops / 7e14)
-    two = Deployment(served.memory_bytes, served.kv_bytes_per_token, copies=2, accelerators=2)
+    two = ServedModel(served.memory_bytes, served.kv_bytes_per_token, copies=2, accelerators=2)
     both = point(load, "peak", cost, two, (512.0, 256.0), Rates(3e12, 7e14))
     assert both.ops_utilization == pytest.approx(found.ops_utilization / 2)
     assert both.weight_bytes_per_s == pytest.approx(2 * weights)
@@ -68,7 +68,7 @@ def test_both_utilizations_follow_from_their_definitions() -> None:
 def test_what_was_not_estimable_stays_absent() -> None:
     """Without TPOT or a matrix rate there is no utilization, never a zero."""
     cost = model_cost(LLAMA_8B)
-    served = Deployment(10**9, 131072, 1, 1)
+    served = ServedModel(10**9, 131072, 1, 1)
     load = summaries.point(0, None, 10.0, 1.0, met=None)
     load = load.model_copy(update={"tpot": load.tpot.model_copy(update={"mean_s": None})})
     found = point(load, "peak", cost, served, (512.0, 256.0), Rates(1e12, None))
@@ -77,7 +77,7 @@ def test_what_was_not_estimable_stays_absent() -> None:
 
 def test_the_points_are_the_peak_and_the_capacity_at_the_slo() -> None:
     """Both operating points are placed on the roofline; without a capacity just the peak."""
-    served = Deployment(10**9, 131072, 1, 1)
+    served = ServedModel(10**9, 131072, 1, 1)
     found = points(summaries.summary(), model_cost(LLAMA_8B), served, Rates(1e12, 1e13))
     assert [(p.point, p.probe) for p in found] == [("peak", 0), ("at the SLO", 1)]
     none = summaries.summary(highest_passing_rps=None, at_slo=None)

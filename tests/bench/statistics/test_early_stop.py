@@ -7,7 +7,8 @@ from hypothesis import given
 
 from tests.bench.rows import row
 from tokenhour.bench.statistics import metrics
-from tokenhour.bench.statistics.early_stop import certain_to_miss, hopeless, may_miss
+from tokenhour.bench.statistics.early_stop import certain_to_miss, hopeless
+from tokenhour.bench.statistics.slo import may_miss, slo_reasons
 from tokenhour.bench.workload.sampling import PromptSource, asks, most_inside
 from tokenhour.contracts.config.bench import Conversations, LengthSpec, SloSpec, WorkloadSpec
 
@@ -39,7 +40,7 @@ def test_whatever_is_certain_comes_true(latencies: list[float], data: st.DataObj
     rows = [row(float(k), ttft=t) for k, t in enumerate(latencies)]
     seen = data.draw(st.integers(0, len(rows)))
     if certain_to_miss(rows[:seen], len(rows), SLO):
-        assert metrics.slo_reasons(metrics.latencies(rows), SLO)[0] is False
+        assert slo_reasons(metrics.latencies(rows), SLO)[0] is False
 
 
 def test_failures_miss_every_bound_and_what_was_let_go_misses_none() -> None:

@@ -13,7 +13,7 @@ from tokenhour.bench.statistics.rate_search import (
     CEILING,
     STRONG,
     Bracket,
-    Step,
+    NextProbe,
     check_searchable,
     excess_of,
     next_rate,
@@ -116,11 +116,11 @@ def test_a_simulated_engines_capacity_is_found_for_half_of_what_a_sweep_costs() 
     assert any(p.stopped_early for p in points)
 
 
-def walked(outcomes: Callable[[Step, int], float], confirm: int = 0) -> tuple[Bracket, list[Step]]:
+def walked(outcomes: Callable[[NextProbe, int], float], confirm: int = 0) -> tuple[Bracket, list[NextProbe]]:
     """Search where rates up to 1.0 pass by much, but for the outcomes (missed share of 10 %) that `outcomes` gives."""
     spec = SearchSpec(max_probes=20, precision=0.1, confirm=confirm)
     found = Bracket(1.2)
-    steps: list[Step] = []
+    steps: list[NextProbe] = []
     while (step := next_rate(found, spec)) is not None:
         missed = outcomes(step, len(steps))
         steps.append(step)
@@ -146,7 +146,7 @@ def test_the_ends_of_the_bracket_lie_around_the_capacity_that_all_probes_tell() 
 def test_an_outcome_that_the_others_contradict_is_repeated_and_pooled() -> None:
     """The probe just below the capacity fails by chance the first time."""
 
-    def outcome(step: Step, number: int) -> float:
+    def outcome(step: NextProbe, number: int) -> float:
         unlucky = number == 2
         return 0.115 if unlucky else smooth(step.rate_rps)
 
@@ -173,7 +173,7 @@ def test_repeats_that_fail_send_the_search_below() -> None:
     """A capacity that cannot be repeated is given up for a lower one."""
     bad = set()
 
-    def outcome(step: Step, _: int) -> float:
+    def outcome(step: NextProbe, _: int) -> float:
         if step.confirms:
             bad.add(step.rate_rps)
         return 0.3 if step.confirms else smooth(step.rate_rps)

@@ -13,7 +13,7 @@ from tests.bench.server import running
 from tokenhour.bench.target.discovery import probe_endpoint
 from tokenhour.bench.target.liveness import Pulse
 from tokenhour.bench.target.openai_api import parse_url
-from tokenhour.bench.telemetry.sampler import read_metrics
+from tokenhour.bench.telemetry.sampler import read_engine
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.endpoint import Load
 
@@ -79,7 +79,7 @@ def test_what_speaks_something_else_is_no_openai_server(said: bytes) -> None:
 def test_metrics_that_break_off_are_none() -> None:
     """Half a /metrics page gives no counters rather than wrong ones."""
     with saying(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nvllm:prompt") as url:
-        assert read_metrics(url) == {}
+        assert read_engine(url) == {}
 
 
 def test_a_tokenizer_file_that_is_none_is_refused_before_any_request(tmp_path: Path) -> None:

@@ -374,8 +374,7 @@ def test_the_key_goes_to_the_engine_and_to_no_proxy() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     engine, proxy = (server.server_port for server in servers)
     script = (
-        "import sys; from tokenhour.bench.telemetry import sampler as s\n"
-        "print(s.read_metrics(sys.argv[1], key_env='SECRET'))"
+        "import sys; from tokenhour.bench.telemetry import sampler as s\nprint(s.read_engine(sys.argv[1], key_env='SECRET'))"
     )
     settings = {"SECRET": "s3cret", "http_proxy": f"http://127.0.0.1:{proxy}", "no_proxy": ""}
     words = [sys.executable, "-c", script, f"http://127.0.0.1:{engine}"]

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from tokenhour.contracts.errors import RunFailedError
+from tokenhour.machine.prometheus import read_metrics
 from tokenhour.serving.engine import readiness
-from tokenhour.serving.engine.engine_metrics import read_metrics
 from tokenhour.serving.engine.readiness import ask, wait_ready
 from tokenhour.serving.launch.argv import Launch
 from tokenhour.serving.proxy.idle_policy import SleepMode
