@@ -99,7 +99,7 @@ def reword(monkeypatch: pytest.MonkeyPatch) -> None:
         met, said = slo_reasons(*about)
         return met, tuple("not as wanted" for _ in said)
 
-    note, finding, slo_reasons = notes.Note, lag.LagFinding, slo.slo_reasons
+    note, finding, slo_reasons = notes.SummaryNote, lag.LagFinding, slo.slo_reasons
     monkeypatch.setattr(validity, "Reason", reason)
     monkeypatch.setattr(notes, "Note", lambda code, _text: note(code, "quite other words"))
     monkeypatch.setattr(summarize, "Note", lambda code, _text: note(code, "SLO and all"))
