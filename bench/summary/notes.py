@@ -30,31 +30,31 @@ def uncertified(probes: Probes, certificate: Certificate | None) -> Iterator[Sum
         yield SummaryNote("uncertified", probes.uncertified)
 
 
-def unmeasured_generators(probes: Probes, telemetry: Telemetry, bearing_points: Sequence[LoadPoint]) -> Iterator[SummaryNote]:
+def unmeasured_generators(probes: Probes, telemetry: Telemetry, bearing: Sequence[LoadPoint]) -> Iterator[SummaryNote]:
     """Say how many load processes nobody knows the CPU use of, or in which probes: saturation would not be noticed there."""
     count = max((p.workers for p in probes.probes), default=1)
     # Where there are several, the master is a generator too, and has the empty index.
     known = sum(kind == "generator" and metric == "cpu_s_total" and index != "" for kind, index, metric in telemetry.series)
     if count > 1 and known < count:
         said = f"the CPU use of {count - known} of {count} load workers was not measured: their"
-    elif blind := ", ".join(str(p.probe) for p in bearing_points if p.generator_cpu_share is None):
+    elif blind := ", ".join(str(p.probe) for p in bearing if p.generator_cpu_share is None):
         said = f"the CPU use of the load generator was not measured in probe {blind}: its"
     else:
         return
     yield SummaryNote("load workers not sampled", f"{said} saturation would not be noticed")
 
 
-def unchecked(subject: Subject, probes: Probes, bearing_points: Sequence[LoadPoint]) -> Iterator[SummaryNote]:
+def unchecked(subject: Subject, probes: Probes, bearing: Sequence[LoadPoint]) -> Iterator[SummaryNote]:
     """Say which rules of validity could not be applied to any of the probes that bear the result."""
-    if not bearing_points:
+    if not bearing:
         return
-    if subject.engine_counters and all(p.token_disagreement is None for p in bearing_points):
+    if subject.engine_counters and all(p.token_disagreement is None for p in bearing):
         why = "a request failed, the probe was stopped early, or the counters were not readable"
         said = f"no probe that bears the result could be held against the engine's token counters: {why}"
         yield SummaryNote("tokens not checked", said)
     # A counter that stands still is a cache that is off: that is known, though there is no rate.
     counted = any(p.after.prefix_queries is not None for p in probes.probes)
-    if not counted and all(p.prefix_hit_rate is None for p in bearing_points):
+    if not counted and all(p.prefix_hit_rate is None for p in bearing):
         said = "neither engine counters nor usage say what the prefix cache found: its hit rate was not checked"
         yield SummaryNote("prefix cache not checked", said)
 

@@ -11,7 +11,7 @@ from tokenhour.bench.statistics import metrics
 from tokenhour.bench.summary.capacity import ends, peak_point, repeats_of
 from tokenhour.bench.summary.load_point import drift, first_tokens, load_point, window
 from tokenhour.bench.summary.notes import (
-    Note,
+    SummaryNote,
     cpu_remarks,
     odd_points,
     repeated,
@@ -70,7 +70,7 @@ def summarize(subject: Subject, raw: Raw, inputs: dict[str, str]) -> Summary:
     why = invalid_reasons(points, best, bench, facts)
     warnings = (
         *uncertified(raw.probes, raw.certificate),
-        *(Note("server", said) for said in subject.notes),
+        *(SummaryNote("server", said) for said in subject.notes),
         *unmeasured_generators(raw.probes, telemetry, bearing(points, best)),
         *unchecked(subject, raw.probes, bearing(points, best)),
         *odd_points(points, best),
