@@ -101,8 +101,8 @@ def reword(monkeypatch: pytest.MonkeyPatch) -> None:
 
     note, finding, slo_reasons = notes.SummaryNote, lag.LagFinding, slo.slo_reasons
     monkeypatch.setattr(validity, "Reason", reason)
-    monkeypatch.setattr(notes, "Note", lambda code, _text: note(code, "quite other words"))
-    monkeypatch.setattr(summarize, "Note", lambda code, _text: note(code, "SLO and all"))
+    monkeypatch.setattr(notes, "SummaryNote", lambda code, _text: note(code, "quite other words"))
+    monkeypatch.setattr(summarize, "SummaryNote", lambda code, _text: note(code, "SLO and all"))
     monkeypatch.setattr(lag, "LagFinding", lambda cause, _why, _remedy: finding(cause, "because", "do otherwise"))
     monkeypatch.setattr(load_point, "slo_reasons", judged)
 
