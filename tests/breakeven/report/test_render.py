@@ -12,9 +12,10 @@ from tests.breakeven.scenarios import decide
 from tests.breakeven.summaries import EXPERIMENT, LAG, summary, write_all, write_roofline
 from tokenhour.breakeven.cli import cli as solve_cli
 from tokenhour.breakeven.cli.report import cli as report_cli
+from tokenhour.breakeven.report import plots
 from tokenhour.breakeven.report.number_format import sure
 from tokenhour.breakeven.report.plots.cost_vs_volume import against_volume
-from tokenhour.breakeven.report.plots.figure import TITLES
+from tokenhour.breakeven.report.plots.figure import TITLES, Plot
 from tokenhour.breakeven.report.plots.figure import render as plot
 from tokenhour.breakeven.report.plots.measured import throughput_against_latency
 from tokenhour.breakeven.report.render import render
@@ -43,6 +44,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, _ = solved(tmp_path_factory.mktemp("results"))
     render(folder)
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots empty where a page is read for its words: drawing them takes seconds, and other tests draw them."""
+    monkeypatch.setattr(plots, "render", lambda name, caption, _draw: Plot(name, caption, b"", b"<svg/>"))
 
 
 def test_the_html_stands_alone(folder: Path) -> None:
@@ -93,6 +100,7 @@ def test_every_table_of_the_markdown_names_lines_or_inputs(folder: Path) -> None
         assert not tables or re.search(r"line \d+|\| line \||\[\d+\]|summary\.json", said), title
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_invalid_run_is_printed_in_red(tmp_path: Path) -> None:
     """A report on an invalid measurement warns in red against using it for a decision."""
     folder, _ = solved(tmp_path, validity="INVALID", reasons=(LAG,))
@@ -101,6 +109,7 @@ def test_an_invalid_run_is_printed_in_red(tmp_path: Path) -> None:
     assert "must not be used for a decision" in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path: Path) -> None:
     """One invalid run gets no dollar figure, while the report stays usable for the others."""
     *_, last = write_all(tmp_path)
@@ -112,6 +121,7 @@ def test_an_invalid_run_among_valid_ones_gets_no_figure(tmp_path: Path) -> None:
     assert "must not be used for a decision" not in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_synthetic_run_is_refused_unless_asked_for(tmp_path: Path) -> None:
     """A report on dummy weights is rejected unless it is asked for, and then names them."""
     folder, _ = solved(tmp_path, synthetic=("dummy weights",))
@@ -168,6 +178,7 @@ def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder: 
     assert "Which feature belongs where" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path: Path) -> None:
     """Whatever bound stood when it was measured: the figures are kept, the verdict is derived."""
     solved(tmp_path)
@@ -240,6 +251,7 @@ def test_what_turns_it_says_how_far_and_whether_that_is_likely() -> None:
     assert found[1].likely.startswith("unlikely: outside")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path: Path) -> None:
     """The report shows hardware utilization only when its record belongs to the measurement at hand."""
     folder, _ = solved(tmp_path)
