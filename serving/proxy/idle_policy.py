@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 import threading
 import time
@@ -34,8 +33,6 @@ _LOOK_S = 0.25
 _SLEEP_TIMEOUT_S = 120.0
 _RETRY_S = 1.0
 _CLOSE_S = 15.0
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 beyond.
-_T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 
 class Rest(Protocol):
@@ -248,8 +245,9 @@ def mean_interval(values: Iterable[float]) -> Interval | None:
     mean, count = sum(found) / len(found), len(found)
     if count < 2:
         return Interval(value=mean)
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in found) / (count - 1))
-    half = (_T95[count - 2] if count - 2 < len(_T95) else 1.96) * deviation / math.sqrt(count)
+    from scipy import stats
+
+    half = float(stats.t.ppf(0.975, count - 1) * stats.sem(found))
     return Interval(value=mean, low=max(0.0, mean - half), high=mean + half)
 
 
