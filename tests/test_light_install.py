@@ -14,6 +14,7 @@ from tests import ROOT
 from tests.breakeven.scenarios import BASE
 
 pytestmark = pytest.mark.system
+PARTS = ("*.py", "*.j2", "*.c", "*.js", "*.css", "*.LICENSE")
 HEAVY = ("torch", "transformers", "vllm", "locust", "gevent", "pynvml", "pandas", "pyarrow", "scipy", "psutil")
 
 
@@ -61,8 +62,8 @@ def test_the_wheel_brings_one_import_name_and_every_file_of_code(site: Path) -> 
     """`bench` and `configs` are names that other packages and people's own folders have."""
     assert {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")} <= {"tokenhour", "bin", ".lock"}
     ours = {link.name for link in (ROOT / "tokenhour").iterdir() if link.is_symlink()} - {"configs"}
-    code = {file.relative_to(ROOT) for name in ours for file in (ROOT / name).rglob("*.py")}
-    brought = {file.relative_to(site / "tokenhour") for file in (site / "tokenhour").rglob("*.py")}
+    code = {file.relative_to(ROOT) for name in ours for kind in PARTS for file in (ROOT / name).rglob(kind)}
+    brought = {file.relative_to(site / "tokenhour") for file in (site / "tokenhour").rglob("*")}
     assert code <= brought
     assert (site / "tokenhour/py.typed").is_file()
 
