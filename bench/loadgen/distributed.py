@@ -108,19 +108,16 @@ class Master:
         else:
             self.runner.send_message("quit", client_id=client_id)
 
-    def on_ping(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_ping(self, msg: Any, **_: Any) -> None:
         """Tell a worker this machine's time."""
-        del environment
         self.runner.send_message("pong", {**msg.data, "ns": time.monotonic_ns(), "boot": boot_id()}, msg.node_id)
 
-    def on_rows(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_rows(self, msg: Any, **_: Any) -> None:
         """Append the rows of a worker of another machine to its file here."""
-        del environment
         self._append(raw_files.rows_file(self.raw, msg.data["probe"], msg.data["worker"]), zlib.decompress(msg.data["data"]))
 
-    def on_cpu(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_cpu(self, msg: Any, **_: Any) -> None:
         """Keep what a worker of another machine says of its CPU beside the telemetry of this one."""
-        del environment
         self._append(self.raw / raw_files.WORKERS_CPU, json.dumps(cpu_sample(msg.data)).encode() + b"\n")
 
     def _append(self, file: Path, data: bytes) -> None:
@@ -130,9 +127,8 @@ class Master:
         except OSError as error:
             self.failed = f"the records cannot be written: {error.strerror}"
 
-    def on_probe_done(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_probe_done(self, msg: Any, **_: Any) -> None:
         """Note that a worker is through."""
-        del environment
         self.failed = self.failed or msg.data["failed"]
         self.waiting.discard(msg.data["worker"])
 
@@ -189,14 +185,12 @@ class Hand:
         for name in ("probe", "cancel", "pong"):
             self.runner.register_message(name, getattr(self, f"on_{name}"))
 
-    def on_pong(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_pong(self, msg: Any, **_: Any) -> None:
         """Hand the master's time to whoever asked."""
-        del environment
         self.pongs[msg.data["number"]].set((msg.data["ns"], msg.data["boot"]))
 
-    def on_cancel(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_cancel(self, **_: Any) -> None:
         """End the probe's arrivals."""
-        del environment, msg
         self.worker.cancel()
 
     def clock(self) -> tuple[int, int]:
@@ -213,9 +207,8 @@ class Hand:
             found.append((asked, theirs, time.monotonic_ns()))
         return clock_offset_ns(found)
 
-    def on_probe(self, environment: Any, msg: Any, **_: Any) -> None:
+    def on_probe(self, msg: Any, **_: Any) -> None:
         """Run a probe, beside the messages that come meanwhile."""
-        del environment
         self.worked = True
         greenlet = gevent.spawn(self.run, **msg.data)
         greenlet.link_exception(lambda g: self._done(msg.data["worker"], f"a load worker failed: {g.exception!r}"))

@@ -69,10 +69,7 @@ def parse(pieces: Pieces) -> Parsed:
 def _dechunk(body: bytes, base: int) -> tuple[bytes, list[tuple[int, int]]]:
     """Undo chunked transfer coding; return the text and a map (offset in text, offset in the raw response)."""
     out, offsets, at, size_so_far = [], [], 0, 0
-    while True:
-        line_end = body.find(b"\r\n", at)
-        if line_end < 0:
-            break
+    while (line_end := body.find(b"\r\n", at)) >= 0:
         try:
             size = int(body[at:line_end].split(b";")[0], 16)
         except ValueError:
@@ -198,15 +195,9 @@ def _text(value: Any) -> str:
 
 
 def _judge(found: Parsed) -> None:
-    missing = [
-        name
-        for name, there in (
-            ("a finish reason", found.finish_reason),
-            ("a usage record", found.completion_tokens is not None),
-            ("[DONE]", found.done),
-        )
-        if not there
-    ]
+    told = found.completion_tokens is not None
+    wanted = {"a finish reason": found.finish_reason, "a usage record": told, "[DONE]": found.done}
+    missing = [name for name, there in wanted.items() if not there]
     if missing:
         found.outcome, found.detail = "truncated", f"the stream ended without {', '.join(missing)}"
     else:

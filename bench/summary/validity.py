@@ -93,6 +93,14 @@ def disturbances(
     return (*_instrument(point, bench, Facts(cpu_priority=priority)), *_steady(uneven))
 
 
+def _above(
+    rule: str, value: float | None, limit: float | None, measured: str, allowed: str, probe: int | None = None
+) -> Iterator[Reason]:
+    """Yield a reason where a known value is above a known limit; `measured` and `allowed` are the formats of the two."""
+    if value is not None and limit is not None and value > limit:
+        yield Reason(rule=rule, measured=measured.format(value), limit=allowed.format(limit), probe=probe)
+
+
 def _whole(facts: Facts) -> Iterator[Reason]:
     if facts.interrupted:
         yield Reason(rule=ENDED_RULE, measured=facts.interrupted, limit="a whole run")
@@ -110,36 +118,21 @@ def _instrument(point: LoadPoint, bench: BenchSpec, facts: Facts) -> Iterator[Re
             explanation=found.explanation,
             remedy=found.remedy,
         )
-    if point.generator_cpu_share is not None and point.generator_cpu_share > GENERATOR_CPU:
-        yield Reason(
-            rule=CPU_RULE,
-            measured=f"{point.generator_cpu_share:.0%} of a core",
-            limit=f"{GENERATOR_CPU:.0%}",
-            probe=point.probe,
-        )
+    yield from _above(CPU_RULE, point.generator_cpu_share, GENERATOR_CPU, "{:.0%} of a core", "{:.0%}", point.probe)
 
 
 def _certified(point: LoadPoint, facts: Facts) -> Iterator[Reason]:
     asked = (
-        ("chunks/s", point.chunks_per_s, facts.ceiling_chunks_per_s),
-        ("requests/s", point.requests / point.window_s, facts.ceiling_requests_per_s),
+        ("{:.0f} chunks/s", point.chunks_per_s, facts.ceiling_chunks_per_s),
+        ("{:.0f} requests/s", point.requests / point.window_s, facts.ceiling_requests_per_s),
     )
-    for unit, value, ceiling in asked:
-        if ceiling is not None and value > ceiling:
-            yield Reason(
-                rule="load above the generator's certificate",
-                measured=f"{value:.0f} {unit}",
-                limit=f"{ceiling:.0f} {unit}",
-                probe=point.probe,
-            )
+    for said, value, ceiling in asked:
+        yield from _above("load above the generator's certificate", value, ceiling, said, said, point.probe)
 
 
 def _throttling(point: LoadPoint, facts: Facts) -> Iterator[Reason]:
     share = facts.throttled.get(point.probe)
-    if share is not None and share > THROTTLED:
-        yield Reason(
-            rule="GPU clock throttled", measured=f"{share:.0%} of the samples", limit=f"{THROTTLED:.0%}", probe=point.probe
-        )
+    yield from _above("GPU clock throttled", share, THROTTLED, "{:.0%} of the samples", "{:.0%}", point.probe)
 
 
 def _seen(point: LoadPoint, bench: BenchSpec, facts: Facts) -> Iterator[Reason]:
@@ -158,46 +151,27 @@ def _seen(point: LoadPoint, bench: BenchSpec, facts: Facts) -> Iterator[Reason]:
 
 
 def _tokens(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:
-    if point.token_disagreement is not None and point.token_disagreement > TOKEN_DISAGREEMENT:
-        yield Reason(
-            rule="token counts disagree (usage, engine counters, request cap)",
-            measured=f"{point.token_disagreement:.2%}",
-            limit=f"{TOKEN_DISAGREEMENT:.1%}",
-            probe=point.probe,
-        )
+    rule = "token counts disagree (usage, engine counters, request cap)"
+    yield from _above(rule, point.token_disagreement, TOKEN_DISAGREEMENT, "{:.2%}", "{:.1%}", point.probe)
     declared, repeated = bench.workload.declared_prefix_hit_rate, point.expected_prefix_hit_rate
     # What was declared, and no more than what the plan repeats: beyond that something else is being found again.
     allowed = (declared if repeated is None else min(declared, repeated)) + PREFIX_SLACK
-    if point.prefix_hit_rate is not None and point.prefix_hit_rate > allowed:
-        yield Reason(
-            rule="prefix-cache hits above what the workload declares",
-            measured=f"{point.prefix_hit_rate:.1%}",
-            limit=f"{allowed:.1%}",
-            probe=point.probe,
-        )
+    rule = "prefix-cache hits above what the workload declares"
+    yield from _above(rule, point.prefix_hit_rate, allowed, "{:.1%}", "{:.1%}", point.probe)
 
 
 def _errors(point: LoadPoint) -> Iterator[Reason]:
-    if point.requests and point.failed / point.requests > ERROR_RATE:
-        yield Reason(
-            rule="error rate",
-            measured=f"{point.failed / point.requests:.1%}",
-            limit=f"{ERROR_RATE:.0%}",
-            probe=point.probe,
-        )
+    share = point.failed / point.requests if point.requests else None
+    yield from _above("error rate", share, ERROR_RATE, "{:.1%}", "{:.0%}", point.probe)
 
 
 def _lengths(facts: Facts) -> Iterator[Reason]:
-    limit = f"{LENGTH_MISMATCH:.1%}"
-    if facts.wrong_lengths > LENGTH_MISMATCH:
-        yield Reason(rule="output lengths differ from the request", measured=f"{facts.wrong_lengths:.1%}", limit=limit)
-    if facts.wrong_prompts > LENGTH_MISMATCH:
-        yield Reason(rule="prompt lengths differ from the request", measured=f"{facts.wrong_prompts:.1%}", limit=limit)
+    for side, share in (("output", facts.wrong_lengths), ("prompt", facts.wrong_prompts)):
+        yield from _above(f"{side} lengths differ from the request", share, LENGTH_MISMATCH, "{:.1%}", "{:.1%}")
 
 
 def _steady(drift: float | None) -> Iterator[Reason]:
-    if drift is not None and drift > DRIFT:
-        yield Reason(rule=DRIFT_RULE, measured=f"halves differ by {drift:.0%}", limit=f"{DRIFT:.0%}")
+    yield from _above(DRIFT_RULE, drift, DRIFT, "halves differ by {:.0%}", "{:.0%}")
 
 
 def _arrivals(point: LoadPoint, bench: BenchSpec) -> Iterator[Reason]:

@@ -52,12 +52,7 @@ def read_engine(base_url: str, timeout_s: float = 5.0, *, key_env: str = "") -> 
 def counters(base_url: str, *, key_env: str = "") -> EngineCounters:
     """Return the engine's token totals now."""
     found = read_engine(base_url, key_env=key_env)
-    return EngineCounters(
-        prompt_tokens=found.get("prompt_tokens_total"),
-        generation_tokens=found.get("generation_tokens_total"),
-        prefix_queries=found.get("prefix_queries_total"),
-        prefix_hits=found.get("prefix_hits_total"),
-    )
+    return EngineCounters(**{name: found.get(f"{name}_total") for name in EngineCounters.model_fields})
 
 
 def engine_reader(urls: Sequence[str], *, key_env: str = "") -> Reader:
