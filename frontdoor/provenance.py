@@ -45,9 +45,8 @@ class Node:
 def trace_verdict(folder: Path) -> Node:
     """Walk from results/<experiment>/verdict.json down."""
     verdict = Verdict.read(folder)
-    below = []
-    for run, expected in input_keys.SUMMARY.among(verdict.inputs).items():
-        below.append(trace_run(folder.parent / run, expected))
+    summaries = input_keys.SUMMARY.among(verdict.inputs)
+    below = [trace_run(folder.parent / run, expected) for run, expected in summaries.items()]
     for name, expected in input_keys.IDLE.among(verdict.inputs).items():
         file = folder.parent / name
         below.append(Node(f"{file}: what resting saved and cost", file.is_file() and sha256_file(file) == expected))
@@ -171,6 +170,5 @@ def cli(result: Path) -> None:
 def _tree(node: Node) -> Tree:
     mark = {True: "[green]intact[/] ", False: "[red]CHANGED[/] ", None: ""}[node.intact]
     tree = Tree(mark + escape(node.text))
-    for below in node.below:
-        tree.children.append(_tree(below))
+    tree.children += map(_tree, node.below)
     return tree

@@ -41,7 +41,7 @@ EIGHT_BILLION = (
     Published("H200", "none", 7000, 7500, _ESTIMATE),
     Published("H200", "fp8", 8000, 10000, _ESTIMATE),
 )
-_EIGHT = ("8b",)  # the class of model that the table is of
+_EIGHT = "8b"  # the class of model that the table is of
 _CHAT: tuple[float, float] = (512.0, 256.0)
 
 
@@ -79,7 +79,7 @@ def _row(summary: Summary, table: Sequence[Published]) -> Published | None:
     load = summary.workload
     if load.prompt is None or load.output is None or (load.prompt.mean_tokens, load.output.mean_tokens) != _CHAT:
         return None
-    if not any(size in summary.model_name.lower() for size in _EIGHT):
+    if _EIGHT not in summary.model_name.lower():
         return None
     words = set(summary.accelerator.name.replace("-", " ").split())
     return next((row for row in table if row.gpu in words and row.scheme == summary.scheme), None)

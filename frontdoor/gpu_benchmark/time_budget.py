@@ -100,7 +100,8 @@ def share_out(budget_s: float, work: Work) -> Allotment:
         spent = cost_s(search)
         scheme = work.start_s + work.mixes * spent
         total = work.before_s + work.schemes * scheme + STOP_S + work.after_s
-        return Allotment(search, spent, scheme, total, ready_limit_s(budget_s))
+        ready_limit_s = min(LONGEST_START_S, max(LEAST_START_S, round(START_SHARE * budget_s)))
+        return Allotment(search, spent, scheme, total, ready_limit_s)
     # The saturated probe gets its share of the windows: the shortest one decides.
     shortest = saturated + LEAST_PROBES * edges + (SHORTEST_S + 0.1) / SATURATION_SHARE
     needed = fixed + cells * shortest
@@ -109,11 +110,6 @@ def share_out(budget_s: float, work: Work) -> Allotment:
         where="--minutes",
         remedy=f"give it {math.ceil(needed / 60)} minutes",
     )
-
-
-def ready_limit_s(budget_s: float) -> float:
-    """Return how long a server may take to be ready."""
-    return min(LONGEST_START_S, max(LEAST_START_S, round(START_SHARE * budget_s)))
 
 
 def start_s(guess_s: float, seen_s: Sequence[float]) -> float:
