@@ -134,6 +134,6 @@ def by_command(results: Path, run_dir: RunDir, **environment: str) -> tuple[int,
         argv = [sys.executable, "-m", "tokenhour.bench", *words]
         code = subprocess.run(argv, env={**os.environ, **environment}, timeout=200, check=False, cwd=ROOT).returncode
     else:
-        with mock.patch("tokenhour.bench.cli._draw"):
+        with mock.patch("tokenhour.bench.cli._draw_apart"):
             code = exit_code_of(lambda: cli.main(words, standalone_mode=False))
     return code, Summary.read(run_dir.path)
