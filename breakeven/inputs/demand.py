@@ -30,11 +30,6 @@ class Demand:
     tokens_per_month: float | None = None
     """What the trace or log amounts to, scaled to 730 h."""
 
-    @property
-    def peak_to_mean(self) -> float:
-        """Busiest hour over the mean hour."""
-        return max(self.weights)
-
     def array(self) -> NDArray[np.float64]:
         """Return the weights, shape (hours,)."""
         return np.asarray(self.weights, dtype=np.float64)

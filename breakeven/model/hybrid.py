@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tokenhour.breakeven.model.replica_curve import Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Base replicas, the share of tokens that overflows, and what both cost in a month."""
-
-    base: int
-    overflow_share: float
-    own_usd: float
-    api_usd: float
-
-    @property
-    def usd(self) -> float:
-        """Return the month's cost."""
-        return self.own_usd + self.api_usd
+from tokenhour.contracts.records.verdict import Hybrid
 
 
 def optimum(
@@ -33,17 +17,17 @@ def optimum(
     *,
     redundancy: int = 0,
     max_replicas: int = 1000,
-) -> Mixture:
+) -> Hybrid:
     """Minimise F 1[k>0] + G (k + r 1[k>0]) + p sum_t max(0, D_t - k c) over the base replicas k.
 
     `u` is the volume over a replica's capacity, `api_usd` the whole volume by API. The gain of one more replica falls with
     k, so for k >= 1 the sum is convex and a bisection on its slope finds the least; k = 0 is compared because of F.
     """
     if u <= 0:
-        return Mixture(0, 0.0, 0.0, 0.0)
+        return _mixture(0, 0.0, 0.0, 0.0)
     shares = Overflow(weights, u)
     top = min(int(np.ceil(u * weights.max())), max_replicas)
-    best = Mixture(0, 1.0, 0.0, api_usd)
+    best = _mixture(0, 1.0, 0.0, api_usd)
     if top < 1:
         return best
     low, high = 1, top
@@ -54,8 +38,14 @@ def optimum(
         else:
             high = middle
     share = shares(low)
-    mixed = Mixture(low, share, fixed_usd + replica_usd * (low + redundancy), api_usd * share)
-    return mixed if mixed.usd < best.usd else best
+    mixed = _mixture(low, share, fixed_usd + replica_usd * (low + redundancy), api_usd * share)
+    return mixed if mixed.usd_per_month < best.usd_per_month else best
+
+
+def _mixture(base: int, share: float, own: float, api: float) -> Hybrid:
+    return Hybrid(
+        base_replicas=base, overflow_share=share, usd_per_month=own + api, own_usd_per_month=own, api_usd_per_month=api
+    )
 
 
 class Overflow:

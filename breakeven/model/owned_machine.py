@@ -49,15 +49,6 @@ def usd_per_hour(spec: OwnedSpec, power_kw: float, usd_per_kwh: float) -> float:
     return capital_usd_per_hour(spec) + running_usd_per_hour(spec, power_kw, usd_per_kwh)
 
 
-def payback_months(capital_usd: float, api_usd_per_month: float, running_usd_per_month: float) -> float | None:
-    """Return the months after which a purchase has paid for itself, undiscounted; None where it never does.
-
-    arXiv 2509.18101: capital / (API bill - electricity).
-    """
-    saved = api_usd_per_month - running_usd_per_month
-    return capital_usd / saved if saved > 0 else None
-
-
 def energy_usd_per_mtok(energy_j_per_token: float, usd_per_kwh: float) -> float:
     """Return the electricity of a million tokens."""
     return energy_j_per_token * 1e6 / J_PER_KWH * usd_per_kwh

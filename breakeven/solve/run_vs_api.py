@@ -75,22 +75,14 @@ def utilization(curve: Curve, u: float) -> float | None:
 
 def _hybrid(at: Position, api_usd: float) -> Hybrid:
     rules = at.curve.rules
-    u = at.tokens / at.replica_tokens
-    best = optimum(
+    return optimum(
         at.curve.weights,
-        u,
+        at.tokens / at.replica_tokens,
         at.replica_usd,
         at.fixed_usd,
         api_usd,
         redundancy=rules.redundancy,
         max_replicas=rules.max_replicas,
-    )
-    return Hybrid(
-        base_replicas=best.base,
-        overflow_share=best.overflow_share,
-        usd_per_month=best.usd,
-        own_usd_per_month=best.own_usd,
-        api_usd_per_month=best.api_usd,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenhour.contracts.records.verdict import Comparison, RunVerdict, Verdict
@@ -70,10 +71,15 @@ def to_csv(verdict: Verdict) -> bytes:
     """Write the rows as CSV, with a header even where no run has a capacity."""
     found = rows(verdict)
     names = list(dict.fromkeys(name for one in found for name in one)) or ["experiment", "on_date", "run"]
+    return csv_bytes(names, found)
+
+
+def csv_bytes(columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """Write a header and a line for each mapping; what a line lacks is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\r\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(lines)
     return text.getvalue().encode()
 
 

@@ -9,14 +9,13 @@ Purchase of one month. A reserved machine is priced at its list price by the hou
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from tokenhour.breakeven.prices.tables import hourly_usd
+from tokenhour.breakeven.report.exports.csv_json import csv_bytes
 from tokenhour.contracts.records.verdict import Comparison, RunVerdict, Verdict
 from tokenhour.contracts.units import HOURS_PER_MONTH, TOKENS_PER_MTOK
 
@@ -31,6 +30,9 @@ COLUMNS = (
     "ServiceSubcategory", "SkuId", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags",
     "x_Alternative", "x_CostLine", "x_Origin", "x_Source",
 )  # fmt: skip
+UNIT_PRICES = ("ContractedUnitPrice", "ListUnitPrice")
+SELLERS = ("ProviderName", "PublisherName", "InvoiceIssuerName")
+SKUS = ("SkuId", "SkuPriceId")
 PRICING = {"on_demand": "Standard", "spot": "Dynamic", "reserved_1y": "Committed", "reserved_3y": "Committed"}
 MACHINE_LINES = {"gpu_busy": "busy", "gpu_idle": "idle", "redundancy": "spare"}
 OTHER_LINES = (
@@ -47,30 +49,21 @@ def to_focus(verdict: Verdict) -> bytes:
     best = verdict.best
     made = [line for run in verdict.runs if run.cost_today for line in _run(verdict, run)]
     made += [_api(verdict, c) for c in (best.comparisons if best else ())]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n", restval="")
-    writer.writeheader()
-    writer.writerows(made)
-    return text.getvalue().encode()
+    return csv_bytes(COLUMNS, made)
 
 
 def _common(verdict: Verdict, alternative: str, usd: float) -> dict[str, Any]:
     start = verdict.on_date.replace(day=1)
     end = (start + dt.timedelta(days=32)).replace(day=1)
-    period = {"Start": f"{start}T00:00:00Z", "End": f"{end}T00:00:00Z"}
-    costs = dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), repr(usd))
     return {
-        **costs,
-        **{f"BillingPeriod{which}": value for which, value in period.items()},
-        **{f"ChargePeriod{which}": value for which, value in period.items()},
-        "BillingAccountId": verdict.experiment,
-        "BillingAccountName": verdict.experiment,
+        **dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), repr(usd)),
+        **dict.fromkeys(("BillingPeriodStart", "ChargePeriodStart"), f"{start}T00:00:00Z"),
+        **dict.fromkeys(("BillingPeriodEnd", "ChargePeriodEnd"), f"{end}T00:00:00Z"),
+        **dict.fromkeys(("BillingAccountId", "BillingAccountName"), verdict.experiment),
+        **dict.fromkeys(("SubAccountId", "SubAccountName", "x_Alternative"), alternative),
         "BillingCurrency": "USD",
         "ChargeCategory": "Usage",
-        "SubAccountId": alternative,
-        "SubAccountName": alternative,
         "Tags": json.dumps({"tokenhour/experiment": verdict.experiment, "tokenhour/projected": "true"}),
-        "x_Alternative": alternative,
     }
 
 
@@ -89,19 +82,15 @@ def _run(verdict: Verdict, run: RunVerdict) -> Iterator[dict[str, Any]]:
                 "ChargeCategory": "Purchase",
                 "ChargeDescription": f"{run.run}: {name}",
                 "ChargeFrequency": "Recurring",
-                "ContractedUnitPrice": repr(usd),
-                "ListUnitPrice": repr(usd),
+                **dict.fromkeys(UNIT_PRICES, repr(usd)),
+                **dict.fromkeys(SELLERS, "self-hosted"),
+                **dict.fromkeys(SKUS, f"self-hosted/{field}"),
                 "PricingQuantity": "1",
                 "PricingUnit": "Months",
-                "ProviderName": "self-hosted",
-                "PublisherName": "self-hosted",
-                "InvoiceIssuerName": "self-hosted",
                 "PricingCategory": "Other",
                 "ServiceCategory": category,
                 "ServiceName": name,
                 "ServiceSubcategory": subcategory,
-                "SkuId": f"self-hosted/{field}",
-                "SkuPriceId": f"self-hosted/{field}",
                 "x_CostLine": field,
                 "x_Origin": "assumed",
                 "x_Source": "scenario",
@@ -132,34 +121,24 @@ def _committed(run: RunVerdict, option: str, hours: float) -> dict[str, Any]:
 
 def _machine(verdict: Verdict, run: RunVerdict, usd: float, line: str) -> dict[str, Any]:
     row, hours = run.instance, usd / run.replica_usd_per_hour if run.replica_usd_per_hour else 0.0
-    cloud = row.cloud if row else "self-hosted"
     option = verdict.economics.purchase if verdict.economics else ""
     listed = _list_usd(verdict, run, option)
     return {
         **_committed(run, option, hours),
-        "ContractedCost": repr(listed * hours),
-        "ListCost": repr(listed * hours),
+        **dict.fromkeys(("ContractedCost", "ListCost"), repr(listed * hours)),
+        **dict.fromkeys(UNIT_PRICES, repr(listed)),
+        **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), repr(hours)),
+        **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "Hours"),
+        **dict.fromkeys(SELLERS, row.cloud if row else "self-hosted"),
+        **dict.fromkeys(("RegionId", "RegionName"), row.region if row else ""),
+        **dict.fromkeys(("ResourceId", "ResourceName"), run.run),
+        **dict.fromkeys(("ServiceName", "SkuId"), row.instance if row else run.machine),
         "ChargeDescription": f"{run.run}: replica hours, {MACHINE_LINES[line]} ({HOURS_PER_MONTH:.0f} h a month)",
         "ChargeFrequency": "Usage-Based",
-        "ConsumedQuantity": repr(hours),
-        "ConsumedUnit": "Hours",
-        "ContractedUnitPrice": repr(listed),
-        "ListUnitPrice": repr(listed),
         "PricingCategory": PRICING.get(option, "Other"),
-        "PricingQuantity": repr(hours),
-        "PricingUnit": "Hours",
-        "ProviderName": cloud,
-        "PublisherName": cloud,
-        "InvoiceIssuerName": cloud,
-        "RegionId": row.region if row else "",
-        "RegionName": row.region if row else "",
-        "ResourceId": run.run,
-        "ResourceName": run.run,
         "ResourceType": row.accelerator if row else "owned machine",
         "ServiceCategory": "Compute",
-        "ServiceName": row.instance if row else run.machine,
         "ServiceSubcategory": "Virtual Machines",
-        "SkuId": row.instance if row else run.machine,
         "SkuPriceId": f"{row.instance}/{option}" if row else run.machine,
         "x_CostLine": line,
         "x_Origin": "quoted" if row else "assumed",
@@ -174,18 +153,14 @@ def _api(verdict: Verdict, c: Comparison) -> dict[str, Any]:
         "ChargeFrequency": "Usage-Based",
         "ConsumedQuantity": repr(verdict.tokens_per_month),
         "ConsumedUnit": "Tokens",
-        "ContractedUnitPrice": repr(c.blended_usd_per_mtok),
-        "ListUnitPrice": repr(c.blended_usd_per_mtok),
+        **dict.fromkeys(UNIT_PRICES, repr(c.blended_usd_per_mtok)),
+        **dict.fromkeys(SELLERS, price.host),
+        **dict.fromkeys(("ServiceName", "SkuId"), price.model),
         "PricingCategory": "Standard",
         "PricingQuantity": repr(mtok),
         "PricingUnit": "1000000 Tokens",
-        "ProviderName": price.host,
-        "PublisherName": price.host,
-        "InvoiceIssuerName": price.host,
         "ServiceCategory": "AI and Machine Learning",
-        "ServiceName": price.model,
         "ServiceSubcategory": "Generative AI",
-        "SkuId": price.model,
         "SkuPriceId": f"{price.model}/{price.host}",
         "x_CostLine": "api",
         "x_Origin": "quoted",

@@ -36,10 +36,10 @@ def test_the_hybrid_optimum_is_that_of_trying_every_number_of_replicas(
     weights = np.array(values) / np.mean(values)
     best = optimum(weights, u, replica, fixed, api, redundancy=spare, max_replicas=most)
     top = min(math.ceil(u * weights.max()), most)
-    assert best.usd == pytest.approx(
+    assert best.usd_per_month == pytest.approx(
         min(by_hand(weights, u, replica, fixed, api, k, spare) for k in range(top + 1)), abs=1e-6
     )
-    assert best.usd == pytest.approx(by_hand(weights, u, replica, fixed, api, best.base, spare), abs=1e-6)
+    assert best.usd_per_month == pytest.approx(by_hand(weights, u, replica, fixed, api, best.base_replicas, spare), abs=1e-6)
 
 
 @given(WEIGHTS, st.floats(0.01, 20), st.integers(0, 50))
@@ -53,11 +53,11 @@ def test_a_peaky_day_keeps_a_base_and_sends_the_peak_out() -> None:
     """With a short daily peak, a base fleet plus API overflow beats buying everything from the API."""
     weights = np.array([1.0] * 20 + [10.0] * 4) / 2.5
     best = optimum(weights, u=10.0, replica_usd=100, fixed_usd=0, api_usd=1500)
-    assert 0 < best.base < 40
+    assert 0 < best.base_replicas < 40
     assert 0 < best.overflow_share < 1
-    assert best.usd < 1500
+    assert best.usd_per_month < 1500
 
 
 def test_no_volume_costs_nothing() -> None:
     """Without traffic the hybrid runs no replicas, so it costs nothing."""
-    assert optimum(np.ones(1), 0.0, 100, 50, 0.0).usd == 0
+    assert optimum(np.ones(1), 0.0, 100, 50, 0.0).usd_per_month == 0

@@ -10,7 +10,6 @@ from tokenhour.breakeven.model.owned_machine import (
     capital_recovery,
     capital_usd_per_hour,
     energy_usd_per_mtok,
-    payback_months,
     running_usd_per_hour,
     sinking_fund,
     usd_per_hour,
@@ -57,15 +56,6 @@ def test_a_server_year_costs_what_the_nvidia_tco_blog_says() -> None:
         maintenance_usd_per_year=4500,
     )
     assert usd_per_hour(spec, 0.0, 0.0) * 8760 == pytest.approx(87_500)
-
-
-def test_an_a100_pays_back_when_arxiv_2509_18101_says() -> None:
-    """$15k A100, 190 tok/s, 176 h/month -> 120.4M tokens; electricity $7.92/month; API 1.25/10 at 1:2 -> 17.8 months."""
-    tokens = 190 * 3600 * 176
-    assert tokens / 1e6 == pytest.approx(120.4, abs=0.05)
-    api = tokens / 1e6 * (1.25 + 2 * 10) / 3
-    assert payback_months(15_000, api, 7.92) == pytest.approx(17.8, abs=0.05)
-    assert payback_months(15_000, 7.0, 7.92) is None
 
 
 def test_an_hour_adds_capital_power_room_and_upkeep() -> None:
