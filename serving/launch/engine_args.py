@@ -16,6 +16,7 @@ from tokenhour.serving.launch.argv import argument_name, free_arguments
 from tokenhour.serving.launch.engine_env import engine_python
 
 _TIMEOUT_S = 300
+_ALL_ARGUMENTS = "see `python -m vllm.entrypoints.openai.api_server --help` in .venv-engine"
 # Run by the engine's interpreter. vLLM has moved its parser twice: try where it was, newest first.
 _ASK = """
 import importlib, json, sys
@@ -60,13 +61,9 @@ def check(arguments: Mapping[str, str | float | bool], known: Known, engine: str
         if isinstance(value, bool) and not value:
             option = f"--no-{name}"
         if option not in known:
-            raise InputError(f"{engine} has no argument {option}", where=where, remedy=_nearest(option, known))
+            remedy = nearest(option, known, otherwise=_ALL_ARGUMENTS)
+            raise InputError(f"{engine} has no argument {option}", where=where, remedy=remedy)
         _check_value(known[option], value, where)
-
-
-def _nearest(option: str, known: Known) -> str:
-    said = nearest(option, known)
-    return said if said.startswith("did") else "see `python -m vllm.entrypoints.openai.api_server --help` in .venv-engine"
 
 
 def _check_value(argument: Argument, value: str | float | bool, where: str) -> None:

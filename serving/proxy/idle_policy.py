@@ -279,4 +279,4 @@ def settle(run: RunDir) -> None:
     with contextlib.suppress(TokenhourError):  # records of another version: nothing that the next start depends on
         spec = Experiment.read(order).operations.idle
         if spec.policy != "none":
-            write_record(run, spec, Server.read(run.path).accelerators_used or 1)
+            write_record(run, spec, Server.read(run.path).accelerators)
