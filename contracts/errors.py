@@ -44,11 +44,12 @@ class OutOfTimeError(RunFailedError):
     """Work was ended at its deadline; what it had finished is kept."""
 
 
-def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Return a "did you mean" clause for `name` out of `known`, or the list of all when nothing is near."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a "did you mean" clause for `name` out of `known`; when nothing is near `otherwise`, or the list of all."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=limit, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        return f"did you mean {' or '.join(close)}?"
+    return otherwise or f"known: {', '.join(names)}"
 
 
 def interrupted() -> int:

@@ -10,7 +10,6 @@ HOURS_PER_YEAR = 8760.0
 TOKENS_PER_MTOK = 1_000_000.0
 BYTES_PER_MIB = 1024**2
 BYTES_PER_GIB = 1024**3
-NS_PER_S = 1_000_000_000
 
 
 def per_hour(per_second: float) -> float:

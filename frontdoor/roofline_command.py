@@ -77,7 +77,7 @@ def keep(run: Path, rates: MachineRates) -> Roofline:
         memory_bytes=checkpoint.memory_bytes or checkpoint.weight_bytes,
         kv_bytes_per_token=kv,
         copies=serving.replicas * serving.data_parallel_size,
-        accelerators=server.accelerators_used or 1,
+        accelerators=server.accelerators,
     )
     kind, chosen = rates_for(summary.scheme, rates)
     folder = RunDir(run)

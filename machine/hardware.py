@@ -169,15 +169,10 @@ def compute_capabilities(gpus: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
     Those of all GPUs where none is named (Ray chooses them); empty where they cannot be asked.
     """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=uuid,compute_cap", "--format=csv,noheader"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.strip()]
+        rows = _asked_driver("uuid,compute_cap")
         found = [(row[0], (int(row[1].split(".")[0]), int(row[1].split(".")[1]))) for row in rows]
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return ()
     uuids = [uuid for uuid, _ in found]
     # What the list lacks is a slice of one of them (MIG).
@@ -193,18 +188,25 @@ def compute_capability() -> tuple[int, int] | None:
 
 def _nvidia_smi() -> list[tuple[str, str, str, str]]:
     """Return (name, MiB, driver, UUID) of each GPU, by number."""
+    rows = _asked_driver("name,memory.total,driver_version,uuid")
+    return [(row[0], row[1], row[2], row[3] if len(row) > 3 else "") for row in rows if len(row) >= 3]
+
+
+def _asked_driver(fields: str) -> list[list[str]]:
+    """Return nvidia-smi's `fields` of each GPU, by number; empty where there is none, or it does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    query = [tool, "--query-gpu=name,memory.total,driver_version,uuid", "--format=csv,noheader,nounits"]
+    said = _output_of([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"], 20) or ""
+    return [[cell.strip() for cell in line.split(",")] for line in said.splitlines() if line.strip()]
+
+
+def _output_of(command: list[str], timeout_s: float) -> str | None:
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    if done.returncode != 0:
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
-    return [(row[0], row[1], row[2], row[3] if len(row) > 3 else "") for row in rows if len(row) >= 3]
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def _cpuinfo(key: str) -> str | None:
@@ -216,10 +218,5 @@ def _cpuinfo(key: str) -> str | None:
 
 
 def _git(*args: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    said = _output_of(["git", "-C", str(Path(__file__).parent), *args], 10)
+    return None if said is None else said.strip()

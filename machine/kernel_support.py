@@ -33,16 +33,23 @@ _INSTEAD_ON_GPUS = {
 }
 
 
-def has_kernel(scheme: str, device: str, flags: Collection[str] | None = None) -> bool:
+def has_kernel(
+    scheme: str, device: str, flags: Collection[str] | None = None, capability: tuple[int, int] | None = None
+) -> bool:
     """Tell whether vLLM can serve `scheme` on a machine of the kind `device` ("cpu" or "cuda").
 
     `flags`: the CPU's instruction sets; absent: this machine's, none: some CPU's.
     """
-    return _instead(scheme, device, flags) is None
+    return _instead(scheme, device, flags, capability) is None
 
 
-def _instead(scheme: str, device: str, flags: Collection[str] | None) -> tuple[str, str] | None:
+def _instead(
+    scheme: str, device: str, flags: Collection[str] | None, capability: tuple[int, int] | None
+) -> tuple[str, str] | None:
     """Return (where there is no kernel, what to use there), or None."""
+    if device == "cuda" and capability is not None and not _on_gpus(scheme, capability):
+        others = [name for name in _INSTEAD_ON_GPUS[scheme] if _on_gpus(name, capability)]
+        return f"a GPU of compute capability {capability[0]}.{capability[1]}", " or ".join(others)
     have = hardware.cpu_flags() if flags is None else flags
     old = device == "cpu" and "avx2" in have and "avx512f" not in have
     if instead := NO_KERNEL.get(device, {}).get(scheme):
@@ -59,11 +66,7 @@ def refuse_without_kernel(
     scheme: str, device: str, capability: tuple[int, int] | None = None, flags: Collection[str] | None = None
 ) -> None:
     """Raise InputError when vLLM has no kernel for `scheme` on `device`, naming the ones that have; `flags`: as above."""
-    found = _instead(scheme, device, flags)
-    if found is None and device == "cuda" and capability is not None and not _on_gpus(scheme, capability):
-        others = [name for name in _INSTEAD_ON_GPUS[scheme] if _on_gpus(name, capability)]
-        found = f"a GPU of compute capability {capability[0]}.{capability[1]}", " or ".join(others)
-    if found:
+    if found := _instead(scheme, device, flags, capability):
         where, instead = found
         raise InputError(f"vLLM has no kernel for {scheme} on {where}", where="schemes", remedy=f"use {instead}")
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.input_keys import EXPERIMENT
-from tokenhour.contracts.io.atomic_io import changed
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Accelerator, Environment, machine_sha256
 from tokenhour.contracts.records.summary import Summary
@@ -58,7 +57,7 @@ def built_for(engine: str) -> Literal["cpu", "cuda"]:
 
 def stale_inputs(expected: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
     """Name the expected inputs whose recorded hash is missing or differs; others that were recorded do not matter."""
-    return changed(expected, {key: value for key, value in recorded.items() if key in expected})
+    return sorted(key for key, value in expected.items() if recorded.get(key) != value)
 
 
 def stale_summary(run: Path, experiment: Experiment, engine: str) -> list[str]:

@@ -1,8 +1,27 @@
-"""What NVML says in more than one way. The binding is handed in: only its users import it."""
+"""NVML: one session at a time, and what it says in more than one way."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Any]:
+    """Yield the binding (pynvml) while NVML is up; None where it does not start."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
 def memory(nvml: Any, handle: Any) -> Any:

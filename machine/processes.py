@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,17 @@ def bound_to_us(command: Sequence[str]) -> list[str]:
 def adopt_orphans() -> None:
     """Make this process the parent of its descendants' orphans, so that none can slip away (Linux)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def wait_or_kill(child: subprocess.Popen[bytes], limit_s: float) -> None:
+    """Wait for a child; kill it when it is late, or when a signal says that whoever waits has waited enough."""
+    try:
+        child.wait(limit_s)
+    except BaseException as error:
+        child.kill()
+        child.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
 
 
 def raise_file_limit() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.io.atomic_io import disk_errors, make_folder
@@ -22,6 +25,7 @@ from tokenhour.machine.hardware import capture
 
 EVENTS_FILE = "events.jsonl"
 SUPERSEDED = "superseded"
+Line = TypeVar("Line")
 _MEASURED = (Summary.file_name, Probes.file_name, REQUESTS_FILE, TELEMETRY_FILE, Certificate.file_name)
 
 
@@ -41,6 +45,16 @@ class Event:
     detail: str = ""
 
 
+def read_lines(file: Path, kind: Callable[..., Line]) -> list[Line]:
+    """Return what each JSON line of a log says; a torn last line (a killed process) is left out. Empty without a log."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in file.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError, TypeError):
+                found.append(kind(**json.loads(line)))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class RunDir:
     """results/<run>."""
@@ -54,32 +68,25 @@ class RunDir:
 
     def open(self, experiment: Experiment) -> RunDir:
         """Make the folder and write experiment.json and environment.json, moving older ones aside when they differ."""
-        self._make(Load, Endpoint)
-        standing = self.path / Experiment.file_name
-        if standing.is_file() and standing.read_bytes() != experiment.to_json():
-            self.supersede(Experiment.file_name, Environment.file_name)
-        if not standing.is_file():
-            experiment.write(self.path)
-        if not Environment.exists(self.path):
-            capture(now_utc()).write(self.path)
+        self._begin(experiment, Load, Endpoint)
         return self
 
     def open_load(self, load: Load) -> None:
         """Make the folder of a measurement of somebody else's server, with load.json and environment.json."""
-        self._make(Experiment)
-        standing = self.path / Load.file_name
-        if standing.is_file() and standing.read_bytes() != load.to_json():
-            self.supersede(Load.file_name, Environment.file_name)
-        if not standing.is_file():
-            load.write(self.path)
-        if not Environment.exists(self.path):
-            capture(now_utc()).write(self.path)
+        self._begin(load, Experiment)
 
-    def _make(self, *others: type[Record]) -> None:
+    def _begin(self, asked: Record, *others: type[Record]) -> None:
         """Make the folder; where it was another kind of run's, move what says so aside with all that was measured there."""
         make_folder(self.path)
         if any(kind.exists(self.path) for kind in others):
             self.supersede(*(kind.file_name for kind in others), *_MEASURED)
+        standing = self.path / asked.file_name
+        if standing.is_file() and standing.read_bytes() != asked.to_json():
+            self.supersede(asked.file_name, Environment.file_name)
+        if not standing.is_file():
+            asked.write(self.path)
+        if not Environment.exists(self.path):
+            capture(now_utc()).write(self.path)
 
     def note(self, stage: str, state: str, detail: str = "") -> None:
         """Append an event; one short write, so that concurrent writers do not mix lines."""
@@ -94,17 +101,7 @@ class RunDir:
 
     def events(self) -> list[Event]:
         """Return all events in order; a torn last line (a killed process) is left out."""
-        try:
-            lines = (self.path / EVENTS_FILE).read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in lines:
-            try:
-                found.append(Event(**json.loads(line)))
-            except (json.JSONDecodeError, TypeError):
-                continue
-        return found
+        return read_lines(self.path / EVENTS_FILE, Event)
 
     def status(self) -> dict[str, Event]:
         """Return each stage's last event. A stage whose last event is `started` is running or was killed."""

@@ -22,7 +22,7 @@ from tokenhour.machine.kernel_support import (
 from tokenhour.machine.run_folder import RunDir
 from tokenhour.serving.engine.router import plan_router, router_version
 from tokenhour.serving.launch import engine_args, memory_budget
-from tokenhour.serving.launch.argv import Launch, base_url, places, plan, refuse_without_half
+from tokenhour.serving.launch.argv import Launch, Weights, base_url, places, plan, refuse_without_half
 from tokenhour.serving.launch.engine_env import (
     LOOPBACK,
     beside_gpus,
@@ -120,11 +120,11 @@ def prepare(
     if verify:
         checkpoint.verify(Path(checkpoint.path))
     ports = _ports(experiment)
-    model_id = f"{checkpoint.model_name}-{scheme}"
+    weights = Weights(checkpoint.path, scheme, checkpoint.model_name)
     host = experiment.serving.host if ports.router is None and ports.front is None else "127.0.0.1"
     replicas = places(experiment, device, ports.engines, host, usable_cores(), gpus, capability)
-    launches = tuple(plan(experiment, checkpoint, place, python, secrets) for place in replicas)
-    router = _router(experiment, launches, ports, model_id, secrets)
+    launches = tuple(plan(experiment, weights, place, python, secrets) for place in replicas)
+    router = _router(experiment, launches, ports, weights.model_id, secrets)
     return Prepared(
         run=run,
         experiment=experiment,
@@ -132,7 +132,7 @@ def prepare(
         checkpoint=checkpoint,
         launches=launches,
         router=router,
-        front=_front(experiment, (router or launches[0]).base_url, ports.front, model_id, secrets),
+        front=_front(experiment, (router or launches[0]).base_url, ports.front, weights.model_id, secrets),
         engine=name,
         device=device,
         gpus=used,

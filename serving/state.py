@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,10 +86,6 @@ class ServerState:
         """Tell whether its supervisor lives."""
         return start_of(self.supervisor_pid) == self.supervisor_start
 
-    def uses_pid(self, pid: int) -> bool:
-        """Tell whether `pid` is its supervisor or the root of one of its engines."""
-        return pid == self.supervisor_pid or any(replica.pid == pid for replica in self.replicas)
-
 
 def start_of(pid: int) -> int | None:
     """Return when a process started (clock ticks since boot); None when there is none, or only its zombie."""
@@ -110,7 +106,7 @@ def read_state(folder: Path) -> ServerState | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     if found.state in LIVE and not found.alive():
-        return ServerState(**{**{name: getattr(found, name) for name in found.__slots__}, "state": "killed"})
+        return replace(found, state="killed")
     return found
 
 
@@ -118,6 +114,5 @@ def all_states(results: Path) -> Iterator[tuple[Path, ServerState]]:
     """Yield (run folder, state) of every server that ever ran below `results`."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for folder in sorted(results.iterdir()):
-            state = read_state(folder)
-            if state is not None:
+            if (state := read_state(folder)) is not None:
                 yield folder, state

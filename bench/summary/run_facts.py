@@ -45,15 +45,14 @@ class Subject:
 def of_server(experiment: Experiment, checkpoint: Checkpoint, server: Server) -> Subject:
     """Describe the server of an experiment."""
     quality = checkpoint.quality
-    used = server.accelerators_used or server.accelerator.count
     return Subject(
         run=experiment.run_name(server.scheme),
         scheme=server.scheme,
         model_name=checkpoint.model_name,
         engine=server.engine,
         # Older records count there what the machine has.
-        accelerator=server.accelerator.model_copy(update={"count": used}),
-        accelerators_used=used,
+        accelerator=server.accelerator.model_copy(update={"count": server.accelerators}),
+        accelerators_used=server.accelerators,
         bench=experiment.bench,
         bytes_per_checkpoint=checkpoint.weight_bytes,
         perplexity_ratio=quality.perplexity_ratio if quality else None,

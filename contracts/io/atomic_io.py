@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,3 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-
-
-def changed(expected: Mapping[str, str], recorded: Mapping[str, str]) -> list[str]:
-    """Name the inputs whose hash differs, is new, or is gone between two lineage maps."""
-    return sorted(key for key in {*expected, *recorded} if expected.get(key) != recorded.get(key))

@@ -87,3 +87,8 @@ class Server(Record):
     synthetic: tuple[str, ...] = ()
     """What is not real, such as dummy weights."""
     inputs: dict[str, str]
+
+    @property
+    def accelerators(self) -> int:
+        """How many accelerators serve; of a record that does not tell, all: that never flatters the cost."""
+        return self.accelerators_used or self.accelerator.count

@@ -51,10 +51,7 @@ _CAUSES = (
         r"is gated|GatedRepoError|401 Client Error|RepositoryNotFoundError",
         Cause("the model is gated or does not exist", "accept its terms and set HF_TOKEN, or check the name"),
     ),
-    (
-        r"No such file or directory|does not appear to have a file named|Can't load",
-        _MISSING,
-    ),
+    (r"No such file or directory|does not appear to have a file named|Can't load", _MISSING),
     (r"SafetensorError|Error while deserializing", Cause("the weights are damaged", "quantize again")),
 )
 _KILLED = Cause("it was killed, most often because memory ran out", "lower serving.kv_cache_gib or use a larger machine")

@@ -18,6 +18,7 @@ from tokenhour.contracts.config.operations import LogSpec
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.io.atomic_io import disk_errors
 from tokenhour.contracts.units import BYTES_PER_MIB
+from tokenhour.machine.processes import wait_or_kill
 from tokenhour.serving.engine.crash_diagnosis import cause_of, tail
 from tokenhour.serving.engine.guardian import AT_ONCE, GRACE_S, MARK, ORDERS, kill_marked
 from tokenhour.serving.engine.log_files import identity_of, numbered, read_all, set_aside
@@ -116,18 +117,8 @@ def engine(
         yield Engine(guard, launch, log, name=name, earlier=earlier)
     finally:
         os.close(writer)
-        _collect(guard, mark, drain_s)
-
-
-def _collect(guard: subprocess.Popen[bytes], mark: str, drain_s: float) -> None:
-    try:
-        guard.wait(GRACE_S + drain_s + 5)
-    except BaseException as error:
-        # It is late, or a signal says that whoever waits has waited enough.
-        guard.kill()
-        guard.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-    finally:
-        # The guardian itself may have been killed: then nobody else knows what the engine had started.
-        kill_marked(mark)
+        try:
+            wait_or_kill(guard, GRACE_S + drain_s + 5)
+        finally:
+            # The guardian itself may have been killed: then nobody else knows what the engine had started.
+            kill_marked(mark)

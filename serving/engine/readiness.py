@@ -7,14 +7,13 @@ import json
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Any, Protocol
+from typing import Protocol
 
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.contracts.records.server import ColdStart
-from tokenhour.machine.http import NO_ANSWER, urlopen
+from tokenhour.machine.http import NO_ANSWER, post_json, urlopen
 from tokenhour.serving.engine.crash_diagnosis import tail
 from tokenhour.serving.engine.process import Engine
 from tokenhour.serving.launch.argv import Launch
@@ -161,14 +160,14 @@ def _answer(launch: Launch, timeout_s: float) -> str:
     key = launch.secrets.get("VLLM_API_KEY")
     messages = [{"role": "user", "content": _QUESTION}]
     try:
-        reply = _post(f"{launch.base_url}/v1/chat/completions", {**common, "messages": messages}, timeout_s, key)
+        reply = post_json(f"{launch.base_url}/v1/chat/completions", {**common, "messages": messages}, timeout_s, key)
     except urllib.error.HTTPError as error:
         if error.code not in _NO_CHAT:
             raise
         error.close()
-        reply = _post(f"{launch.base_url}/v1/completions", {**common, "prompt": _QUESTION}, timeout_s, key)
-        return str(reply["choices"][0]["text"]).strip()
-    return str(reply["choices"][0]["message"]["content"]).strip()
+        reply = post_json(f"{launch.base_url}/v1/completions", {**common, "prompt": _QUESTION}, timeout_s, key)
+        return str(json.loads(reply)["choices"][0]["text"]).strip()
+    return str(json.loads(reply)["choices"][0]["message"]["content"]).strip()
 
 
 def _no_answer(launch: Launch, why: str) -> RunFailedError:
@@ -179,11 +178,3 @@ def _said(error: urllib.error.HTTPError) -> str:
     with contextlib.suppress(*NO_ANSWER), error:
         return error.read(300).decode(errors="replace")
     return ""
-
-
-def _post(url: str, body: dict[str, Any], timeout_s: float, key: str | None) -> dict[str, Any]:
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urlopen(request, timeout_s) as reply:
-        found: dict[str, Any] = json.load(reply)
-        return found

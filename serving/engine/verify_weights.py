@@ -52,11 +52,6 @@ class Verification:
         if self._error is not None:
             raise self._error
 
-    def judge(self) -> None:
-        """Wait for the last hash; InputError names a file that is not the manifest's."""
-        self._thread.join()
-        self.check()
-
     def _run(self) -> None:
         try:
             for name in self._large:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenhour.contracts.config.idle_scan import ScanPolicy
-from tokenhour.machine.nvml import memory
+from tokenhour.machine.nvml import memory, session
 from tokenhour.serving.idle_scan.foreign_servers import command_line
 from tokenhour.serving.idle_scan.history import History
 from tokenhour.serving.idle_scan.rules import Gpu, Holder
@@ -19,19 +19,10 @@ NOBODY = "held by nobody that can be seen from here"
 
 def gpus(policy: ScanPolicy, history: History, now_s: float) -> list[Gpu]:
     """Watch every GPU for the policy's time. Empty without NVML; a GPU that does not answer is told as lost."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [_handle(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-        peaks = _watch(pynvml, handles, policy)
-        return [_gpu(pynvml, index, handle, peaks[index], policy, history, now_s) for index, handle in enumerate(handles)]
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+    with session() as nvml:
+        handles = [_handle(nvml, index) for index in range(nvml.nvmlDeviceGetCount() if nvml else 0)]
+        peaks = _watch(nvml, handles, policy) if handles else []
+        return [_gpu(nvml, index, handle, peaks[index], policy, history, now_s) for index, handle in enumerate(handles)]
 
 
 def _handle(nvml: Any, index: int) -> Any:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.config.serving import ServingSpec
@@ -56,20 +56,19 @@ REFUSED = {
 }
 
 
-class Weights(Protocol):
+@dataclass(frozen=True, slots=True)
+class Weights:
     """What of a checkpoint decides its command."""
 
-    @property
-    def path(self) -> str:
-        """The checkpoint's folder, as the engine sees it."""
+    path: str
+    """The checkpoint's folder, as the engine sees it."""
+    scheme: str
+    model_name: str
 
     @property
-    def scheme(self) -> str:
-        """Its precision."""
-
-    @property
-    def model_name(self) -> str:
-        """Short name for people."""
+    def model_id(self) -> str:
+        """The `model` that requests must name."""
+        return f"{self.model_name}-{self.scheme}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +104,21 @@ class Launch:
 
 
 def plan(
-    experiment: Experiment, checkpoint: Weights, place: Place, python: str, secrets: Mapping[str, str] | None = None
+    experiment: Experiment, weights: Weights, place: Place, python: str, secrets: Mapping[str, str] | None = None
 ) -> Launch:
-    """Return the launch of `checkpoint` at `place` with the engine's interpreter `python`.
+    """Return the launch of `weights` at `place` with the engine's interpreter `python`.
 
     Raises InputError for a scheme that the device has no kernel for, and for an engine argument that the experiment
     has a field of its own for.
     """
-    refuse_without_kernel(checkpoint.scheme, place.device, flags=())  # the machine's own were looked at before
-    model_id = f"{checkpoint.model_name}-{checkpoint.scheme}"
+    refuse_without_kernel(weights.scheme, place.device, flags=())  # the machine's own were looked at before
     argv = (
-        *(python, "-m", MODULE, "--model", checkpoint.path, "--served-model-name", model_id),
+        *(python, "-m", MODULE, "--model", weights.path, "--served-model-name", weights.model_id),
         *("--host", place.host, "--port", str(place.port)),
         *_model_arguments(experiment, place),
         *free_arguments(experiment.serving.engine_args),
     )
-    return Launch(argv, _environment(experiment, place), base_url(place.host, place.port), model_id, secrets or {})
+    return Launch(argv, _environment(experiment, place), base_url(place.host, place.port), weights.model_id, secrets or {})
 
 
 def base_url(host: str, port: int, scheme: str = "http") -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenhour.contracts.errors import InputError, nearest
@@ -16,6 +16,7 @@ from tokenhour.serving.launch.argv import argument_name, free_arguments
 from tokenhour.serving.launch.engine_env import engine_python
 
 _TIMEOUT_S = 300
+_ALL_ARGUMENTS = "see `python -m vllm.entrypoints.openai.api_server --help` in .venv-engine"
 # Run by the engine's interpreter. vLLM has moved its parser twice: try where it was, newest first.
 _ASK = """
 import importlib, json, sys
@@ -60,13 +61,9 @@ def check(arguments: Mapping[str, str | float | bool], known: Known, engine: str
         if isinstance(value, bool) and not value:
             option = f"--no-{name}"
         if option not in known:
-            raise InputError(f"{engine} has no argument {option}", where=where, remedy=_nearest(option, known))
+            remedy = nearest(option, known, otherwise=_ALL_ARGUMENTS)
+            raise InputError(f"{engine} has no argument {option}", where=where, remedy=remedy)
         _check_value(known[option], value, where)
-
-
-def _nearest(option: str, known: Known) -> str:
-    said = nearest(option, known)
-    return said if said.startswith("did") else "see `python -m vllm.entrypoints.openai.api_server --help` in .venv-engine"
 
 
 def _check_value(argument: Argument, value: str | float | bool, where: str) -> None:
@@ -101,23 +98,28 @@ def known_arguments(python: str, engine: str, cache: Path) -> Known:
     """
     file = cache / f"arguments-{engine.replace(' ', '-')}.json"
     try:
-        kept = json.loads(file.read_text())
-        return {name: Argument(a["takes_value"], a["kind"], tuple(a["choices"])) for name, a in kept.items()}
+        return _parsed(file.read_text())
     except (OSError, ValueError, KeyError):
-        found = _asked(python, engine)
+        said = _asked(python, engine)
     with disk_errors(file):
-        write_text_atomic(file, json.dumps({name: asdict(argument) for name, argument in found.items()}))
-    return found
+        write_text_atomic(file, said)
+    return _parsed(said)
 
 
-def _asked(python: str, engine: str) -> dict[str, Argument]:
+def _parsed(text: str) -> Known:
+    return {name: Argument(a["takes_value"], a["kind"], tuple(a["choices"])) for name, a in json.loads(text).items()}
+
+
+def _asked(python: str, engine: str) -> str:
+    """Return the parser's options as JSON."""
     quiet = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with Status(f"asking {engine} for its arguments (once)"):
         try:
             done = subprocess.run(
                 [python, "-c", _ASK], capture_output=True, text=True, env=quiet, timeout=_TIMEOUT_S, check=True
             )
-            found = json.loads(done.stdout.strip().splitlines()[-1])
+            answer = done.stdout.strip().splitlines()[-1]
+            json.loads(answer)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
             raise InputError(
@@ -125,4 +127,4 @@ def _asked(python: str, engine: str) -> dict[str, Argument]:
                 where=python,
                 remedy="make setup, or leave serving.engine_args empty",
             ) from error
-    return {name: Argument(a["takes_value"], a["kind"], tuple(a["choices"])) for name, a in found.items()}
+    return answer

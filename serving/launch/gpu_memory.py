@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tokenhour.machine.nvml import session
+
 
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
@@ -19,21 +21,12 @@ class GpuMemory:
 
 def memory_now(names: Sequence[str]) -> list[GpuMemory]:
     """Ask NVML for the GPUs `names`; those that it cannot tell of are left out, all of them where NVML does not start."""
-    import pynvml
-
     found = []
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        for name in names:
-            with contextlib.suppress(pynvml.NVMLError):
+    with session() as nvml:
+        for name in names if nvml else ():
+            with contextlib.suppress(nvml.NVMLError):
                 by_number = name.isdigit()
-                gpu = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if by_number else pynvml.nvmlDeviceGetHandleByUUID(name)
-                memory = pynvml.nvmlDeviceGetMemoryInfo(gpu)
+                gpu = nvml.nvmlDeviceGetHandleByIndex(int(name)) if by_number else nvml.nvmlDeviceGetHandleByUUID(name)
+                memory = nvml.nvmlDeviceGetMemoryInfo(gpu)
                 found.append(GpuMemory(name, int(memory.free), int(memory.total)))
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
     return found

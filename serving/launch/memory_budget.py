@@ -13,7 +13,7 @@ from tokenhour.contracts.config.serving import ServingSpec
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.units import BYTES_PER_GIB, human_bytes
-from tokenhour.machine.kernel_support import refuse_without_kernel
+from tokenhour.machine.kernel_support import has_kernel
 from tokenhour.serving.launch.gpu_memory import GpuMemory
 
 # Bytes a parameter, with the scales of groups of 128: what another precision would need.
@@ -161,7 +161,8 @@ def _remedy(
     fitting = [
         name
         for name, size in BYTES_PER_PARAMETER.items()
-        if _would_fit(size * checkpoint.parameters, found, serving, device) and _has_kernel(name, device, capability)
+        if _would_fit(size * checkpoint.parameters, found, serving, device)
+        and has_kernel(name, device, capability=capability)
     ]
     smaller = f"quantize further ({', '.join(fitting)} would fit)" if fitting else "use a smaller model"
     if device != "cpu":
@@ -183,14 +184,6 @@ def _would_fit(weight_bytes: float, found: Budget, serving: ServingSpec, device:
         fixed = found.kv_bytes if serving.gpu_kv_cache_gib is not None else 0
         rest = _GPU_ENGINE_BYTES + max(one, fixed)
     return weights < found.weight_bytes and weights + rest <= found.have_bytes
-
-
-def _has_kernel(scheme: str, device: str, capability: tuple[int, int] | None) -> bool:
-    try:
-        refuse_without_kernel(scheme, device, capability)
-    except InputError:
-        return False
-    return True
 
 
 def model_config(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import json
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,14 +23,19 @@ from tokenhour.contracts.record import Interval
 from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.standalone.idle import IDLE_EVENTS_FILE, IdleEvent, IdleRecord, Wake
 from tokenhour.contracts.units import SECONDS_PER_HOUR
-from tokenhour.machine.http import NO_ANSWER, urlopen
-from tokenhour.machine.run_folder import RunDir, now_utc
+from tokenhour.machine.http import NO_ANSWER, post_json
+from tokenhour.machine.run_folder import RunDir, now_utc, read_lines
 from tokenhour.serving.proxy.server import Front
 from tokenhour.serving.state import ORDER_FILE
 
 _LOOK_S = 0.25
 _SLEEP_TIMEOUT_S = 120.0
 _RETRY_S = 1.0
+# After which level what is asked; after 2 the weights are read again before the KV cache is made.
+_WAKE_UP: dict[int, tuple[tuple[str, dict[str, str]], ...]] = {
+    1: (("wake_up", {}),),
+    2: (("wake_up?tags=weights", {}), ("collective_rpc", {"method": "reload_weights"}), ("wake_up?tags=kv_cache", {})),
+}
 _CLOSE_S = 15.0
 
 
@@ -60,29 +64,18 @@ class SleepMode:
     def rest(self) -> None:
         """Put every engine to sleep; the gate is closed, so there is nothing to abort."""
         for url in self._urls():
-            _post(f"{url}/sleep?level={self._level}")
+            post_json(f"{url}/sleep?level={self._level}", {}, _SLEEP_TIMEOUT_S)
 
     def wake(self) -> bool:
-        """Wake every engine that is there; after level 2 the weights are read again before the KV cache is made."""
+        """Wake every engine that is there."""
         urls = self._urls()
         try:
             for url in urls:
-                if self._level == 1:
-                    _post(f"{url}/wake_up")
-                    continue
-                _post(f"{url}/wake_up?tags=weights")
-                _post(f"{url}/collective_rpc", {"method": "reload_weights"})
-                _post(f"{url}/wake_up?tags=kv_cache")
+                for path, body in _WAKE_UP[self._level]:
+                    post_json(f"{url}/{path}", body, _SLEEP_TIMEOUT_S)
         except NO_ANSWER:
             return False
         return bool(urls)
-
-
-def _post(url: str, body: dict[str, str] | None = None) -> None:
-    data = json.dumps(body or {}).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urlopen(request, _SLEEP_TIMEOUT_S) as reply:
-        reply.read()
 
 
 class IdlePolicy(threading.Thread):
@@ -184,17 +177,7 @@ def _say(what: str, error: Exception) -> None:
 
 def read_events(folder: Path) -> list[IdleEvent]:
     """Return the events of the last session in `folder`; a torn last line (a killed process) is left out."""
-    events: list[IdleEvent] = []
-    try:
-        lines = (folder / IDLE_EVENTS_FILE).read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    for line in lines:
-        try:
-            events.append(IdleEvent(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return events
+    return read_lines(folder / IDLE_EVENTS_FILE, IdleEvent)
 
 
 def derive(
@@ -277,4 +260,4 @@ def settle(run: RunDir) -> None:
     with contextlib.suppress(TokenhourError):  # records of another version: nothing that the next start depends on
         spec = Experiment.read(order).operations.idle
         if spec.policy != "none":
-            write_record(run, spec, Server.read(run.path).accelerators_used or 1)
+            write_record(run, spec, Server.read(run.path).accelerators)

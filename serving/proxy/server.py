@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import json
 import logging
-import resource
 import ssl
 import threading
 import time
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenhour.contracts.errors import InputError
+from tokenhour.machine.processes import raise_file_limit
 from tokenhour.serving.proxy.upstream import EngineGoneError, Upstream
 
 if TYPE_CHECKING:
@@ -320,8 +320,7 @@ def front(spec: FrontSpec) -> Iterator[Front]:
     Raises InputError when the port is taken or the certificate cannot be used.
     """
     # Each held request is two sockets once it is let go: the usual soft limit of 1,024 files is too few.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_file_limit()
     made = Front(spec)
     loop = made._loop  # noqa: SLF001 (one module)
     thread = threading.Thread(target=loop.run_forever, name="front", daemon=True)

@@ -14,7 +14,7 @@ from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.records.verdict import Verdict
 from tokenhour.machine.run_folder import RunDir
-from tokenhour.serving.launch.argv import Place, plan
+from tokenhour.serving.launch.argv import Place, Weights, plan
 
 # The engine's release that the rest of the project is tested with.
 ENGINE_TAG = "v0.32.0"
@@ -87,15 +87,6 @@ class Deployment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _InContainer:
-    """The checkpoint as a container sees it: below /models."""
-
-    path: str
-    scheme: str
-    model_name: str
-
-
 def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path, device: str) -> Deployment:
     """Collect what is known. Works before anything has run: what is assumed then says so."""
     run = RunDir.of(results, experiment, scheme).path
@@ -109,7 +100,7 @@ def deployment(experiment: Experiment, scheme: str, results: Path, prices: Path,
         )
     source = experiment.model.source.removeprefix("package:").rstrip("/").rsplit("/", 1)[-1]
     folder = Path(checkpoint.path).name if checkpoint else f"{source}-{scheme}".lower()
-    weights = _InContainer(f"/models/{folder}", scheme, checkpoint.model_name if checkpoint else source)
+    weights = Weights(f"/models/{folder}", scheme, checkpoint.model_name if checkpoint else source)
     launch = plan(experiment, weights, Place(device, ENGINE_PORT, "0.0.0.0"), "python3")  # noqa: S104 (a container's own)
     usd, price_source = _usd_per_hour(experiment, run.name, results, prices)
     weights_gib = (checkpoint.weight_bytes if checkpoint else 0) / 2**30

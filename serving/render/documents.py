@@ -74,21 +74,14 @@ def render_kubernetes(found: Deployment) -> str:
     return fill("kubernetes.yaml.j2", **_fleet(found, engines), configs=configs, own_job=False, name=name)
 
 
-def haproxy_config(engines: Sequence[str], port: int, *, drain_s: int, tls: bool = False) -> str:
-    """Return haproxy.cfg for `engines` (host:port); the API key is checked by the engines themselves."""
-    return fill("haproxy.cfg.j2", **_router(engines, drain_s, tls=tls), router_port=port)
-
-
 def _fleet(found: Deployment, engines: Sequence[str]) -> dict[str, Any]:
     return {
         "found": found,
         "heading": found.heading(),
         "device": found.device,
         "usd_per_hour": found.usd_per_hour,
-        **_router(engines, found.drain_s, tls=found.tls),
+        "engines": engines,
+        "drain_s": found.drain_s,
+        "tls": found.tls,
+        "resolved": any(not each.startswith("127.") for each in engines),
     }
-
-
-def _router(engines: Sequence[str], drain_s: int, *, tls: bool) -> dict[str, Any]:
-    resolved = any(not each.startswith("127.") for each in engines)
-    return {"engines": engines, "drain_s": drain_s, "tls": tls, "resolved": resolved}

@@ -19,7 +19,7 @@ from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.config.operations import RestartSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.records.server import Server
-from tokenhour.machine.processes import bound_to_us
+from tokenhour.machine.processes import bound_to_us, wait_or_kill
 from tokenhour.machine.progress import Status
 from tokenhour.machine.run_folder import now_utc
 from tokenhour.serving.engine.verify_weights import Verification
@@ -170,17 +170,7 @@ def run_beside(running: ServerProcesses, command: tuple[str, ...], server_json: 
             running.check()
             time.sleep(_POLL_S)
     except BaseException:
-        _stop(child)
+        child.terminate()
+        wait_or_kill(child, _GRACE_S)
         raise
     return code
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(_GRACE_S)
-    except BaseException as error:
-        child.kill()
-        child.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise

