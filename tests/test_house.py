@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def test_the_readmes_experiment_is_valid_and_priced(tmp_path: Path) -> None:
     assert all(api_price(tables, api.model, api.host, today) for api in wanted.apis)
 
 
+@cache
 def imported(file: Path) -> set[str]:
     """Return the dotted names that a file imports, wherever in it."""
     names: set[str] = set()
