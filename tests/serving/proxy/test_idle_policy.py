@@ -62,7 +62,7 @@ def test_a_day_with_two_rests_is_added_up() -> None:
     assert [(wake.asleep_s, wake.penalty_s, wake.held_requests) for wake in found.wakes] == [(3600, 35, 3), (7200, 45, 1)]
     assert found.wake_penalty_s.value == 40
     assert found.wake_penalty_s.low == 0, "t-interval of two: 40 +- 63.5, never below zero"
-    assert found.wake_penalty_s.high == pytest.approx(40 + 12.71 * math.sqrt(50) / math.sqrt(2))
+    assert found.wake_penalty_s.high == pytest.approx(40 + 12.7062 * math.sqrt(50) / math.sqrt(2))
     assert found.held_requests == 4
     assert found.released_bytes == 38_000
     assert found.gpu_is_free
