@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from benchmarks import token_source
-from tests.serving.supervisor.test_daemon import Up
-from tests.serving.supervisor.test_foreground import HOUSE, house, remember
+from tests import ROOT
+from tests.serving.conftest import Up, house, remember
 from tokenhour.serving.launch.engine_env import choose_ports
 from tokenhour.serving.state import read_state
 
@@ -38,7 +38,7 @@ def priority():
 @contextlib.contextmanager
 def process(*words, port):
     """Run a module that listens on a port, from when it answers."""
-    child = subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=HOUSE, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         until_open(port)
         yield child
@@ -159,7 +159,7 @@ def _direct():
     began = time.monotonic()
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.serving.fake_engine", str(port), "good"],
-        cwd=HOUSE, stdout=subprocess.DEVNULL, start_new_session=True,
+        cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         until_open(port)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,34 +129,3 @@ def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
     """The hash is plain SHA-256, so that anybody can check it with sha256sum."""
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_file(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-def test_the_death_signal_reaches_a_child_whose_parent_is_killed(tmp_path: Path) -> None:
-    """A killed parent takes its child with it: no orphan keeps holding the machine."""
-    pid_file = tmp_path / "pid"
-    child = (
-        "import os, sys, time; from tokenhour.machine.processes import die_with_parent\n"
-        "die_with_parent(int(sys.argv[1])); open(sys.argv[2], 'w').write(str(os.getpid())); time.sleep(60)\n"
-    )
-    parent = (
-        "import os, subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid()), {str(pid_file)!r}]); time.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", parent])
-    deadline = time.monotonic() + 20
-    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    pid = int(pid_file.read_text())
-    process.kill()
-    process.wait()
-    while time.monotonic() < deadline and _alive(pid):
-        time.sleep(0.02)
-    assert not _alive(pid)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"

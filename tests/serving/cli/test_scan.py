@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests import nvml
-from tokenhour.contracts.config.idle_scan import ScanPolicy
-from tokenhour.contracts.records.telemetry import TELEMETRY_FILE
+from tests.serving.idle_scan.test_gpus import FAST, holders
 from tokenhour.serving.cli.scan import scan
-from tokenhour.serving.idle_scan import gpus, own_servers
 from tokenhour.serving.idle_scan.history import HISTORY_FILE, History
-from tokenhour.serving.idle_scan.rules import Holder
 from tokenhour.serving.state import EngineLoad, ReplicaState, ServerState, start_of
-
-FAST = ScanPolicy(sample_s=0.01, samples=2)
-
-
-def holders(policy: ScanPolicy, history: History, now_s: float) -> list[Holder]:
-    """List who holds memory, over all GPUs."""
-    return [holder for gpu in gpus.gpus(policy, history, now_s) for holder in gpu.holders]
-
-
-@pytest.fixture
-def idler() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does nothing, and looks like a notebook kernel."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "ipykernel_launcher"])
-    yield child
-    child.kill()
-    child.wait()
 
 
 def run(*words: object) -> Result:
@@ -72,19 +53,6 @@ def test_a_notebook_that_computes_nothing_becomes_waste_with_time_and_is_stopped
     named = policy_file(tmp_path, stop=["detached-notebook"])
     assert run("--results", results, "--policy", named, "--stop").exit_code == 0
     assert idler.wait(10) == -15
-
-
-def test_work_seen_once_begins_the_count_anew(gpu: Callable[..., None], idler: subprocess.Popen[bytes]) -> None:
-    """One moment of work resets the idle time, so bursty jobs are not stopped."""
-    held = [(idler.pid, 10 * 2**30)]
-    gpu(processes=held)
-    history = History()
-    assert holders(FAST, history, 1000.0)[0].idle_s == 0
-    assert holders(FAST, history, 1600.0)[0].idle_s == 600
-    gpu(processes=held, utilization=80)
-    assert holders(FAST, history, 1700.0)[0].idle_s == 0
-    gpu(processes=held)
-    assert holders(FAST, history, 1800.0)[0].idle_s == 0
 
 
 def test_memory_that_nobody_visible_holds_is_told_and_never_stopped(gpu: Callable[..., None], tmp_path: Path) -> None:
@@ -162,30 +130,6 @@ def test_a_gpu_without_utilization_cannot_be_judged_and_says_so(
     assert f"pid {idler.pid}" in said
 
 
-def test_a_gpu_that_is_lost_before_it_is_asked_does_not_end_the_scan(
-    gpu: Callable[..., None], library: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A GPU without even a handle is listed as lost beside the healthy ones."""
-    gpu({}, {})
-    state = {"count.0": 2, "handle.0": nvml.LOST, "utilization.1": 0, "memory.1": 0}
-    monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, state)))
-    assert [each.state(FAST) for each in gpus.gpus(FAST, History(), 0.0)] == ["lost", "unused"]
-
-
-def test_memory_that_the_driver_does_not_tell_is_no_waste(gpu: Callable[..., None], idler: subprocess.Popen[bytes]) -> None:
-    """A process whose memory the driver hides counts as holding nothing."""
-    gpu(processes=[(idler.pid, -1)])
-    (found,) = holders(FAST, History(), 0.0)
-    assert (found.pid, found.memory_bytes) == (idler.pid, 0)
-
-
-@pytest.mark.usefixtures("gpu")
-def test_a_driver_that_does_not_start_means_no_holders(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a working driver the scan lists no GPU instead of failing."""
-    monkeypatch.setenv("NVML_STUB", str(nvml.tell(library, {"init.0": -9})))
-    assert gpus.gpus(FAST, History(), 0.0) == []
-
-
 def state(pid: int, **changes: Any) -> ServerState:
     """Make the state of a server that the process supervises, with changes."""
     fields = {
@@ -234,48 +178,6 @@ def test_a_fleet_that_is_never_full_is_told(idler: subprocess.Popen[bytes], tmp_
     done = run("--results", tmp_path, "--policy", policy_file(tmp_path))
     assert done.exit_code == 1
     assert "serving.replicas: 1" in done.output
-
-
-def record_telemetry(folder: Path, share: float = 0.1, seconds: int = 3) -> None:
-    """Write telemetry of two GPUs and the host, as a benchmark records it."""
-    import pandas as pd
-
-    folder.mkdir()
-    rows = [(float(t), "gpu", str(g), "utilization_share", share * g) for t in range(seconds) for g in range(2)]
-    rows.append((1.0, "host", "", "cpu_share", 1.0))
-    table = pd.DataFrame(rows, columns=["t_s", "source", "index", "metric", "value"])
-    table.to_parquet(folder / TELEMETRY_FILE)
-
-
-def test_the_gpu_utilization_that_a_live_server_has_recorded_is_read(idler: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    """Mean and peak utilization come from GPU rows only, over the time that telemetry covers."""
-    record_telemetry(tmp_path / "run")
-    state(idler.pid, run="run").write(tmp_path / "run")
-    (found,) = own_servers.recorded(tmp_path)
-    assert (found.run, found.accelerators, found.seconds) == ("run", 2, 2.0)
-    assert found.peak_share == pytest.approx(0.1)
-    assert found.mean_share == pytest.approx(0.05)
-
-
-@pytest.mark.parametrize(
-    "changes", [None, {"state": "stopped"}, {"supervisor_start": 1}, {"started_utc": "2999-01-01T00:00:00+00:00"}]
-)
-@pytest.mark.usefixtures("gpu")
-def test_what_a_server_that_is_gone_had_recorded_fails_no_scan(
-    idler: subprocess.Popen[bytes], tmp_path: Path, changes: dict[str, Any] | None
-) -> None:
-    """Old runs lie in results for good: cron would report them every ten minutes. The last one is of an earlier server."""
-    record_telemetry(tmp_path / "run", seconds=3602)
-    if changes:
-        state(idler.pid, run="run", mode="run", **changes).write(tmp_path / "run")
-    done = run("--results", tmp_path, "--policy", policy_file(tmp_path), "--json")
-    assert (done.exit_code, json.loads(done.output)["findings"]) == (0, [])
-
-
-def test_a_reused_pid_is_never_signalled(idler: subprocess.Popen[bytes]) -> None:
-    """A process counts as the same only with its start time, so a stranger that got the PID is safe."""
-    assert own_servers.same_process(idler.pid, start_of(idler.pid))
-    assert not own_servers.same_process(idler.pid, start_of(idler.pid) + 1)
 
 
 @pytest.mark.parametrize(

@@ -1,115 +1,22 @@
 """A server that stays: up, status, logs, down, restarts, fleets, idle policies, with trees that answer like engines."""
 
 import contextlib
-import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
 
 import psutil
 import pytest
-from click.testing import CliRunner
 
-from tests.serving.supervisor.test_foreground import hold, house, left_over, remember
-from tokenhour.contracts.errors import TokenhourError
+from tests.serving.conftest import KEY, Up, hold, left_over, remember, routers
 from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.standalone.idle import IdleRecord
-from tokenhour.serving.cli import cli
 from tokenhour.serving.engine.verify_weights import SMALL_BYTES
 from tokenhour.serving.preflight import exclusive
-from tokenhour.serving.state import read_state
 
 pytestmark = pytest.mark.system
-
-KEY = "0123456789abcdef-very-secret"
-
-
-class Up:
-    """A server that was started with `serving up`, and the commands that speak to it."""
-
-    def __init__(self, root: Path, mode: str = "fleet", environment: dict[str, str] | None = None, **fields: Any) -> None:
-        self.root = root
-        self.spec, self.run = house(root, mode, **fields)
-        self.environment = environment or {}
-
-    def command(self, *words: str) -> SimpleNamespace:
-        """Run a command in this process (the supervisor that `up` leaves is one of its own); errors become exit codes."""
-        with contextlib.chdir(self.root):
-            done = CliRunner().invoke(cli, [*words, "--results", str(self.root / "results")], env=self.environment)
-        if isinstance(done.exception, TokenhourError):
-            code, said = done.exception.exit_code, f"{done.stderr}error: {done.exception}"
-        else:
-            assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-            code, said = done.exit_code, done.stderr
-        return SimpleNamespace(returncode=code, stdout=done.stdout, stderr=said)
-
-    def start(self) -> SimpleNamespace:
-        """Run `serving up`, which must succeed."""
-        done = self.command("up", str(self.root / "experiment.json"))
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def state(self) -> Any:
-        """Read what the supervisor last wrote about the server."""
-        return read_state(self.run.path)
-
-    def until(self, condition: Callable[[Any], Any], limit_s: float = 60.0) -> Any:
-        """Wait for a state that meets the condition, and return it."""
-        deadline = time.monotonic() + limit_s
-        while not condition(self.state()):
-            assert time.monotonic() < deadline, self.state()
-            time.sleep(0.02)
-        return self.state()
-
-    def ask(self, path: str = "/v1/completions", key: str | None = None, timeout: int = 60, **fields: Any) -> str:
-        """Post a completion and return the whole answer as text."""
-        body = {"model": "Toy-w8a8", "prompt": "x", "max_tokens": 3, **fields}
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-        request = urllib.request.Request(self.state().base_url + path, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=timeout) as reply:
-            return reply.read().decode()
-
-    def status_of(self, path: str, method: str = "GET", key: str | None = None, timeout: int = 10) -> int:
-        """Return the HTTP status of a request."""
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-        body = b'{"model": "Toy-w8a8", "prompt": "x"}' if method == "POST" else None
-        request = urllib.request.Request(self.state().base_url + path, body, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as reply:
-                return reply.status
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    """Make servers over fake engines; whatever is left of them at the end fails the test."""
-    made = []
-
-    def make(mode: str = "fleet", **fields: Any) -> Up:
-        made.append(Up(tmp_path, mode, **fields))
-        return made[-1]
-
-    yield make
-    for each in made:
-        state = each.state()
-        if state is not None and state.alive():
-            os.kill(state.supervisor_pid, signal.SIGKILL)
-        deadline = time.monotonic() + 45
-        while left_over(tmp_path) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert left_over(tmp_path) == []
 
 
 def test_a_server_outlives_its_command_and_is_drained_when_told_to_stop(up: Callable[..., Up]) -> None:
@@ -234,22 +141,6 @@ def test_wrong_weights_are_a_mistake_whatever_the_engine_does_of_them(up: Callab
     assert not Server.exists(server.run.path)
 
 
-def test_what_only_the_supervisor_could_find_is_a_mistake_too(
-    up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a port that was taken after `up` had looked."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        server = up(port=taken.getsockname()[1])
-        monkeypatch.setattr("tokenhour.serving.preflight.choose_ports", lambda _, wanted: list(wanted))
-        done = server.command("up", str(server.root / "experiment.json"))
-    assert done.returncode == 2, done.stderr
-    assert "is taken" in done.stderr
-    assert done.stderr.count("error: ") == 1
-    assert "0 for a free one" in done.stderr
-
-
 def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up: Callable[..., Up]) -> None:
     """Even SIGKILL leaves no engine or router behind to hold GPUs, and the next start is not locked out."""
     server = up("keyed", replicas=2, environment={"MY_KEY": KEY}, operations={"api_key_env": "MY_KEY"})
@@ -265,49 +156,6 @@ def test_a_killed_supervisor_leaves_nothing_of_a_fleet(up: Callable[..., Up]) ->
     assert "killed" in server.command("status").stdout
     with exclusive(server.run):
         pass  # the next start is not locked out
-
-
-def routers(server: Up) -> list[int]:
-    """Find the guardian (the router itself changes its title)."""
-    pattern = "vllm_router.launch_router"
-    urls = {replica.url for replica in server.state().replicas}
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if process.info["cmdline"] and pattern in process.info["cmdline"] and urls & set(process.info["cmdline"])
-    ]
-
-
-def test_traffic_goes_on_when_one_of_two_replicas_dies_and_it_comes_back(up: Callable[..., Up]) -> None:
-    """The surviving replica serves alone, restarts bring back the lost replica or router, and `down` still drains."""
-    server = up(replicas=2, operations={"restart": {"max_restarts": 3, "backoff_s": 1.0}})
-    server.start()
-    record = Server.read(server.run.path)
-    assert len(record.replicas) == 2
-    assert record.router.startswith("vllm-router")
-    assert {json.loads(server.ask())["port"] for _ in range(20)} == {
-        int(replica.base_url.rsplit(":", 1)[1]) for replica in record.replicas
-    }
-    victim = server.state().replicas[0]
-    os.kill(victim.pid, signal.SIGKILL)
-    survivor = int(record.replicas[1].base_url.rsplit(":", 1)[1])
-    assert {json.loads(server.ask())["port"] for _ in range(20)} == {survivor}
-    assert server.until(lambda s: s.state == "degraded").replicas[1].state == "ready"
-    server.until(lambda s: s.state == "ready" and s.replicas[0].pid not in {None, victim.pid})
-    deadline = time.monotonic() + 45
-    while json.loads(server.ask())["port"] == survivor:
-        assert time.monotonic() < deadline, "the router takes the new one back"
-    for child in psutil.Process(routers(server)[0]).children():
-        child.kill()
-    server.until(lambda s: s.state == "degraded" and all(replica.state == "ready" for replica in s.replicas))
-    server.until(lambda s: s.state == "ready")
-    answers = []
-    stream = threading.Thread(target=lambda: answers.append(server.ask(stream=True, max_tokens=40, interval_s=0.02)))
-    stream.start()
-    time.sleep(0.3)
-    assert server.command("down", "toy-w8a8").returncode == 0
-    stream.join(60)
-    assert answers[0].rstrip().endswith("data: [DONE]"), "the router outlived the engine's last answer"
 
 
 def test_an_idle_engine_is_stopped_and_woken_by_the_next_request_and_both_are_recorded(up: Callable[..., Up]) -> None:
@@ -409,22 +257,6 @@ def test_what_a_killed_supervisor_left_of_its_idle_record_is_derived_at_the_next
     assert IdleRecord.exists(server.run.path)
 
 
-def test_behind_a_proxy_nothing_of_ours_goes_there(up: Callable[..., Up]) -> None:
-    """Neither the probes nor the router's requests, and the key with them."""
-    with socket.socket() as proxy:
-        proxy.bind(("127.0.0.1", 0))
-        proxy.listen()
-        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
-        names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-        environment = {**dict.fromkeys(names, url), "no_proxy": "", "NO_PROXY": "", "MY_KEY": KEY}
-        server = up("keyed", replicas=2, environment=environment, operations={"api_key_env": "MY_KEY"})
-        server.start()
-        assert "Paris" in server.ask(key=KEY)
-        proxy.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            proxy.accept()
-
-
 def test_a_secret_is_asked_for_and_stands_nowhere(up: Callable[..., Up]) -> None:
     """Secrets reach the engine, but never a log, a record, a command line or the shown command."""
     secrets = {"MY_KEY": KEY, "HF_TOKEN": "hf-token-0123456789", "REGISTRY_PASSWORD": "correct horse"}
@@ -461,61 +293,6 @@ def test_an_address_that_is_not_loopback_has_the_front_before_it_and_the_engine_
     assert server.status_of("/v1/models", key=KEY) == 200
     assert server.status_of("/metrics", key=KEY) == 404, "the counters are not for outside"
     assert "Paris" in server.ask(key=KEY)
-
-
-def test_interrupting_the_command_while_it_waits_takes_the_server_down(up: Callable[..., Up]) -> None:
-    """Ctrl-C during `serving up` stops the server that is still starting, instead of leaving it behind."""
-    server = up("silent")
-    argv = [sys.executable, "-m", "tokenhour", "serving", "up", str(server.root / "experiment.json")]
-    argv += ["--results", str(server.root / "results")]
-    child = subprocess.Popen(argv, cwd=server.root, stderr=subprocess.PIPE, text=True)
-    server.until(lambda s: s is not None and s.replicas and s.replicas[0].pid)
-    child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=90)[1]
-    assert child.returncode == 130, said
-    server.until(lambda s: s.state == "stopped")
-
-
-def test_a_scheme_that_is_misspelt_is_not_nothing_to_stop(up: Callable[..., Up]) -> None:
-    """A mistyped scheme is rejected; otherwise a server would keep running, or the wrong one would stop."""
-    server = up()
-    file = str(server.root / "experiment.json")
-    for words in (("down", file), ("logs", file)):
-        done = server.command(*words, "--scheme", "w8a6")
-        assert done.returncode == 2
-        assert "did you mean w8a8" in done.stderr
-    done = server.command("down", "--scheme", "w8a8")
-    assert done.returncode == 2, "or another server would be stopped"
-    assert "a scheme is one of an experiment's" in done.stderr
-    assert server.command("down", file, "--scheme", "w8a8").returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("down", "nobody"), "no server nobody"),
-        (("logs", "nobody"), "no server nobody"),
-        (("logs",), "no server has run here yet"),
-        (("nonsense",), "no command 'nonsense'"),
-        (("up", "absent.yaml"), "no such file"),
-    ],
-)
-def test_mistakes_are_one_message_and_exit_2(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
-    """Mistakes on the command line show one message and no traceback, so scripts can rely on the exit code."""
-    argv = [sys.executable, "-m", "tokenhour", "serving", *words]
-    argv += ["--results", str(tmp_path)] if words != ("nonsense",) else []
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_status_of_nothing_says_how_to_start(tmp_path: Path) -> None:
-    """`serving status` without any server is no error and names the command that starts one."""
-    argv = [sys.executable, "-m", "tokenhour", "serving", "status", "--results", str(tmp_path / "none")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "serving up EXP" in done.stdout
 
 
 def test_a_chatty_engine_does_not_fill_the_disk(up: Callable[..., Up]) -> None:
