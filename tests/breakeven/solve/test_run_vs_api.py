@@ -53,7 +53,6 @@ def test_a_free_api_is_never_beaten(tmp_path: Path) -> None:
     for name in ("api.yaml", "instances.yaml"):
         text = (PRICES / name).read_text().replace("input: 0.15", "input: 0").replace("output: 0.6\n", "output: 0\n")
         (tmp_path / name).write_text(text)
-
     free = (
         decide(scenario(efficiency={"unit": "answer", "value_usd_per_unit": 1}), load_tables(tmp_path))
         .runs[0]
