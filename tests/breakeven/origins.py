@@ -1,15 +1,20 @@
-"""Walks a rendered report and names every figure that has no origin beside it."""
+"""Renders a report, walks it, and names every figure that has no origin beside it."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from html.parser import HTMLParser
 from typing import Any
+
+from tokenhour.breakeven.report.render import build_context, fill
+from tokenhour.contracts.records.summary import Summary
+from tokenhour.contracts.records.verdict import Verdict
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 FIGURES = {"td", "dd", "li", "caption", "figcaption", "p", "h1", "h2", "h3"}
 """Elements that say figures; `th` are names."""
 SILENT = {"script", "style", "noscript", "code"}
 RECORD = re.compile(r"\.(json|parquet)|tokenhour trace")
+CAPTION = "Latency at p99 of 3 probes."
 
 
 class Node:
@@ -130,3 +135,8 @@ def _beside(node: Node) -> Iterator[Node]:
 
 def _is_input(row: Node) -> bool:
     return row.attributes.get("id", "").startswith("in-")
+
+
+def page(verdict: Verdict, summaries: Sequence[Summary] = (), plots: Sequence[Any] = ()) -> str:
+    """Render the HTML report of a verdict, with a caption for each run."""
+    return fill("report.html.j2", build_context(verdict, summaries, plots, [(s.run, CAPTION, "data:,") for s in summaries]))

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.breakeven.scenarios import DAY, ON, PRICES, decide, scenario
+from tests.breakeven.scenarios import DAY, ON, PRICES, decide, scenario, solve
 from tests.breakeven.summaries import write_all
-from tests.breakeven.test_verdict import solve
 from tokenhour.breakeven.cli import cli
 from tokenhour.breakeven.prices.tables import load_tables
 from tokenhour.breakeven.recheck import recheck

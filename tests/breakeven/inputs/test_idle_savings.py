@@ -10,9 +10,8 @@ import yaml
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from tests.breakeven.scenarios import BASE, DAY, decide, scenario
+from tests.breakeven.scenarios import BASE, DAY, PRICES, asked, decide, scenario, solve
 from tests.breakeven.summaries import summary
-from tests.breakeven.test_verdict import PRICES, asked, solve
 from tokenhour.breakeven.cli import cli
 from tokenhour.breakeven.inputs import idle_savings
 from tokenhour.breakeven.report.tables import named

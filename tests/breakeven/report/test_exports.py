@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.breakeven.scenarios import asked
 from tests.breakeven.summaries import EXPERIMENT
 from tests.breakeven.summaries import write_all as write_summaries
-from tests.breakeven.test_verdict import asked
 from tokenhour.breakeven.report.exports import CSV_FILE, FOCUS_FILE, JSON_FILE, XLSX_FILE, write_all
 from tokenhour.breakeven.report.exports.focus import COLUMNS
 from tokenhour.breakeven.stage import run

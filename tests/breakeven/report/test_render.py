@@ -6,25 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from tests.breakeven.scenarios import decide
-from tests.breakeven.summaries import EXPERIMENT, LAG, summary, write_all, write_roofline
-from tokenhour.breakeven.cli import cli as solve_cli
-from tokenhour.breakeven.cli.report import cli as report_cli
+from tests.breakeven.summaries import EXPERIMENT, LAG, write_all, write_roofline
 from tokenhour.breakeven.report import plots
-from tokenhour.breakeven.report.number_format import sure
-from tokenhour.breakeven.report.plots.cost_vs_volume import against_volume
 from tokenhour.breakeven.report.plots.figure import TITLES, Plot
-from tokenhour.breakeven.report.plots.figure import render as plot
-from tokenhour.breakeven.report.plots.measured import throughput_against_latency
 from tokenhour.breakeven.report.render import render
-from tokenhour.breakeven.report.summary_page import Turn, headline, turns
 from tokenhour.breakeven.stage import run
 from tokenhour.contracts.config.model_quantize import QualityGate
 from tokenhour.contracts.errors import InputError, RunFailedError
-from tokenhour.contracts.records.summary import Percentiles, Summary
-from tokenhour.contracts.records.verdict import Flip
+from tokenhour.contracts.records.summary import Summary
 
 PLOTS = (
     "cost", "load", "bill", "tornado", "distribution", "heatmap", "day", "ahead", "latency", "precision",
@@ -146,31 +136,6 @@ def test_rendering_twice_gives_the_same_bytes(folder: Path) -> None:
     assert render(folder).read_bytes() == before
 
 
-def test_a_scenario_without_a_measurement_has_a_report_that_says_so(tmp_path: Path) -> None:
-    """A scenario alone gives a full report, which states that its capacity was never measured."""
-    done = CliRunner().invoke(
-        solve_cli, ["solve", "configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
-    )
-    assert done.exit_code == 0
-    done = CliRunner().invoke(
-        report_cli, ["configs/scenarios/team.yaml", "--results", str(tmp_path)], catch_exceptions=False
-    )
-    assert done.exit_code == 0
-    for name in ("report.html", "report.md"):
-        text = (tmp_path / "team" / name).read_text()
-        assert "nobody measured it here" in text
-        for title in (
-            "Which feature belongs where",
-            "Levers",
-            "Interruptible machines",
-            "How much to reserve",
-            "What would turn it",
-        ):
-            assert title in text, title
-        assert "Training against inference" in text
-        assert "What was measured" not in text
-
-
 def test_an_experiment_without_wider_questions_has_no_sections_for_them(folder: Path) -> None:
     """Optional sections appear only when the experiment asks their question."""
     text = (folder / "report.md").read_text()
@@ -195,62 +160,6 @@ def test_the_quality_gate_of_the_experiment_at_hand_is_judged_and_shown(tmp_path
     assert "| FAIL |" in (tmp_path / "golden/report.md").read_text()
 
 
-def test_no_volume_has_a_place_on_the_cost_plot_and_raises_no_warning() -> None:
-    """The cost plot can be drawn for a volume of zero."""
-    found = decide(tokens_per_month=0)
-    assert plot("cost", "", lambda: against_volume(found, found.runs[0])).png
-
-
-@pytest.mark.parametrize(
-    ("recommendation", "wins", "never", "expected"),
-    [
-        ("self-host", 2, 0, "At 5B tokens a month one's own is cheaper than both APIs."),
-        ("stay", 0, 1, "At 5B tokens a month both APIs are cheaper than one's own; against 1 of them it never pays off."),
-        ("stay", 0, 2, "At 5B tokens a month both APIs are cheaper than one's own; it never pays off at any volume."),
-        (
-            "depends",
-            1,
-            1,
-            "At 5B tokens a month one's own is cheaper than 1 of the 2 APIs; against 1 of them it never pays off.",
-        ),
-        ("hybrid", 0, 0, "At 5B tokens a month a base of one's own with overflow to the API is cheaper than either alone."),
-    ],
-)
-def test_the_headline_says_the_verdict_without_names(recommendation: str, wins: int, never: int, expected: str) -> None:
-    """The headline gives the verdict in one short sentence that counts APIs instead of naming them."""
-    found = decide()
-    best = found.runs[0]
-    sides = [
-        c.model_copy(update={"wins_today": i < wins, "outcome": "never" if i >= len(best.comparisons) - never else "stable"})
-        for i, c in enumerate(best.comparisons)
-    ]
-    best = best.model_copy(update={"comparisons": tuple(sides)})
-    said = headline(found.model_copy(update={"recommendation": recommendation}), best)
-    assert said.startswith(expected)
-    assert len(said) < 140
-
-
-def test_draws_never_make_certain() -> None:
-    """Probabilities from random draws are never shown as 0% or 100%."""
-    assert [sure(p) for p in (0.0, 0.42, 0.994, 1.0)] == ["under 0.1%", "42.0%", "99.4%", "over 99.9%"]
-
-
-def test_what_turns_it_says_how_far_and_whether_that_is_likely() -> None:
-    """Each flip states the change it needs and whether that is likely, nearest first."""
-    c = decide().runs[0].comparisons[0]
-    price = next(row for row in c.tornado if row.name == "api_price")
-    near = Flip(name="api_price", multiple=0.8, value=0.24, unit="USD per M tokens")
-    far = Flip(name="gpu_price", multiple=4.0, value=6600.0, unit="USD a month and replica")
-    found = turns(c.model_copy(update={"flips": (far, near)}))
-    assert found[0] == Turn("API price", "-20%, to $0.240 per M tokens", found[0].likely, inside=True)
-    assert (
-        found[0].likely
-        == f"may well happen: within \u00d7{price.low_input:.3g} to \u00d7{price.high_input:.3g}, its P10 to P90"
-    )
-    assert found[1].must == "\u00d74, to $6,600 a month for each replica"
-    assert found[1].likely.startswith("unlikely: outside")
-
-
 @pytest.mark.usefixtures("undrawn")
 def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path: Path) -> None:
     """The report shows hardware utilization only when its record belongs to the measurement at hand."""
@@ -264,13 +173,3 @@ def test_rooflines_that_stand_on_these_measurements_are_shown(tmp_path: Path) ->
     assert f"- golden-none: {said}" in (folder / "report.md").read_text()
     assert f'<li><a href="#run-golden-none">golden-none</a>: {said}' in (folder / "report.html").read_text()
     assert "golden-w8a8: peak" not in (folder / "report.md").read_text()
-
-
-def test_a_run_without_percentiles_or_with_saturation_alone_is_drawn_without_a_warning() -> None:
-    """On a slow machine a window holds a handful of requests."""
-    whole = summary()
-    few = Percentiles(samples=3, mean_s=1.0, p50_s=None, p90_s=None, p99_s=None, at_slo_s=None)
-    bare = [p.model_copy(update={"ttft": few, "tpot": few}) for p in whole.load_curve]
-    throughput_against_latency([whole.model_copy(update={"load_curve": tuple(bare)})])
-    alone = throughput_against_latency([whole.model_copy(update={"load_curve": whole.load_curve[:1]})])
-    assert [text.get_text() for text in alone.axes[0].get_legend().get_texts()] == [whole.run]

@@ -1,19 +1,48 @@
-"""What lies outside the rates and the mix that were measured is marked extrapolated, with both values."""
+"""One run priced: its fleet, and what of it lies outside the rates that were tested, with both values."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.breakeven.scenarios import decide
-from tests.breakeven.summaries import point, summary
-from tests.breakeven.test_verdict import asked, solve
-from tokenhour.breakeven.inputs.capacity import above, below, capacity, measured
-from tokenhour.contracts.config.economics import EconomicsSpec
+from tests.breakeven.scenarios import DAY, MONTH, asked, decide, scenario, solve
+from tests.breakeven.summaries import hour, summary, write_all
 from tokenhour.contracts.records.summary import Summary
 from tokenhour.contracts.records.verdict import RunVerdict, Verdict
 
-SPEC = EconomicsSpec.model_validate({"hardware": "x", "apis": [{"model": "a", "host": "b"}]})
+
+def test_a_run_that_met_the_slo_at_no_rate_has_no_dollar_figure(tmp_path: Path) -> None:
+    """A run without capacity at the SLO gets no price, as there is nothing to divide the cost by."""
+    for one in (summary("none", at_slo=None), summary("w8a8", at_slo=None), summary("gptq-int4", at_slo=None)):
+        (tmp_path / one.run).mkdir()
+        one.write(tmp_path / one.run)
+    found = solve(tmp_path)
+    assert all(r.comparisons == () and r.output_usd_per_mtok is None for r in found.runs)
+    assert "no capacity" in found.sentence
+
+
+def test_more_tokens_an_hour_are_never_dearer(tmp_path: Path) -> None:
+    """On the same machine, higher throughput gives a lower price per token."""
+    write_all(tmp_path)
+    slow, fast = solve(tmp_path).runs[2], solve(tmp_path).runs[1]
+    assert hour(1).output_tokens_per_hour.value == 1
+    assert fast.output_usd_per_mtok < slow.output_usd_per_mtok
+
+
+def test_a_profile_fleet_is_sized_for_its_peak_or_follows_it() -> None:
+    """A fixed fleet covers the daily peak; an autoscaled one follows demand and pays for cold starts."""
+    fixed, follows = (decide(scenario(profile={"hours": DAY}, scaling=s)).runs[0] for s in ("fixed", "autoscale"))
+    peak = max(DAY) / (sum(DAY) / 24)
+    capacity = fixed.capacity_tokens_per_month
+    assert fixed.fleet.hourly_replicas_today == (math.ceil(5e9 * peak / capacity),)
+    by_hand = [math.ceil(5e9 / capacity * w / (sum(DAY) / 24)) for w in DAY]
+    assert list(follows.fleet.hourly_replicas_today) == by_hand
+    assert follows.cost_today.total < fixed.cost_today.total
+    started = sum(max(0, by_hand[t] - by_hand[t - 1]) for t in range(24))
+    months = sum(by_hand) / 24 + started * 0.1 / 24
+    assert follows.cost_today.total == pytest.approx(months * 2.29 * MONTH)
+    assert follows.fleet.scale_ups_per_month == pytest.approx(started * MONTH / 24)
 
 
 def one(tmp_path: Path, made: Summary | None = None, **economics: Any) -> tuple[Verdict, RunVerdict]:
@@ -73,25 +102,6 @@ def test_the_busiest_hour_counts_not_the_mean(tmp_path: Path) -> None:
     assert tested is not None
     assert mean < tested[0] < run.busiest_rps
     assert run.extrapolated_rates == ()
-
-
-def test_the_last_rate_that_was_tested_was_tested() -> None:
-    """With every rate passing and no headroom the plan is the highest rate itself."""
-    plant = measured(summary("none", load_curve=(point(0, 250 / 256, 250, 0.3, met=True),)), "here")
-    spec = SPEC.model_copy(update={"headroom": 1.0})
-    found = capacity(plant.origin, spec, 512.0, 256.0)
-    assert (found.planned_rps, found.planned_rps) == pytest.approx(plant.origin.tested_rps)
-    assert found.extrapolated == ()
-    assert below(plant.origin, found.planned_rps, found.planned_rps) == []
-
-
-def test_nothing_is_claimed_where_no_rate_was_tested() -> None:
-    """Without any tested rate, no claim about extrapolation is made."""
-    closed = measured(summary("none", load_curve=(point(0, None, 250, 0.3, met=None),)), "here").origin
-    assert closed.tested_rps is None
-    assert (above(closed, 99.0), below(closed, 0.001, 0.001)) == ([], [])
-    assert decide().runs[0].planned_rps is None
-    assert decide().runs[0].extrapolated_rates == ()
 
 
 def test_no_traffic_asks_for_no_rate(tmp_path: Path) -> None:
