@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.breakeven.summaries import summary
-from tests.frontdoor.gpu_benchmark.test_command import H100
+from tests.frontdoor.gpu_benchmark.test_experiments import H100
 from tests.records import WHEN
 from tokenhour.contracts.errors import InputError, RunFailedError
 from tokenhour.contracts.standalone.gpu_benchmark import Proof

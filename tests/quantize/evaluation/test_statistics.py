@@ -76,37 +76,3 @@ def test_the_bootstrap_interval_of_many_windows_is_near_the_normal_one() -> None
     half = 1.96 * values.std() / math.sqrt(400)
     assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
-
-
-def test_window_stats_agree_with_a_direct_calculation() -> None:
-    """The figures equal those of plain NumPy on models that are small enough to check."""
-    torch = pytest.importorskip("torch", reason="the light installation has no torch")
-    from tokenhour.quantize.evaluation.forward import window_stats
-
-    rng = np.random.default_rng(0)
-    vocabulary, tokens = 11, 6
-    tables = [torch.from_numpy(rng.normal(size=(vocabulary, vocabulary))) for _ in range(2)]
-
-    class Toy:
-        """Logits that depend on the current token alone."""
-
-        def __init__(self, table: Any) -> None:
-            self.table = table
-
-        def __call__(self, ids: Any, **_: object) -> Any:
-            return type("Out", (), {"logits": self.table[ids]})
-
-    ids = rng.integers(0, vocabulary, size=(3, tokens))
-    found = window_stats(Toy(tables[0]), Toy(tables[1]), ids)
-    p, q = (np.exp(t.numpy()) / np.exp(t.numpy()).sum(1, keepdims=True) for t in tables)
-    for k, row in enumerate(ids):
-        here, following = row[:-1], row[1:]
-        assert found.nll[k] == pytest.approx(-np.log(q[here, following]).mean(), rel=1e-5)
-        assert found.original_nll[k] == pytest.approx(-np.log(p[here, following]).mean(), rel=1e-5)
-        assert found.kl[k] == pytest.approx((p[here] * np.log(p[here] / q[here])).sum(1).mean(), rel=1e-4)
-        # With fewer words than are listed the two are one.
-        assert found.top_kl[k] == pytest.approx(found.kl[k], rel=1e-3)
-        assert found.top1[k] == pytest.approx((p[here].argmax(1) == q[here].argmax(1)).mean())
-    same = window_stats(Toy(tables[0]), Toy(tables[0]), ids)
-    assert np.abs(same.kl).max() < 1e-9
-    assert (same.top1 == 1).all()

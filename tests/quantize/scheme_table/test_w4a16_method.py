@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.quantize.tiny import tiny_model
 from tokenhour.contracts.config.model_quantize import QuantizeSpec
 from tokenhour.contracts.errors import InputError
 from tokenhour.quantize.model.layer_rules import Treatment
@@ -157,3 +158,10 @@ def test_a_model_that_cannot_be_built_without_weights_is_refused_with_the_way_ou
     with pytest.raises(InputError, match="its layers cannot be listed") as caught:
         settle("w4a16", spec(w4a16_method="autoround"), tmp_path, {})
     assert "gptq" in caught.value.remedy
+
+
+@pytest.mark.system
+def test_by_default_a_plain_decoder_is_learned(tmp_path: Path) -> None:
+    """AutoRound is the default of w4a16 where it is known to work."""
+    used, notes = settle("w4a16", QuantizeSpec(), tiny_model(tmp_path / "m", hidden=64), {})
+    assert (used.w4a16_method, notes) == ("autoround", ())

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.quantize.hub import COMMIT, hub
-from tests.quantize.packed import gguf_of
 from tests.quantize.tiny import tiny_model
 from tokenhour.contracts.config.model_quantize import ModelSpec
 from tokenhour.contracts.errors import InputError, RunFailedError
@@ -132,24 +131,6 @@ def test_the_package_of_the_demo_carries_its_weights_licence_and_version() -> No
     assert "de-quantized" in found.note
 
 
-def test_a_gguf_file_is_named_by_its_path_and_holds_the_weights(tmp_path: Path) -> None:
-    """Exporting a GGUF file restores every tensor of the original model."""
-    from safetensors.torch import load_file
-
-    model = tiny_model(tmp_path / "m")
-    file = gguf_of(model, tmp_path / "Tiny-2.F32.gguf")
-    found = resolve(ModelSpec(source=str(file)))
-    assert (found.name, found.folder, found.gguf, found.files) == ("Tiny-2", tmp_path, file.name, (file,))
-    assert (found.license, found.revision) == (None, None)
-    assert "de-quantized from the GGUF file's F32" in found.note
-    (tmp_path / "out").mkdir()
-    assert export(found, tmp_path / "out")["method"] == "GGUF de-quantized to bf16"
-    before, after = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "out"))
-    assert before.keys() == after.keys()
-    assert all(before[name].equal(after[name]) for name in before)
-    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["eos_token"] == "</s>"
-
-
 def test_a_gguf_file_that_is_none_or_not_there(tmp_path: Path) -> None:
     """Wrong paths and other files are told apart."""
     assert "no such file" in refusal(tmp_path / "absent.gguf")
@@ -230,16 +211,6 @@ def test_an_expired_token_is_called_that(tmp_path: Path) -> None:
         said = from_hub(tmp_path, endpoint)
     assert "the hub does not accept the token" in said
     assert "HF_TOKEN" in said
-
-
-def test_a_gguf_files_licence_and_size_are_those_of_its_head(tmp_path: Path) -> None:
-    """License and parameter count come from the file's head, without reading the weights."""
-    from safetensors.torch import load_file
-
-    model = tiny_model(tmp_path / "m")
-    found = resolve(ModelSpec(source=str(gguf_of(model, tmp_path / "x.gguf", licence="mit"))))
-    assert found.license == "mit"
-    assert found.parameters == sum(tensor.numel() for tensor in load_file(model / "model.safetensors").values())
 
 
 def test_what_the_hub_refuses(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from tokenhour.contracts.records.checkpoint import Checkpoint
 from tokenhour.quantize.build import current, make, publish
 from tokenhour.quantize.cache_key import Workshop
 from tokenhour.quantize.source.synthetic import SHAPES, config_of, memory_bytes, quantization_of, shape_of
-from tokenhour.quantize.source.synthetic_tokenizer import vocabulary
 
 BENCH = {
     "workload": {"prompt": {"mean_tokens": 24}, "output": {"mean_tokens": 12}},
@@ -101,20 +100,6 @@ def test_a_checkpoint_of_a_shape_is_whole_and_says_what_it_is(tmp_path: Path) ->
         served = json.loads((where.checkpoints / made.path.rsplit("/", 1)[-1] / "config.json").read_text())
         assert ("quantization_config" in served) == (scheme != "none")
     assert Checkpoint.read(tmp_path / "results/shapes-w8a8").scheme == "w8a8"
-
-
-def test_every_token_of_the_vocabulary_is_text_and_every_byte_a_token(tmp_path: Path) -> None:
-    """Any prompt can be encoded and any random answer decoded, so benchmarks count tokens exactly."""
-    from tokenizers import Tokenizer
-
-    made = make(experiment(), "none", Workshop(tmp_path / "c", tmp_path / "r"))
-    tokenizer = Tokenizer.from_file(f"{made.path}/tokenizer.json")
-    assert tokenizer.get_vocab_size() == SHAPES["tiny"].vocabulary == len(vocabulary(4096))
-    text = "Zürich, 語: a\tb"
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
-    assert len(ids) == len(text.encode())
-    assert tokenizer.decode(ids) == text
-    assert tokenizer.decode([300, 4093]) == " w300 w4093"
 
 
 def test_a_shape_without_dummy_weights_is_refused() -> None:

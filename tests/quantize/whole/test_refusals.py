@@ -1,6 +1,5 @@
 """Bad input: one clear message, exit code 2, nothing left behind."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -12,26 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.quantize.desk import Desk
 from tests.quantize.hub import hub
 from tests.quantize.packed import gguf_of
-from tests.quantize.tiny import experiment, tiny_model
-from tokenhour.contracts.config.model_quantize import QuantizeSpec
-from tokenhour.contracts.errors import InputError, RunFailedError, exit_code_of
-from tokenhour.contracts.records.environment import Accelerator
+from tokenhour.contracts.errors import exit_code_of
 from tokenhour.quantize.cli import cli
-from tokenhour.quantize.memory_errors import memory_errors
-from tokenhour.quantize.model.load import refuse_unusable
-from tokenhour.quantize.model.tokenizer import ModelTokens
-from tokenhour.quantize.preflight.resources import (
-    DecoderShape,
-    decoder_shape,
-    device_bytes,
-    preflight_device,
-    preflight_download,
-)
-from tokenhour.quantize.schemes.none import export
-from tokenhour.quantize.source.hub import Download
-from tokenhour.quantize.source.resolve import ModelSource
 
 pytestmark = pytest.mark.system
 
@@ -48,48 +32,6 @@ for offline in (False, True):
         os.environ["HF_HUB_OFFLINE"] = "1"
     print(exit_code_of(lambda: cli.main(sys.argv[1:], standalone_mode=False)))
 """
-# A disk with so many free bytes.
-SMALL_DISK = """
-import shutil, sys
-from tokenhour.contracts.errors import exit_code_of
-from tokenhour.quantize.cli import cli
-shutil.disk_usage = lambda _: type("Usage", (), {"free": int(sys.argv[1])})
-print(exit_code_of(lambda: cli.main(sys.argv[2:], standalone_mode=False)))
-"""
-SMOL = DecoderShape(hidden=576, intermediate=1536, heads_width=576, layers=30, vocabulary=49152)
-
-
-class Desk:
-    """A folder with an experiment over a tiny model, and the command that quantizes it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.model = tiny_model(folder / "m")
-        self.data = experiment(self.model, folder / "text.txt").model_dump(mode="json")
-        self.data["schemes"] = ["none"]
-
-    def arguments(self) -> list[str]:
-        """Write the experiment and return the command line that quantizes it."""
-        file = self.folder / "exp.yaml"
-        file.write_text(json.dumps(self.data))
-        places = ["--results", str(self.folder / "results"), "--checkpoints", str(self.folder / "checkpoints")]
-        return ["run", str(file), *places]
-
-    def run(self) -> int:
-        """Run the command in this process and return its exit code."""
-        return exit_code_of(lambda: cli.main(self.arguments(), standalone_mode=False))
-
-    def left(self) -> list[str]:
-        """List everything that the command left."""
-        places = [self.folder / "results", self.folder / "checkpoints"]
-        found = [file for place in places for file in (place, *place.rglob("*")) if file.exists()]
-        return [str(file.relative_to(self.folder)) for file in found]
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    """A folder with an experiment that works until a test spoils it."""
-    return Desk(tmp_path)
 
 
 def _unknown_scheme(desk: Desk) -> None:
@@ -219,20 +161,6 @@ def test_bad_input_is_one_message_exit_code_two_and_nothing_left_behind(
     assert said in shown
     assert "remedy:" in shown
     assert desk.left() == []
-
-
-def test_memory_is_looked_at_for_the_most_demanding_scheme_before_the_first_is_made(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The original takes three times its weights, quantizing five times: four are too few."""
-    weights = (desk.model / "model.safetensors").stat().st_size
-    monkeypatch.setattr("tokenhour.quantize.preflight.resources.available_memory_bytes", lambda: 900_000_000 + 4 * weights)
-    desk.data["schemes"] = ["none", "gptq-int4"]
-    assert desk.run() == 2
-    assert "of memory are needed" in capfd.readouterr().err
-    assert desk.left() == []
-    desk.data["schemes"] = ["none"]
-    assert desk.run() == 0
 
 
 def test_nested_folders_that_were_made_for_a_run_that_was_refused_go_again(
@@ -370,145 +298,3 @@ def test_a_hub_that_cannot_be_reached_leaves_nothing(desk: Desk) -> None:
     assert done.returncode == 2, done.stderr
     assert "the hub cannot be reached and this is not in its local cache" in done.stderr
     assert desk.left() == []
-
-
-def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(desk: Desk) -> None:
-    """Room for the weights once, not for what the hub sends and its copy in checkpoints."""
-    free = round(1.5 * (desk.model / "model.safetensors").stat().st_size)
-    desk.data["model"]["source"] = "acme/tiny"
-    cache = desk.folder / "hf"
-    with hub(desk.model) as endpoint:
-        settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
-        argv = [sys.executable, "-c", SMALL_DISK, str(free), *desk.arguments()]
-        done = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout.split() == ["2"], done.stderr
-    assert "of disk are needed to fetch the model and to copy its weights" in done.stderr
-    assert f"{cache / 'hub'}: " in done.stderr
-    assert "HF_HOME" in done.stderr
-    assert not list(cache.rglob("*.safetensors"))
-    assert desk.left() == []
-
-
-@pytest.mark.parametrize(
-    ("missing", "weights", "free", "fits"),
-    [(60, 50, 109, False), (60, 50, 110, True), (0, 50, 49, False), (0, 50, 50, True)],
-)
-def test_what_is_in_the_cache_needs_room_only_for_its_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int, weights: int, free: int, fits: bool
-) -> None:
-    """The check of disk space counts download and copy, and no byte twice."""
-    monkeypatch.setattr(
-        "tokenhour.quantize.preflight.resources.shutil.disk_usage", lambda _: type("Usage", (), {"free": free})
-    )
-    found = Download(tmp_path / "not" / "there", missing, weights)
-    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="of disk are needed to fetch"):
-        preflight_download(tmp_path / "checkpoints", found)
-
-
-def test_a_calibration_text_shorter_than_one_window_leaves_nothing(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
-    """A text too short to calibrate on is rejected with the number of windows that fit."""
-    short = desk.folder / "short.txt"
-    short.write_text("a few words")
-    desk.data["schemes"] = ["none", "gptq-int4"]
-    desk.data["quantize"]["calibration"]["source"] = str(short)
-    assert desk.run() == 2
-    assert "room for 0 windows of 32" in capfd.readouterr().err
-    assert desk.left() == []
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "said"),
-    [("available_memory_bytes", lambda: 10**6, "of memory are needed"), ("shutil.disk_usage", None, "of disk are needed")],
-)
-def test_disk_and_memory_are_looked_at_before_anything_is_written(
-    desk: Desk,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    place: str,
-    value: Callable[..., Any] | None,
-    said: str,
-) -> None:
-    """Too little disk or memory is reported at once instead of hours later."""
-    full = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(f"tokenhour.quantize.preflight.resources.{place}", value or (lambda _: full))
-    assert desk.run() == 2
-    shown = capfd.readouterr().err
-    assert said in shown
-    assert "remedy:" in shown
-    assert desk.left() == []
-
-
-def test_device_memory_counts_one_layer_the_embeddings_and_all_windows() -> None:
-    """GPU memory for calibration is estimated from the model's shape, and only GPUs are judged."""
-    spec = QuantizeSpec()
-    needed = device_bytes(SMOL, 269_000_000, spec)
-    assert needed > 2 * 2 * SMOL.vocabulary * SMOL.hidden
-    longer = QuantizeSpec.model_validate({"calibration": {"windows": 64}})
-    assert device_bytes(SMOL, 269_000_000, longer) - needed == 2 * 2 * 32 * 512 * 576
-    small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
-    with pytest.raises(InputError, match="GPU memory are needed to calibrate, Small GPU"):
-        preflight_device(SMOL, 269_000_000, spec, small)
-    preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"memory_bytes": needed}))
-    preflight_device(SMOL, 269_000_000, spec, small.model_copy(update={"kind": "cpu"}))
-
-
-def test_learning_takes_more_device_memory_than_gptq_and_its_refusal_names_that() -> None:
-    """A GPU too small for AutoRound may still do with GPTQ, and the remedy says so."""
-    spec, weights = QuantizeSpec(), 16_060_000_000
-    shape = DecoderShape(hidden=4096, intermediate=14336, heads_width=4096, layers=32, vocabulary=128256)
-    needed = device_bytes(shape, weights, spec, learned=True)
-    assert device_bytes(shape, weights, spec) < needed < 16e9
-    small = Accelerator(kind="cuda", name="Small GPU", count=1, memory_bytes=needed - 1)
-    with pytest.raises(InputError) as caught:
-        preflight_device(shape, weights, spec, small, learned=True)
-    assert "w4a16_method: gptq" in caught.value.remedy
-
-
-def test_an_allocation_that_fails_after_all_is_one_message_and_other_errors_are_not_hidden() -> None:
-    """Running out of memory becomes a message; programming errors stay visible."""
-    for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")):
-        with pytest.raises(RunFailedError, match="memory ran out"), memory_errors("w8a8"):
-            raise error
-    with pytest.raises(RuntimeError, match="shape"), memory_errors("w8a8"):
-        raise RuntimeError("shape mismatch")
-
-
-def test_code_in_a_repository_is_neither_run_nor_copied_unless_it_is_trusted(tmp_path: Path) -> None:
-    """A model's own Python runs only with `trust_remote_code`, and pickles are never copied."""
-    folder = tiny_model(tmp_path / "m")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "modeling.py").write_text("raise SystemExit")
-    (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    (folder / "pytorch_model.bin.index.json").write_text("{}")
-    # An architecture that transformers has of its own needs none of it.
-    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "modeling.X"}}))
-    refuse_unusable(folder, trusted=False)
-    source = ModelSource("m", folder, None, (folder / "model.safetensors",), None, None)
-    for trusted in (False, True):
-        target = tmp_path / str(trusted)
-        target.mkdir()
-        export(source, target, trusted=trusted)
-        assert (target / "modeling.py").exists() == trusted
-        assert not list(target.glob("pytorch_model*"))
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "homemade", "auto_map": {"A": "b.C"}}))
-    with pytest.raises(InputError, match="Python code that comes with the weights"):
-        refuse_unusable(folder, trusted=False)
-    refuse_unusable(folder, trusted=True)
-
-
-def test_a_shape_is_read_from_a_config_and_one_within_a_larger_model(tmp_path: Path) -> None:
-    """Models that wrap a language model are measured by its part."""
-    folder = tiny_model(tmp_path / "m")
-    found = decoder_shape(folder)
-    assert (found.hidden, found.intermediate, found.heads_width, found.layers) == (48, 96, 48, 2)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({"text_config": config | {"head_dim": 16}}))
-    assert decoder_shape(folder).heads_width == 64
-
-
-def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
-    """The faulty tokenizer file is named in the message."""
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read") as caught:
-        ModelTokens(tmp_path).encode("x")
-    assert caught.value.where.endswith("tokenizer.json")
