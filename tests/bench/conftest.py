@@ -107,7 +107,7 @@ def prepare(results: Path, model: Path, base_url: str, spec: Experiment) -> tupl
     return run_dir, server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Measured:
     """Measure a good server; an older summary stood in the folder."""
     search = {"saturation_s": 1.0, "probe_s": 1.0, "warmup_s": 0.2, "max_probes": 2, "max_probe_s": 1.5}

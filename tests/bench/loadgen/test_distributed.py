@@ -29,7 +29,6 @@ from tokenhour.bench.run import measure
 from tokenhour.bench.summary.finalize import derive
 from tokenhour.bench.target.discovery import of_server
 from tokenhour.bench.telemetry.series import Telemetry
-from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.request import REQUESTS_FILE, RequestRow
 from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
 
@@ -86,20 +85,6 @@ def test_a_worker_of_another_machine_keeps_its_files_in_a_folder_of_its_own(
     assert (there.raw, there.tokenizer) == (hand.folder, str(hand.folder / raw_files.TOKENIZER))
     assert {file.name: file.read_bytes() for file in hand.folder.iterdir()} == files
     assert hand._localise(plan(), {})[0] == plan()
-
-
-@pytest.mark.parametrize(("text", "found"), [("4", (4, None, 5557)), ("2@0.0.0.0:99", (2, "0.0.0.0", 99))])
-def test_workers_are_counted_and_placed(text: str, found: tuple[int | None, ...] | tuple[int | str, ...]) -> None:
-    """`--workers` takes a count, or COUNT@HOST:PORT for other machines."""
-    made = Workers.parse(text)
-    assert (made.count, made.host, made.port) == found
-
-
-@pytest.mark.parametrize("text", ["0", "two", "2@:x", "-1", "2@h:0", "2@h:65536"])
-def test_what_is_no_number_of_workers_is_refused(text: str) -> None:
-    """A mistyped `--workers` is rejected before any process starts."""
-    with pytest.raises(InputError, match="no number of load processes"):
-        Workers.parse(text)
 
 
 def rows_of(run_dir: Path) -> list[RequestRow]:

@@ -1,9 +1,11 @@
 """What held a late generator up, and the remedy that fits."""
 
+from typing import Any
+
 import pytest
 
 from tests.bench.summary.test_validity import BENCH, GOOD, PEAK
-from tokenhour.bench.summary.lag import is_late, why_late
+from tokenhour.bench.summary.lag import is_late, lag_limit_s, why_late
 from tokenhour.bench.summary.validity import Facts, reasons
 from tokenhour.contracts.config.bench import SloSpec
 from tokenhour.contracts.records.probe import CpuPriority
@@ -64,3 +66,20 @@ def test_it_is_late_above_a_tenth_of_the_objective() -> None:
     assert not is_late(late(lag_s=0.1), slo)
     assert is_late(late(lag_s=0.101), slo)
     assert not is_late(GOOD.model_copy(update={"lag_p99_s": None}), slo)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "limit_s"),
+    [
+        ({"ttft_s": 2.0, "e2e_s": 1.0, "tpot_s": 0.05}, 0.1),
+        ({"ttft_s": 0.5, "e2e_s": 5.0}, 0.05),
+        ({"e2e_s": 3.0, "tpot_s": 0.05}, 0.3),
+        ({"tpot_s": 0.05}, 0.005),
+    ],
+    ids=["e2e is tighter", "TTFT is tighter", "no TTFT", "TPOT alone"],
+)
+def test_the_generator_may_lag_by_a_share_of_the_tighter_bound_that_counts_from_the_arrival(
+    bounds: dict[str, Any], limit_s: float
+) -> None:
+    """TTFT and end-to-end bounds include the lag, so the tighter one limits it."""
+    assert lag_limit_s(SloSpec(percentile=90, **bounds)) == pytest.approx(limit_s)

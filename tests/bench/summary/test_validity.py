@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from tests.breakeven.summaries import point
-from tokenhour.bench.summary.lag import lag_limit_s
 from tokenhour.bench.summary.validity import Facts, reasons
 from tokenhour.contracts.config.bench import ArrivalSpec, BenchSpec, Conversations, LengthSpec, SloSpec, WorkloadSpec
 from tokenhour.contracts.records.summary import LoadPoint
@@ -67,23 +66,6 @@ def test_an_xid_invalidates_with_its_code_and_gpu() -> None:
     """The reader can look the code up and knows which GPU to inspect."""
     (said,) = reasons([PEAK, GOOD], GOOD, BENCH, Facts(xids=("79 of GPU 1",)))
     assert (said.rule, said.measured) == ("a GPU reported an error (Xid)", "Xid 79 of GPU 1")
-
-
-@pytest.mark.parametrize(
-    ("bounds", "limit_s"),
-    [
-        ({"ttft_s": 2.0, "e2e_s": 1.0, "tpot_s": 0.05}, 0.1),
-        ({"ttft_s": 0.5, "e2e_s": 5.0}, 0.05),
-        ({"e2e_s": 3.0, "tpot_s": 0.05}, 0.3),
-        ({"tpot_s": 0.05}, 0.005),
-    ],
-    ids=["e2e is tighter", "TTFT is tighter", "no TTFT", "TPOT alone"],
-)
-def test_the_generator_may_lag_by_a_share_of_the_tighter_bound_that_counts_from_the_arrival(
-    bounds: dict[str, Any], limit_s: float
-) -> None:
-    """TTFT and end-to-end bounds include the lag, so the tighter one limits it."""
-    assert lag_limit_s(SloSpec(percentile=90, **bounds)) == pytest.approx(limit_s)
 
 
 def test_wrong_output_lengths_invalidate() -> None:

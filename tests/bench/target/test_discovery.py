@@ -11,8 +11,6 @@ import pytest
 
 from tests.bench.server import running
 from tokenhour.bench.target.discovery import probe_endpoint
-from tokenhour.bench.target.liveness import Pulse
-from tokenhour.bench.target.openai_api import parse_url
 from tokenhour.bench.telemetry.sampler import read_engine
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.records.endpoint import Load
@@ -43,30 +41,6 @@ def saying(text: bytes) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1:8000/a b",
-        "http://exa mple",
-        "http://[::1",
-        "http://h:0",
-        "http://h:99999",
-        "http://h/\n",
-        "http://h/\u00e9",
-    ],
-)
-def test_what_cannot_be_asked_is_no_url(url: str) -> None:
-    """A malformed URL is rejected before any socket is opened."""
-    with pytest.raises(InputError, match="no http or https URL"):
-        parse_url(url)
-
-
-def test_an_ipv6_address_is_a_host() -> None:
-    """Brackets are for the Host header alone, and /v1 is not doubled."""
-    found = parse_url("http://[::1]:8000/v1")
-    assert (found.host, found.port, found.authority, found.path) == ("::1", 8000, "[::1]:8000", "")
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
@@ -104,9 +78,3 @@ def test_a_server_that_knows_none_of_the_paths_is_refused() -> None:
     refused = pytest.raises(InputError, match="refuses a plain request: HTTP 404")
     with saying(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno") as url, refused:
         probe_endpoint(url, "toy", load())
-
-
-@pytest.mark.parametrize(("inactivity_s", "patience_s"), [(0.5, 1.0), (1.5, 1.5), (60.0, 2.0)])
-def test_a_knock_waits_no_longer_than_two_seconds(inactivity_s: float, patience_s: float) -> None:
-    """Checking whether a server lives follows its inactivity timeout between 1 s and 2 s."""
-    assert Pulse("http://127.0.0.1:9", inactivity_s)._patience_s == patience_s

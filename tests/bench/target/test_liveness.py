@@ -204,3 +204,9 @@ def test_a_slow_server_and_one_that_breaks_connections_are_measured_to_the_end(t
     assert "the run did not end by itself" not in {r["rule"] for r in summary["reasons"]}
     assert {r.outcome for r in rows} == {"success", "connection"}
     assert max(r.scheduled_s for r in rows) - min(r.scheduled_s for r in rows) > 1.5
+
+
+@pytest.mark.parametrize(("inactivity_s", "patience_s"), [(0.5, 1.0), (1.5, 1.5), (60.0, 2.0)])
+def test_a_knock_waits_no_longer_than_two_seconds(inactivity_s: float, patience_s: float) -> None:
+    """Checking whether a server lives follows its inactivity timeout between 1 s and 2 s."""
+    assert Pulse("http://127.0.0.1:9", inactivity_s)._patience_s == patience_s

@@ -1,4 +1,4 @@
-"""NVML through the real pynvml binding on a stub library; the host; one clock; live and recorded."""
+"""The host, a process tree and an engine are read on one clock, whatever holds one of them up."""
 
 import contextlib
 import http.server
@@ -9,17 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests import ROOT, nvml
-from tests.nvml import LOST, NOT_SUPPORTED
-from tokenhour.bench.recording import raw_files
-from tokenhour.bench.recording.tables import read_table, telemetry_rows
+from tests import ROOT
+from tests.bench.telemetry.conftest import HEALTHY, environment, wait_for
+from tokenhour.bench.recording.tables import telemetry_rows
 from tokenhour.bench.telemetry.sampler import (
     Sampler,
     counters,
@@ -29,152 +28,6 @@ from tokenhour.bench.telemetry.sampler import (
     tree_reader,
     wait_reader,
 )
-from tokenhour.bench.telemetry.series import Telemetry
-from tokenhour.contracts.records.telemetry import TELEMETRY_FILE, TelemetryRow
-
-HEALTHY = {
-    "count.0": 2,
-    **{
-        f"{name}.{k}": value + k
-        for k in (0, 1)
-        for name, value in {
-            "utilization": 90, "memory": 2**30, "power": 300_000, "energy": 5_000_000, "temperature": 60, "sm_clock": 1900,
-            "memory_clock": 2600, "throttle": 0, "pcie_tx": 1000, "pcie_rx": 2000, "ecc_corrected": 0, "ecc_uncorrected": 0,
-        }.items()
-    },
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the stub NVML library once and return its folder."""
-    return nvml.build(tmp_path_factory.mktemp("nvml")).parent
-
-
-def environment(library: Path, state: dict[str, int]) -> dict[str, str]:
-    """Return an environment in which NVML is the stub in this state."""
-    return {**os.environ, "LD_LIBRARY_PATH": str(library), "NVML_STUB": str(nvml.tell(library, state))}
-
-
-READ = (
-    "import json, sys; from tokenhour.bench.telemetry.gpu_reader import gpu_reader\n"
-    "read = gpu_reader(sys.argv[1:])\n"
-    "for line in sys.stdin: print(json.dumps(list(read())), flush=True)\n"
-)
-
-
-def read_gpus(library: Path, *states: dict[str, int], wanted: Sequence[str] = ()) -> list[list[tuple[Any, ...]]]:
-    """Read once for each state, in one process."""
-    env = environment(library, states[0])
-    with subprocess.Popen(
-        [sys.executable, "-c", READ, *wanted], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
-    ) as process:
-        found = []
-        for state in states:
-            environment(library, state)
-            process.stdin.write("\n")
-            process.stdin.flush()
-            found.append([tuple(sample) for sample in json.loads(process.stdout.readline())])
-    return found
-
-
-def test_every_gpu_is_read_with_its_units(library: Path) -> None:
-    """NVML's milliwatts, millijoules and percent become watts, joules and shares."""
-    (found,) = read_gpus(library, HEALTHY)
-    values = {(index, metric): value for _, index, metric, value in found}
-    assert values["0", "utilization_share"] == 0.9
-    assert values["1", "power_w"] == 300.001
-    assert values["0", "energy_j"] == 5000
-    assert values["1", "memory_used_bytes"] == 2**30 + 1
-    assert values["0", "sm_clock_mhz"] == 1900
-    assert values["0", "memory_clock_mhz"] == 2600
-    assert values["0", "temperature_c"] == 60
-    assert values["0", "pcie_received_kbps"] == 2000
-    assert len(found) == 24
-
-
-@pytest.mark.parametrize(
-    ("reserved", "used"), [(503_316_480, 2**30), (-13, 2**30 + 503_316_480)], ids=["driver 510 on", "an older driver"]
-)
-def test_what_the_driver_keeps_is_not_used_memory_where_it_says_so(library: Path, reserved: int, used: int) -> None:
-    """An idle H100 has 480 MiB reserved; nvidia-smi says that none is in use."""
-    held = {"memory.0": 2**30 + (503_316_480 if reserved < 0 else 0), "reserved.0": reserved}
-    (found,) = read_gpus(library, HEALTHY | held)
-    assert ("gpu", "0", "memory_used_bytes", used) in found
-
-
-@pytest.mark.parametrize("wanted", ["1", "GPU-1"])
-def test_only_the_gpus_that_serve_are_read_where_they_are_named(library: Path, wanted: str) -> None:
-    """Another one's watts are not this server's, nor does its throttling disturb it."""
-    (found,) = read_gpus(library, HEALTHY, wanted=[wanted])
-    values = {metric: value for _, index, metric, value in found if index == wanted}
-    assert len(values) == len(found) == 12
-    assert values["energy_j"] == 5000.001
-
-
-def test_what_a_gpu_does_not_support_is_absent_not_zero(library: Path) -> None:
-    """A zero would be averaged into a figure; an absent sample is not."""
-    state = {**HEALTHY, "energy.0": NOT_SUPPORTED}
-    del state["ecc_corrected.1"]
-    (found,) = read_gpus(library, state)
-    seen = {(index, metric) for _, index, metric, _ in found}
-    assert ("0", "energy_j") not in seen
-    assert ("1", "energy_j") in seen
-    assert ("1", "ecc_corrected_total") not in seen
-
-
-def test_a_lost_gpu_says_so_once_and_the_other_goes_on(library: Path) -> None:
-    """One GPU falling off the bus does not blind the telemetry of the rest."""
-    lost = {**HEALTHY, **{key: LOST for key in HEALTHY if key.endswith(".1")}}
-    before, during, after = read_gpus(library, HEALTHY, lost, HEALTHY)
-    assert {index for _, index, _, _ in before} == {"0", "1"}
-    assert [(i, m) for _, i, m, _ in during if i == "1"] == [("1", "lost")]
-    assert {index for _, index, _, _ in after} == {"0"}
-
-
-def test_energy_is_that_of_the_servers_gpus_alone(library: Path) -> None:
-    """Joules per token exclude the neighbours in the same machine."""
-    later = {**HEALTHY, "energy.0": 9_000_000, "energy.1": 5_300_001}
-    rows = [
-        TelemetryRow(float(t), *sample)
-        for t, samples in enumerate(read_gpus(library, HEALTHY, later, wanted=["1"]))
-        for sample in samples
-    ]
-    assert Telemetry.of(rows).energy_j(0, 1) == pytest.approx(300)
-
-
-def test_an_xid_is_told_once_with_its_gpu_and_code(library: Path) -> None:
-    """A driver error during the run is recorded when it happens, not at every sample."""
-    broken = {**HEALTHY, "xid.1": 79}
-    before, during, after = read_gpus(library, HEALTHY, broken, broken)
-    assert [s for s in (*before, *after) if s[2] == "xid"] == []
-    assert [s for s in during if s[2] == "xid"] == [("gpu", "1", "xid", 79.0)]
-
-
-def test_the_xid_of_a_gpu_that_serves_somebody_else_is_not_ours(library: Path) -> None:
-    """Another GPU's fault does not invalidate this run."""
-    (found,) = read_gpus(library, {**HEALTHY, "xid.0": 31}, wanted=["1"])
-    assert "xid" not in {metric for _, _, metric, _ in found}
-
-
-def test_a_driver_that_does_not_start_is_one_message(library: Path) -> None:
-    """The user reads that NVML does not start, as the last line."""
-    env = environment(library, {"init.0": -9})
-    done = subprocess.run(
-        [sys.executable, "-c", READ, "null"], input="\n", capture_output=True, text=True, env=env, cwd=ROOT, check=False
-    )
-    assert "NVML does not start" in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
-
-
-def test_throttling_is_told_from_the_reasons_that_slow_a_gpu() -> None:
-    """Idle clocks, set clocks and the power cap are no throttling; heat and power brakes are."""
-
-    def rows(reasons: list[int]) -> list[TelemetryRow]:
-        return [TelemetryRow(float(k), "gpu", "0", "throttle_reasons", float(v)) for k, v in enumerate(reasons)]
-
-    assert Telemetry.of(rows([0x1, 0x2, 0x4, 0x0])).throttled(0, 3) == 0  # idle, a set clock, the power cap
-    assert Telemetry.of(rows([0x8, 0x20, 0x40, 0x80])).throttled(0, 3) == 1  # slow-down, thermal, power brake
-    assert Telemetry.of([]).throttled(0, 3) is None
 
 
 def test_the_host_and_a_process_tree_are_read() -> None:
@@ -206,14 +59,6 @@ def sampling(folder: Path, env: dict[str, str] | None = None, **orders: Any) -> 
         said = process.communicate(timeout=10)[1]
     assert process.returncode == 0, said
     (folder / "said").write_text(said)
-
-
-def wait_for(file: Path, metric: str, count: int) -> None:
-    """Wait until a metric has so many samples."""
-    deadline = time.monotonic() + 30
-    while sum(r.metric == metric for r in telemetry_rows(file)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def gaps_of(file: Path, metric: str, index: str = "") -> np.ndarray:
@@ -302,57 +147,6 @@ def test_a_reader_that_fails_ends_the_sampling_with_its_error() -> None:
     with pytest.raises(OSError, match="no space"):
         sampler.run(wait)
     assert taken
-
-
-def test_telemetry_alone_is_recorded_and_shown(tmp_path: Path) -> None:
-    """`bench telemetry` records without any load, and prints what it reads."""
-    words = [
-        sys.executable,
-        "-m",
-        "tokenhour.bench",
-        "telemetry",
-        "--watch",
-        "--out",
-        str(tmp_path / "t"),
-        "--seconds",
-        "1.2",
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "host cpu_share" in done.stdout
-    rows = read_table(tmp_path / "t" / TELEMETRY_FILE, TelemetryRow)
-    assert sum(r.metric == "cpu_share" for r in rows) >= 6
-    assert all(0 <= r.t_s < 30 for r in rows)
-    assert f"{len(rows)} readings in" in done.stdout
-    assert not (tmp_path / "t" / raw_files.TELEMETRY).exists()
-
-
-def test_a_recording_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
-    """The folder may be that of a finished run."""
-    (tmp_path / TELEMETRY_FILE).write_text("of a run")
-    words = [sys.executable, "-m", "tokenhour.bench", "telemetry", "--out", str(tmp_path), "--seconds", "0.1"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "a recording stands here already" in done.stderr
-    assert (tmp_path / TELEMETRY_FILE).read_text() == "of a run"
-
-
-def test_a_recording_that_is_killed_stays_readable(tmp_path: Path) -> None:
-    """What was sampled before a kill is on disk line by line."""
-    words = [sys.executable, "-m", "tokenhour.bench", "telemetry", "--out", str(tmp_path)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path / raw_files.TELEMETRY, "cpu_share", 5)
-        process.kill()
-    assert len([r for r in telemetry_rows(tmp_path / raw_files.TELEMETRY) if r.metric == "cpu_share"]) >= 5
-
-
-def test_telemetry_without_a_wish_is_refused() -> None:
-    """A recording that would show and keep nothing is pointed at its options."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tokenhour.bench", "telemetry"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert done.returncode == 2
-    assert "give --watch, --out DIR" in done.stderr
 
 
 def test_the_key_goes_to_the_engine_and_to_no_proxy() -> None:

@@ -1,4 +1,4 @@
-"""What a counter did in its worst second."""
+"""What a counter did in its worst second, and which reasons slowed a GPU."""
 
 from collections.abc import Sequence
 
@@ -52,3 +52,14 @@ def test_it_is_between_the_largest_step_and_the_whole_increase(steps: list[tuple
     t_s, value = np.cumsum(np.asarray(steps), axis=0).T
     found = Series(t_s, value).worst_second(t_s[0], t_s[-1])
     assert np.diff(value).max() - 1e-9 <= found <= value[-1] - value[0] + 1e-9
+
+
+def test_throttling_is_told_from_the_reasons_that_slow_a_gpu() -> None:
+    """Idle clocks, set clocks and the power cap are no throttling; heat and power brakes are."""
+
+    def rows(reasons: list[int]) -> list[TelemetryRow]:
+        return [TelemetryRow(float(k), "gpu", "0", "throttle_reasons", float(v)) for k, v in enumerate(reasons)]
+
+    assert Telemetry.of(rows([0x1, 0x2, 0x4, 0x0])).throttled(0, 3) == 0  # idle, a set clock, the power cap
+    assert Telemetry.of(rows([0x8, 0x20, 0x40, 0x80])).throttled(0, 3) == 1  # slow-down, thermal, power brake
+    assert Telemetry.of([]).throttled(0, 3) is None

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -207,45 +206,6 @@ def test_a_bad_log_as_a_workload_is_refused_by_file_line_and_field(
         assert toy.served == 0
     assert done.returncode == 2, done.stdout + done.stderr
     assert all(word in done.stderr for word in (*said, "remedy")), done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate for 127.0.0.1 that only who is told about it trusts, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl here")
-    folder = tmp_path_factory.mktemp("tls")
-    files = str(folder / "cert.pem"), str(folder / "key.pem")
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=toy"]
-    argv += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", files[0], "-keyout", files[1]]
-    subprocess.run(argv, check=True, capture_output=True)
-    return files
-
-
-def test_an_https_endpoint_with_an_authority_of_its_own_is_measured(tmp_path: Path, authority: tuple[str, str]) -> None:
-    """SSL_CERT_FILE lets servers with a private authority be measured; rows tell connecting from sending."""
-    keep_certificate(tmp_path)
-    with running(tls=authority) as toy:
-        done = bench(tmp_path, toy.base_url, env={**os.environ, "SSL_CERT_FILE": authority[0]})
-        assert toy.served > 0, done.stderr
-    rows = read_table(tmp_path / "out" / REQUESTS_FILE, RequestRow)
-    assert {r.outcome for r in rows} == {"success"}
-    assert all(r.first_token_s > r.sent_s for r in rows)
-    opened = [r for r in rows if r.taken_s is not None]
-    assert opened
-    assert all(r.scheduled_s <= r.taken_s < r.sent_s for r in opened)
-    assert Endpoint.read(tmp_path / "out").base_url.startswith("https://")
-
-
-def test_an_https_endpoint_that_nobody_vouches_for_is_refused(tmp_path: Path, authority: tuple[str, str]) -> None:
-    """An untrusted certificate is never ignored; the message names SSL_CERT_FILE."""
-    with running(tls=authority) as toy:
-        done = bench(tmp_path, toy.base_url)
-        assert toy.served == 0
-    assert done.returncode == 2
-    assert "certificate" in done.stderr.lower()
-    assert "SSL_CERT_FILE" in done.stderr
     assert "Traceback" not in done.stderr
 
 

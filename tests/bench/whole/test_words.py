@@ -8,7 +8,7 @@ import pytest
 
 from tests import records
 from tests.bench.rows import row
-from tests.bench.summary.test_summarize import BENCH, probe, samples
+from tests.bench.summary.conftest import BENCH, probe, samples
 from tokenhour.bench.cli import _print, _run_noted
 from tokenhour.bench.statistics import slo
 from tokenhour.bench.summary import lag, load_point, notes, summarize, validity

@@ -4,28 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.bench.workload.conftest import write
 from tokenhour.bench.cli.tools import import_log
 from tokenhour.bench.workload.import_log import convert
-from tokenhour.bench.workload.sampling import source
 from tokenhour.bench.workload.traces import load
-from tokenhour.bench.workload.weekly_profile import week_of
-from tokenhour.contracts.config.bench import WorkloadSpec
 from tokenhour.contracts.errors import InputError
 from tokenhour.contracts.io.yaml_loader import validate_yaml
 from tokenhour.contracts.records.endpoint import Load
 from tokenhour.contracts.standalone.traffic_profile import TrafficProfile
 
 MONDAY = 4 * 86_400
-
-
-def write(folder: Path, text: str, name: str = "log.csv") -> Path:
-    """Write a log file and return its path."""
-    (folder / name).write_text(text)
-    return folder / name
 
 
 def week_of_csv(folder: Path) -> Path:
@@ -146,16 +137,6 @@ def test_one_bucket_of_unknown_length_is_refused(tmp_path: Path) -> None:
         convert(log, tmp_path / "out", "x")
 
 
-def test_a_bucket_that_is_not_aligned_gives_each_hour_its_part() -> None:
-    """Tokens are shared by the time that the bucket spends in each hour."""
-    at, until = np.asarray([1800.0]), np.asarray([3 * 3600.0])
-    found = week_of(at, until, np.asarray([100.0]))
-    thursday = 3 * 24  # 1970-01-01
-    assert found.hours == 3
-    shares = np.asarray(found.shares[thursday : thursday + 3])
-    assert shares / shares.sum() == pytest.approx([0.2, 0.4, 0.4])
-
-
 def profile_of_text(text: str, tmp_path: Path, name: str = "log.csv") -> TrafficProfile:
     """Convert a log's text and return the profile."""
     return convert(write(tmp_path, text, name), tmp_path / "out", "x").profile
@@ -183,14 +164,6 @@ def test_a_prompt_in_the_log_may_be_longer_than_csv_allows_by_default(tmp_path: 
     """Logs with whole prompts are read, although only their counts are used."""
     found = profile_of_text(f"prompt,prompt_tokens,completion_tokens\n{'x' * 200_000},10,5\n", tmp_path)
     assert found.requests == 1
-
-
-def test_the_lines_that_a_trace_leaves_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Failed requests are no workload; their number is reported."""
-    file = write(tmp_path, "prompt_tokens,completion_tokens\n10,5\n0,0\n10,0\n")
-    found = source(WorkloadSpec.model_validate({"requests": {"file": str(file)}}), np.arange(10))
-    assert found.trace.skipped == 2
-    assert "left out lines of zero tokens (failed requests): 2" in capsys.readouterr().err
 
 
 def test_requests_without_tokens_on_a_side_are_left_out_counted_and_said(tmp_path: Path) -> None:
@@ -247,33 +220,3 @@ def test_a_profile_that_stands_already_is_not_replaced(tmp_path: Path) -> None:
     convert(log, tmp_path / "out", "x")
     with pytest.raises(InputError, match="stands here already"):
         convert(log, tmp_path / "out", "x")
-
-
-@pytest.mark.parametrize(
-    ("text", "first"),
-    [
-        (
-            "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0,100,20\n",
-            4808,
-        ),
-        ("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,C\n6,G,0,0,0,C\n", 472),
-        ('{"timestamp": 1000, "input_length": 6758, "output_length": 500, "hash_ids": [0]}\n', 6758),
-    ],
-    ids=["azure", "burstgpt", "mooncake"],
-)
-def test_the_public_trace_formats_are_read(tmp_path: Path, text: str, first: int) -> None:
-    """Azure, BurstGPT and Mooncake traces are taken as published."""
-    found = load(write(tmp_path, text))
-    assert found.prompt_tokens[0] == first
-    assert found.times_s is not None
-    assert found.skipped == (1 if "BurstGPT" in text or ",G," in text else 0)
-    if "ContextTokens" in text:
-        assert found.times_s[1] - found.times_s[0] == pytest.approx(0.02004, abs=1e-6)
-    if "hash_ids" in text:
-        assert found.times_s[0] == 1.0
-
-
-def test_a_trace_of_unknown_columns_names_what_is_missing(tmp_path: Path) -> None:
-    """The user learns which columns to rename."""
-    with pytest.raises(InputError, match="token counts are missing"):
-        load(write(tmp_path, "a,b\n1,2\n"))
