@@ -23,6 +23,32 @@ CODE = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*
 MOST_FILES = 15
 # Folders of tests that follow no single file: a stage as a whole, and what needs an engine, a GPU or a browser.
 WHOLE = {"whole", "engine", "gpu", "browser", "deploy", "property", "golden", "nvml"}
+# What has no test file of its own, and what tests it.
+TESTED_BY = {
+    "contracts/plot_style.py": "tests/bench/test_plots.py",
+    "contracts/config/idle_scan.py": "tests/serving/idle_scan/test_rules.py",
+    "contracts/records/endpoint.py": "tests/bench/target/test_discovery.py",
+    "contracts/records/engine_quality.py": "tests/quantize/engine_check/test_tolerance.py",
+    "contracts/records/request.py": "tests/bench/recording/test_recorder.py",
+    "contracts/records/telemetry.py": "tests/bench/telemetry/test_series.py",
+    "contracts/records/verdict_extras.py": "tests/test_goldens.py",
+    "contracts/standalone/generator_certificate.py": "tests/bench/calibration/test_calibrate.py",
+    "contracts/standalone/gpu_benchmark.py": "tests/frontdoor/gpu_benchmark/test_command.py",
+    "contracts/standalone/idle.py": "tests/serving/proxy/test_idle_policy.py",
+    "contracts/standalone/scheme_ladder.py": "tests/quantize/evaluation/test_ladder.py",
+    "quantize/backends/bitsandbytes_load.py": "tests/engine/test_schemes.py",
+    "quantize/backends/llm_compressor.py": "tests/quantize/schemes/test_w8a8.py",
+    "quantize/backends/smoothquant.py": "tests/quantize/schemes/test_w8a8.py",
+    "quantize/data/prompts.py": "tests/quantize/engine_check/test_check.py",
+    "quantize/schemes/bnb_int8.py": "tests/engine/test_schemes.py",
+    "quantize/schemes/bnb_nf4.py": "tests/engine/test_schemes.py",
+    "quantize/schemes/gptq_int4.py": "tests/quantize/backends/test_gptqmodel.py",
+    "quantize/schemes/gptq_int8.py": "tests/quantize/backends/test_gptqmodel.py",
+    "bench/loadgen/without_locust_web.py": "tests/bench/loadgen/test_main.py",
+    "breakeven/inputs/names.py": "tests/breakeven/inputs/test_problem.py",
+    "breakeven/model/plant.py": "tests/breakeven/model/test_replica_cost.py",
+    "breakeven/report/table.py": "tests/breakeven/report/test_tables.py",
+}
 HEAVY = (
     "torch", "transformers", "gptqmodel", "llmcompressor", "bitsandbytes", "datasets", "vllm", "locust", "gevent",
     "pynvml", "matplotlib", "pandas", "pyarrow", "scipy",
@@ -146,6 +172,18 @@ def test_the_tests_mirror_the_code() -> None:
             continue
         mirrored = ROOT / place.parent / place.stem.removeprefix("test_")
         assert mirrored.is_dir() or mirrored.with_suffix(".py").is_file(), place
+
+
+def test_every_file_of_code_has_its_tests() -> None:
+    """They stand in the file of its name, in that of its folder, or where TESTED_BY says."""
+    untested = set()
+    for file in (file for file in CODE if file.stem not in {"__init__", "__main__"}):
+        place = file.relative_to(ROOT)
+        own, folder = (ROOT / "tests" / name.parent / f"test_{name.stem}.py" for name in (place, place.parent))
+        if not own.is_file() and not folder.is_file():
+            untested.add(str(place))
+    assert untested == set(TESTED_BY)
+    assert [test for test in TESTED_BY.values() if not (ROOT / test).is_file()] == []
 
 
 def test_locust_is_imported_in_one_file() -> None:

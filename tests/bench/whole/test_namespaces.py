@@ -13,8 +13,8 @@ PREPARE = "mount -t tmpfs tmpfs /run && ip link set lo up"
 # By itself, each test of a mount or of network namespaces must work there.
 TRY = f"{PREPARE} && ip netns add th-try && ip netns exec th-try true && ip netns del th-try"
 TESTS = {
-    "a full disk": "test_faults.py::test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded",
-    "two hosts": "test_workers.py::test_two_machines_make_one_load",
+    "a full disk": "whole/test_faults.py::test_a_full_disk_ends_the_run_with_its_reason_and_keeps_what_was_recorded",
+    "two hosts": "loadgen/test_distributed.py::test_two_machines_make_one_load",
 }
 
 pytestmark = pytest.mark.system
